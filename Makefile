@@ -1,0 +1,83 @@
+# `make` explains itself. Every target installs what it needs first, into .venv.
+
+PYTHON = python3
+DATA =
+OUT =
+GENERATOR = shapes-wan
+CONFIG = lightning_configs/shapes.yaml
+PROMPT =
+ARGS =
+
+PY = .venv/bin/python
+INSTALLED = .venv/.installed
+
+# Values given on the command line reach the shell as environment variables: "$$PROMPT" may hold any quotes.
+export DATA GENERATOR CONFIG PROMPT
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint invert train sample evaluate report bench
+
+# What a target cannot do without is asked for before anything is installed (but not under `make -n`, nor for ARGS=--help).
+needs-invert = DATA
+needs-sample = PROMPT
+example-DATA = DATA=manifest.jsonl
+example-PROMPT = PROMPT="a red circle to the left of a blue square"
+ifeq (,$(findstring n,$(filter-out %=% --%,$(firstword -$(MAKEFLAGS))))$(findstring --help,$(ARGS)))
+$(foreach goal,$(MAKECMDGOALS),$(foreach name,$(needs-$(goal)),$(if $($(name)),,\
+  $(error $(name)= is missing: make $(goal) $(example-$(name))))))
+endif
+
+help:  ## this text
+	@echo "CVG: compositional video guidance"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "Variables:"
+	@echo "  DATA=       manifest of videos (.jsonl) for invert"
+	@echo "  OUT=        where results go (default: a folder under runs/)"
+	@echo "  GENERATOR=  text-to-video model: a folder, or the shipped $(GENERATOR)"
+	@echo "  CONFIG=     training configuration (default: $(CONFIG))"
+	@echo "  PROMPT=     text prompt for sample"
+	@echo "  ARGS=       more options for the command (ARGS=--help lists them)"
+	@echo "  PYTHON=     the Python (3.11 or newer) that .venv is made with (default: python3)"
+
+setup: $(INSTALLED)  ## install everything into .venv (quick when nothing changed)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; give PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is" \
+	  "$$($(PYTHON) -V 2>&1), CVG needs 3.11 or newer; give PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv module;" \
+	  "install it (Debian, Ubuntu: apt install python3-venv) or give PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## the whole method on the shipped small models, in minutes
+	$(PY) -m data_prep.demo --out "$(or $(OUT),runs/demo)" $(ARGS)
+
+test: setup  ## fast tests (ARGS="-m slow" for the slow ones)
+	$(PY) -m pytest $(ARGS)
+
+lint: setup  ## ruff and mypy
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy cvg data_prep
+
+invert: setup  ## videos -> training shards: DATA=manifest.jsonl [OUT=runs/shards]
+	$(PY) -m data_prep.invert --data "$$DATA" --out "$(or $(OUT),runs/shards)" --generator "$$GENERATOR" $(ARGS)
+
+train: setup  ## shards -> classifier: [CONFIG=...]
+	$(PY) -m cvg.train fit --config "$$CONFIG" $(ARGS)
+
+sample: setup  ## prompt -> guided video: PROMPT="..."
+	$(PY) -m cvg.sample --prompt "$$PROMPT" --generator "$$GENERATOR" --out "$(or $(OUT),runs/sample)" $(ARGS)
+
+evaluate: setup  ## composition accuracy, guided and unguided
+	$(PY) -m cvg.evaluate --suite shapes --generator "$$GENERATOR" --out "$(or $(OUT),runs/evaluation)" $(ARGS)
+
+report: setup  ## tables and figures of an evaluation
+	$(PY) -m cvg.report --out "$(or $(OUT),runs/report)" $(ARGS)
+
+bench: setup  ## time and memory of guided sampling
+	$(PY) -m benchmarks.guidance $(ARGS)

@@ -1,0 +1,5 @@
+"""The composition classifier C: entity maps -> composition."""
+
+from cvg.classifier.model import ClassifierConfig, CompositionClassifier, group_log_probs
+
+__all__ = ["ClassifierConfig", "CompositionClassifier", "group_log_probs"]

@@ -1,0 +1,61 @@
+"""What stands between the volume and the head: nothing, or a frozen vision-language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A fixed, differentiable map from volumes to features.
+
+    A frozen model held in ``tower`` is deliberately not a submodule: it never appears in ``parameters()`` (no
+    optimiser, DDP or gradient clipping sees it), in ``state_dict()`` (checkpoints stay small), nor does ``train()``
+    reach it. It does follow ``to()``.
+
+    Attributes:
+        feature_dim: size D of the features.
+    """
+
+    feature_dim: int
+    _frozen: tuple[()] | tuple[nn.Module]
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "_frozen", ())
+
+    @property
+    def tower(self) -> nn.Module | None:
+        """The frozen model, in evaluation mode, or None."""
+        return self._frozen[0] if self._frozen else None
+
+    def freeze(self, model: nn.Module) -> None:
+        """Take a model as the tower: evaluation mode, no gradients for its weights."""
+        object.__setattr__(self, "_frozen", (model.eval().requires_grad_(False),))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
+        for model in self._frozen:
+            model._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def features(self, volume_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """Features of the volumes of all steps.
+
+        Args:
+            volume_BSKFHW: phi.
+            present_BK: bool; whatever an absent entity slot holds is ignored.
+
+        Returns:
+            (B, D)
+        """
+        raise NotImplementedError
+
+    def forward(self, volume_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """The same as `features`."""
+        return self.features(volume_BSKFHW, present_BK)
+
+
+def only_present(volume_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
+    """The volumes with absent entity slots set to zero."""
+    return volume_BSKFHW * present_BK[:, None, :, None, None, None]

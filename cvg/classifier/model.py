@@ -1,0 +1,215 @@
+"""The composition classifier: entity maps -> volumes -> (frozen VLM) -> logits over the label set."""
+
+# No `from __future__ import annotations`: the Hub mixin reads the type of `config` from the signature.
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from cvg.classifier import backbones
+from cvg.classifier.aggregator import Aggregator
+from cvg.classifier.backbones.base import only_present
+from cvg.classifier.head import LinearHead
+from cvg.classifier.smoothing import smoothed
+from cvg.errors import UserError
+from cvg.files import atomic, read_json, write_json
+from cvg.labels import LabelSet
+from cvg.shapes import assets
+
+SCHEMA = 1
+
+
+@dataclass
+class ClassifierConfig:
+    """Everything a classifier is, except its weights; JSON-able.
+
+    Attributes:
+        labels: the label set, as `LabelSet.to_dict` gives it.
+        generator: name, class and fingerprint of the video generator whose maps it reads.
+        layers: indices of the tapped layers.
+        heads: indices of the attention heads.
+        sigmas: noise levels of the guided steps, noisiest first.
+        grid: the generator's latent tokens [F, H, W] in training; other sizes are resampled.
+        slots: entity slots K.
+        volume_grid: [F, H, W] of the volume.
+        backbone: see `cvg.classifier.backbones.build`.
+        aggregator: ``dim``, ``depth``, ``attention_heads`` and ``dropout`` of `Aggregator`.
+        noise: deviation of the smooth noise it was trained with, in units of the volume.
+        schema: version of this format.
+    """
+
+    labels: dict[str, Any]
+    generator: dict[str, Any]
+    layers: list[int]
+    heads: list[int]
+    sigmas: list[float]
+    grid: list[int]
+    slots: int
+    volume_grid: list[int]
+    backbone: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
+    aggregator: dict[str, Any] = field(default_factory=dict)
+    noise: float = 0.0
+    schema: int = SCHEMA
+
+
+def group_log_probs(logits_BY: Tensor, label_indices: list[int]) -> Tensor:
+    """Log-probabilities with the softmax restricted to a group of labels.
+
+    Args:
+        logits_BY: logits over the whole label set.
+        label_indices: class indices of the group (`LabelSet.group_indices`).
+
+    Returns:
+        (B, Y), indexed by class as before; minus infinity outside the group (with zero gradient).
+    """
+    outside = torch.ones(logits_BY.shape[-1], dtype=torch.bool, device=logits_BY.device)
+    outside[label_indices] = False
+    return logits_BY.masked_fill(outside, -torch.inf).log_softmax(-1)
+
+
+class CompositionClassifier(nn.Module, PyTorchModelHubMixin, library_name="cvg", license="apache-2.0"):
+    """phi -> distribution over compositions; ``save_pretrained`` and ``from_pretrained`` a folder.
+
+    The folder holds ``config.json`` and ``model.safetensors`` (aggregator, absent volume and head; never the VLM).
+
+    Args:
+        config: see `ClassifierConfig`.
+
+    Raises:
+        UserError: a label set or backbone that cannot be used.
+    """
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.labels = LabelSet(config.labels)
+        frames, height, width = config.volume_grid
+        grid, steps = (frames, height, width), len(config.sigmas)
+        self.aggregator = Aggregator(
+            steps, len(config.layers), len(config.heads), config.slots, grid, **config.aggregator
+        )
+        # What phi holds for a guided step that has not been seen (yet).
+        self.absent_SKFHW = nn.Parameter(torch.zeros(steps, config.slots, *grid))
+        self.backbone = backbones.build(config.backbone, steps, config.slots, grid)
+        self.head = LinearHead(self.backbone.feature_dim, len(self.labels))
+
+    def step_volume(self, maps_BLAKFHW: Tensor, present_BK: Tensor, step: int) -> Tensor:
+        """The volume of one guided step.
+
+        Args:
+            maps_BLAKFHW: attention probabilities of the config's layers and heads, of any dtype and F, H, W.
+            present_BK: bool, entity slots in use.
+            step: index into the config's sigmas.
+
+        Returns:
+            (B, K, F, H, W) on the volume grid.
+        """
+        index = torch.full((len(maps_BLAKFHW),), step, device=maps_BLAKFHW.device)
+        return self._aggregate(maps_BLAKFHW, present_BK, index)
+
+    def _aggregate(self, maps_BLAKFHW: Tensor, present_BK: Tensor, step_B: Tensor) -> Tensor:
+        want = (len(self.config.layers), len(self.config.heads), self.config.slots)
+        if tuple(maps_BLAKFHW.shape[1:4]) != want:
+            raise UserError(
+                f"classifier: maps of (layers, heads, slots) {tuple(maps_BLAKFHW.shape[1:4])}, but it was trained on "
+                f"{want}; tap layers {self.config.layers} and heads {self.config.heads}"
+            )
+        return self.aggregator(maps_BLAKFHW.to(self.absent_SKFHW.dtype), present_BK, step_B)
+
+    def assemble(self, volumes: Mapping[int, Tensor], present_BK: Tensor) -> Tensor:
+        """phi from the volumes of some guided steps.
+
+        Args:
+            volumes: `step_volume` by step index; at least one.
+            present_BK: bool, entity slots in use.
+
+        Returns:
+            (B, S, K, F, H, W), the learned absent volume where a step is missing.
+        """
+        absent = self._absent(present_BK)
+        return torch.stack([volumes.get(step, absent[:, step]) for step in range(absent.shape[1])], dim=1)
+
+    def _absent(self, present_BK: Tensor) -> Tensor:
+        return only_present(self.absent_SKFHW.expand(len(present_BK), -1, -1, -1, -1, -1), present_BK)
+
+    def volume(self, maps_BSLAKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor) -> Tensor:
+        """phi of a batch whose samples each use their own steps.
+
+        Args:
+            maps_BSLAKFHW: attention probabilities.
+            present_BK: bool, entity slots in use.
+            steps_BS: bool, steps in use, at least one per sample; the maps of the others are not read.
+
+        Returns:
+            (B, S, K, F, H, W)
+        """
+        sample, step = steps_BS.nonzero(as_tuple=True)
+        volumes = self._aggregate(maps_BSLAKFHW[sample, step], present_BK[sample], step)
+        return self._absent(present_BK).index_put((sample, step), volumes)
+
+    def keep_steps(self, phi_BSKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor) -> Tensor:
+        """phi with the steps outside ``steps_BS`` replaced by the absent volume."""
+        return torch.where(steps_BS[:, :, None, None, None, None], phi_BSKFHW, self._absent(present_BK))
+
+    def classify(self, phi_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """Logits (B, Y) of phi."""
+        return self.head(self.backbone(phi_BSKFHW, present_BK))
+
+    def classify_smoothed(
+        self, phi_BSKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor, samples: int, generator: torch.Generator
+    ) -> Tensor:
+        """Mean logits (B, Y) over ``samples`` noisy copies of phi, with the noise of training; see `smoothed`."""
+        return smoothed(self.classify, phi_BSKFHW, present_BK, steps_BS, self.config.noise, samples, generator)
+
+    def forward(self, maps_BSLAKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor) -> Tensor:
+        """Logits (B, Y) of a batch; see `volume`."""
+        return self.classify(self.volume(maps_BSLAKFHW, present_BK, steps_BS), present_BK)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        with atomic(save_directory / "model.safetensors") as path:
+            state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+            safetensors.torch.save_file(state, path)
+        write_json(save_directory / "config.json", asdict(self.config))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "CompositionClassifier":
+        """Load a classifier folder (or Hub id, or a shipped name), in evaluation mode, on the CPU.
+
+        Raises:
+            UserError: it is missing, incomplete, of another version, or its weights do not fit its config.
+        """
+        name = str(assets.path(str(pretrained_model_name_or_path)))
+        if Path(name).is_dir():
+            _check_config(Path(name) / "config.json")
+        try:
+            return super().from_pretrained(name, strict=True, **kwargs)
+        except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+            raise UserError(
+                f"classifier {name}: cannot be loaded ({str(error).splitlines()[0]}); give a folder written by "
+                "`python -m cvg.export`"
+            ) from error
+
+
+def config_from_dict(data: Any, where: str) -> ClassifierConfig:
+    """A config read from JSON or a checkpoint. Raises UserError naming ``where`` when it does not fit."""
+    known = {f.name for f in fields(ClassifierConfig)}
+    if not isinstance(data, dict) or set(data) != known:
+        wrong = ", ".join(sorted(known ^ set(data))) if isinstance(data, dict) else "all"
+        raise UserError(f"{where}: not a classifier's config (missing or unknown: {wrong}); export it again")
+    if data["schema"] != SCHEMA:
+        raise UserError(f"{where}: schema {data['schema']}, this version reads {SCHEMA}; export it again")
+    return ClassifierConfig(**data)
+
+
+def _check_config(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(
+            f"classifier {path.parent}: no config.json there; give a folder written by `python -m cvg.export`"
+        )
+    config_from_dict(read_json(path), str(path))

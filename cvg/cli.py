@@ -1,0 +1,40 @@
+"""One command line for every command: its options are the typed, documented parameters of a function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from jsonargparse import auto_cli
+
+from cvg.errors import UserError
+
+
+def run(function: Callable[..., Any], prog: str, description: str | None = None, args: list[str] | None = None) -> Any:
+    """Call ``function`` with the options of the command line.
+
+    Every parameter becomes ``--name`` (required without a default), of its annotated type, explained by the
+    function's ``Args:``. ``--config FILE`` reads options from YAML (later options win), ``--print_config`` writes such
+    a file, ``--help`` explains all.
+
+    Args:
+        function: annotated function with a Google-style docstring. It must not have a parameter named ``config``.
+        prog: the command as the user types it, e.g. ``"python -m cvg.sample"``.
+        description: text of ``--help``; the first line of the docstring when None.
+        args: the arguments, for tests; ``sys.argv[1:]`` when None.
+
+    Returns:
+        What ``function`` returns.
+
+    Raises:
+        SystemExit: code 2 after ``error: <message>`` on stderr for wrong options and every UserError; 130 on Ctrl-C.
+    """
+    try:
+        return auto_cli(function, args=args, as_positional=False, prog=prog, description=description)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

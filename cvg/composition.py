@@ -1,0 +1,232 @@
+"""Prompt -> composition: which entities a prompt names, how it relates them, and the same prompt gone wrong (p-).
+
+The grammar is small on purpose and needs no language model: relation wordings come from the label set, and an entity is
+the noun phrase that stands before (subject) or after (object) one. Every error shows what was understood, and what the
+grammar cannot read can be said by hand (``entities``, ``label``). ``cvg.parsing`` and ``cvg.phrases`` do the reading.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from string import Formatter
+
+from cvg.errors import UserError
+from cvg.labels import LabelSet
+from cvg.parsing import read
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A noun phrase of the prompt, without its determiner: ``phrase == prompt[start:end]``."""
+
+    phrase: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A label and what it holds between.
+
+    Attributes:
+        label: name of the label.
+        wording: the words that state it, as they stand in the prompt: ``prompt[start:end]``. Empty, with
+            ``start == end``, where the label was given by hand and the prompt has no known wording of it.
+        start: first character of the wording.
+        end: one past its last character.
+        entities: (subject,) or (subject, object).
+    """
+
+    label: str
+    wording: str
+    start: int
+    end: int
+    entities: tuple[Entity, ...]
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A prompt, and the relations between entities that it states (at least one)."""
+
+    prompt: str
+    relations: tuple[Relation, ...]
+
+    def __post_init__(self) -> None:
+        assert self.relations
+        for relation in self.relations:
+            assert self.prompt[relation.start : relation.end] == relation.wording, relation
+            for entity in relation.entities:
+                assert self.prompt[entity.start : entity.end] == entity.phrase, entity
+
+    @property
+    def entities(self) -> tuple[Entity, ...]:
+        """Every entity once, in order of appearance in the prompt."""
+        unique = {entity for relation in self.relations for entity in relation.entities}
+        return tuple(sorted(unique, key=lambda entity: (entity.start, entity.end)))
+
+
+def parse(
+    prompt: str, labels: LabelSet, entities: list[str] | None = None, label: list[str] | str | None = None
+) -> Composition:
+    """Read the composition that a prompt states.
+
+    Wordings are matched longest first, on word boundaries, in any case. The subject of a relation heads the clause
+    before it ("a dog in the snow moving left": the dog); where that clause has no noun phrase, the relation shares the
+    subject of the one before it ("a dog moving left above a car"). A relation that directly follows a noun phrase
+    belongs to it ("a dog above a car moving up": the car moves; "a dog above a car, moving up": the dog). The object
+    is the noun phrase after the wording. Two joined entities in one slot ("a dog and a cat moving left") are an error.
+
+    Args:
+        prompt: the text prompt.
+        labels: the label set Y.
+        entities: the entity phrases by hand: for each relation in turn its subject and object. ``"dog#2"`` is the
+            second "dog" of the prompt.
+        label: the label of each relation by hand. Only their wordings are looked for; other relations are ignored.
+
+    Raises:
+        UserError: an unknown label, no relation, a missing or ambiguous entity, an ambiguous wording, or a phrase that
+            is not in the prompt. The message shows what was understood and how to say the rest.
+    """
+    return Composition(
+        prompt,
+        tuple(
+            Relation(
+                match.label.name,
+                prompt[match.start : match.end],
+                match.start,
+                match.end,
+                tuple(Entity(*span) for span in spans),
+            )
+            for match, spans in read(prompt, labels, entities, [label] if isinstance(label, str) else label)
+        ),
+    )
+
+
+Span = tuple[int, int]
+
+
+def compose(template: str, entities: Sequence[str], wordings: Sequence[str]) -> tuple[str, list[Span], list[Span]]:
+    """Fill a template such as ``"a {e0} {r0} a {e1}"``.
+
+    Args:
+        template: prompt with ``{e0}``, ``{e1}``, ... for entities and ``{r0}``, ... for wordings, each exactly once.
+        entities: entity phrases.
+        wordings: relation wordings.
+
+    Returns:
+        The prompt, and the character span of every entity and of every wording.
+
+    Raises:
+        UserError: a placeholder is unknown, missing or repeated.
+    """
+    values = {f"e{i}": phrase for i, phrase in enumerate(entities)}
+    values |= {f"r{i}": wording for i, wording in enumerate(wordings)}
+    prompt, spans = "", {}
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        raise UserError(f"template {template!r}: {error}") from error
+    for text, name, _, _ in pieces:
+        prompt += text
+        if name is None:
+            continue
+        if name not in values or name in spans:
+            reason = "appears twice" if name in spans else f"has no value (known: {', '.join(values)})"
+            raise UserError(f"template {template!r}: {{{name}}} {reason}")
+        spans[name] = (len(prompt), len(prompt) + len(values[name]))
+        prompt += values[name]
+    missing = [name for name in values if name not in spans]
+    if missing:
+        raise UserError(f"template {template!r}: has no {{{missing[0]}}} for {values[missing[0]]!r}")
+    return prompt, [spans[f"e{i}"] for i in range(len(entities))], [spans[f"r{i}"] for i in range(len(wordings))]
+
+
+def build(
+    template: str,
+    entities: Sequence[str],
+    relations: Sequence[tuple[str, Sequence[int]]],
+    wordings: Sequence[str],
+) -> Composition:
+    """Build a composition from its parts, with no parsing.
+
+    Args:
+        template: see :func:`compose`.
+        entities: entity phrases.
+        relations: per relation its label and the indices of its entities: (subject,) or (subject, object).
+        wordings: one wording per relation.
+
+    Raises:
+        UserError: the template does not fit, or there are not as many wordings as relations.
+    """
+    if len(relations) != len(wordings) or not relations:
+        raise UserError(
+            f"template {template!r}: {len(relations)} relations and {len(wordings)} wordings; give one each"
+        )
+    prompt, entity_spans, wording_spans = compose(template, entities, wordings)
+    found = [Entity(phrase, *span) for phrase, span in zip(entities, entity_spans, strict=True)]
+    return Composition(
+        prompt,
+        tuple(
+            Relation(label, wording, *span, tuple(found[i] for i in indices))
+            for (label, indices), wording, span in zip(relations, wordings, wording_spans, strict=True)
+        ),
+    )
+
+
+def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -> Composition:
+    """The same prompt with every relation wrong (p-): each wording replaced with one of a wrong label of its group.
+
+    The wrong label is drawn uniformly; its wording has the same place among its label's wordings (modulo their number),
+    so that p+ and p- differ in meaning rather than in style.
+
+    Args:
+        composition: what is right.
+        labels: the label set.
+        rng: source of the draws.
+
+    Returns:
+        The wrong composition; its relations carry the wrong labels, its spans fit the new prompt.
+
+    Raises:
+        UserError: a relation has no known wording in the prompt (its label was given by hand).
+    """
+    edits, names = [], []
+    for relation in composition.relations:
+        wordings = [_normal(wording) for wording in labels[relation.label].wordings]
+        if _normal(relation.wording) not in wordings:
+            raise UserError(
+                f"prompt {composition.prompt!r}: {relation.wording!r} is not a known wording of label "
+                f"{relation.label!r}, so it cannot be replaced with a wrong one; use one of: {', '.join(wordings)}"
+            )
+        wrong = labels.wrong(relation.label, rng)
+        wording = wrong.wordings[wordings.index(_normal(relation.wording)) % len(wrong.wordings)]
+        edits.append((relation.start, relation.end, wording))
+        names.append(wrong.name)
+
+    def shift(position: int) -> int:
+        return position + sum(len(wording) - (end - start) for start, end, wording in edits if end <= position)
+
+    prompt = composition.prompt
+    for start, end, wording in sorted(edits, reverse=True):
+        prompt = prompt[:start] + wording + prompt[end:]
+    return Composition(
+        prompt,
+        tuple(
+            Relation(
+                name,
+                wording,
+                shift(start),
+                shift(start) + len(wording),
+                tuple(
+                    replace(entity, start=shift(entity.start), end=shift(entity.end)) for entity in relation.entities
+                ),
+            )
+            for relation, name, (start, _, wording) in zip(composition.relations, names, edits, strict=True)
+        ),
+    )
+
+
+def _normal(wording: str) -> str:
+    return " ".join(wording.lower().split())

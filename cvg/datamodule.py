@@ -1,0 +1,175 @@
+"""Shards -> batches: deterministic, the same for any number of processes, and resumable at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from cvg.augment import Mirror
+from cvg.errors import UserError
+from cvg.records import ShardInfo
+from cvg.stream import Batch, Source, Stream
+
+# Fields of shards.json that must be the same in folders that are mixed.
+_SHARED = ("generator", "layers", "heads", "sigmas", "grid", "slots", "labels")
+
+
+def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:
+    """The one info that folders share. Raises UserError naming the first field in which two differ."""
+    (first, info), *others = infos.items()
+    for folder, other in others:
+        for name in _SHARED:
+            if getattr(other, name) != getattr(info, name):
+                raise UserError(
+                    f"shards {first} and {folder} differ in `{name}` ({getattr(info, name)!r} and "
+                    f"{getattr(other, name)!r}); mix only folders made with the same generator, taps and labels"
+                )
+    return info
+
+
+class Loader:
+    """A `Stream` behind a `DataLoader`, started where the trainer stands.
+
+    Lightning asks for the iterator long before it takes the first batch; the position is read only then, so that a run
+    resumed in the middle of an epoch goes on with the very next batch.
+    """
+
+    def __init__(self, stream: Stream, workers: int, trainer: L.Trainer | None) -> None:
+        self.stream, self.workers, self.trainer = stream, workers, trainer
+
+    def __len__(self) -> int:
+        return self.stream.batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.trainer is not None and self.stream.training:
+            self.stream.epoch = self.trainer.current_epoch
+            self.stream.start = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        yield from DataLoader(self.stream, batch_size=None, num_workers=self.workers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is the trainer's. That the method exists tells Lightning this loader can resume."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to load."""
+
+
+class CompositionDataModule(L.LightningDataModule):
+    """Batches of records from folders of shards.
+
+    Args:
+        shards: folders written by `make invert`; several are mixed and must agree on generator, taps and labels.
+        weights: how often an epoch shows each folder's training samples, one number per folder (1: once, 0.5: a
+            random half, 2: twice); all 1 when not given.
+        batch_size: samples of a training batch, over all processes together; each sample brings its p+ and its p-.
+        eval_batch_size: the same in validation and test.
+        mirror: label pairs that a left-right (``horizontal``) or up-down (``vertical``) flip of the maps exchanges,
+            e.g. ``{horizontal: {left: right}}``; training samples are flipped at random. None: no flips.
+        shuffle: samples in the shuffle buffer; an epoch is a full shuffle when it holds them all.
+        cache_gb: keep decoded records in memory when the tars of a split are no larger than this; 0 never does.
+        num_workers: reading processes; 0 is fastest for cached records, which each worker would hold again.
+        seed: of the order, flips, step subsets and noise.
+
+    Raises:
+        UserError: shards that are missing, malformed or do not go together.
+    """
+
+    def __init__(
+        self,
+        shards: list[str],
+        weights: list[float] | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 128,
+        mirror: dict[str, dict[str, str]] | None = None,
+        shuffle: int = 5000,
+        cache_gb: float = 4.0,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.folders = list(shards)
+        self.weights = weights or [1.0] * len(self.folders)
+        if not self.folders:
+            raise UserError("data.shards: no folder given; name at least one folder of shards")
+        if len(self.weights) != len(self.folders) or min(self.weights) <= 0:
+            raise UserError(f"data.weights {self.weights}: expected one positive number for each of {self.folders}")
+        if min(batch_size, eval_batch_size, shuffle) < 1:
+            raise UserError("data: batch_size, eval_batch_size and shuffle must be at least 1")
+        self.batch_size, self.eval_batch_size, self.shuffle = batch_size, eval_batch_size, shuffle
+        self.mirror, self.cache_gb, self.num_workers, self.seed = mirror, cache_gb, num_workers, seed
+        self._info: ShardInfo | None = None
+
+    @property
+    def info(self) -> ShardInfo:
+        """What all records share."""
+        if self._info is None:
+            self._info = merge_infos({folder: ShardInfo.load(folder) for folder in self.folders})
+        return self._info
+
+    def setup(self, stage: str) -> None:
+        """Check the folders before anything is built."""
+        _ = self.info
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the order of training samples depends on, for the checkpoint."""
+        names = ("seed", "batch_size", "shuffle", "weights", "mirror")
+        records = [ShardInfo.load(folder).count("train") for folder in self.folders]
+        return {name: getattr(self, name) for name in names} | {"records": records}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise UserError when a resumed training would see other samples than the one it continues."""
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return
+        for name, value in self.state_dict().items():
+            if state_dict.get(name) != value:
+                raise UserError(
+                    f"checkpoint: its training had {name} {state_dict.get(name)}, this one has {value}; resume with "
+                    "the data and options of that training, or start a new one with --model.warm_start"
+                )
+
+    def _loader(self, split: str, training: bool) -> Loader:
+        sources = []
+        for folder, weight in zip(self.folders, self.weights, strict=True):
+            tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), ShardInfo.load(folder).count(split)
+            if bool(tars) != bool(count):
+                raise UserError(
+                    f"shards {folder}: {len(tars)} {split} tars, but shards.json counts {count} records; make it again"
+                )
+            if tars:
+                sources.append(Source(Path(folder), tars, count, weight if training else 1.0))
+        if not sources:
+            raise UserError(f"shards {', '.join(self.folders)}: no {split} records; make some first (`make invert`)")
+        size = self.batch_size if training else self.eval_batch_size
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if size % ranks:
+            raise UserError(f"data: a batch of {size} cannot be shared by {ranks} processes; choose a multiple")
+        bytes_on_disk = sum(tar.stat().st_size for source in sources for tar in source.tars)
+        stream = Stream(
+            sources=sources,
+            info=self.info,
+            batch_size=size,
+            training=training,
+            mirror=Mirror(self.mirror, self.info.label_set) if self.mirror else None,
+            seed=self.seed,
+            buffer=self.shuffle,
+            cached=bytes_on_disk <= self.cache_gb * 1e9,
+            rank=rank,
+            ranks=ranks,
+        )
+        return Loader(stream, self.num_workers, self.trainer)
+
+    def train_dataloader(self) -> Loader:
+        """Training batches."""
+        return self._loader("train", training=True)
+
+    def val_dataloader(self) -> Loader:
+        """Validation records, each exactly once."""
+        return self._loader("val", training=False)
+
+    def test_dataloader(self) -> Loader:
+        """Test records, each exactly once."""
+        return self._loader("test", training=False)

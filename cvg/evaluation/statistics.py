@@ -1,0 +1,67 @@
+"""Intervals for shares and for paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Interval = tuple[float, float]
+
+Z95 = 1.959963984540054
+"""Two-sided 95% quantile of the normal distribution."""
+RESAMPLES = 10_000
+
+
+def wilson(successes: int, count: int) -> Interval:
+    """95% score interval of a share (Wilson, J. Am. Stat. Assoc. 1927); (0, 1) of nothing."""
+    if count == 0:
+        return 0.0, 1.0
+    share, z2 = successes / count, Z95**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_shares(won: int, lost: int, count: int) -> Interval:
+    """95% interval of the difference of two shares of the same items (Bonett and Price, J. Educ. Behav. Stat. 2012).
+
+    Unlike a bootstrap it does not shrink to a point when few items differ.
+
+    Args:
+        won: items right the second time only.
+        lost: items right the first time only.
+        count: all items.
+    """
+    up, down = (won + 1) / (count + 2), (lost + 1) / (count + 2)
+    half = Z95 * math.sqrt((up + down - (up - down) ** 2) / (count + 2))
+    return max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """Exact two-sided p-value that items change for better and for worse equally often (McNemar 1947)."""
+    count = won + lost
+    tail = sum(math.comb(count, i) for i in range(min(won, lost) + 1))
+    return min(1.0, 2 * tail / 2**count)
+
+
+def paired_bootstrap(differences: Sequence[float], seed: int = 0) -> Interval:
+    """95% percentile bootstrap interval of a mean of paired differences; (0, 0) of nothing."""
+    if not differences:
+        return 0.0, 0.0
+    values = np.asarray(differences, np.float64)
+    rng = np.random.default_rng(seed)
+    # One row at a time would be slow and all at once large: blocks of a million draws.
+    block = max(1, 1_000_000 // len(values))
+    means: list[float] = []
+    while len(means) < RESAMPLES:
+        rows = min(block, RESAMPLES - len(means))
+        means.extend(values[rng.integers(len(values), size=(rows, len(values)))].mean(axis=1).tolist())
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean, None of nothing."""
+    return float(np.mean(values)) if len(values) else None

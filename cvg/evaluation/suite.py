@@ -1,0 +1,124 @@
+"""What an evaluation asks for and who judges it.
+
+A suite gives held-out prompts and a verdict on a finished video. It sees neither generator nor classifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvg.composition import Composition, build
+from cvg.errors import UserError
+from cvg.labels import LabelSet
+from cvg.shapes import oracle
+from cvg.shapes.world import KINDS, LABELS, Spec, sample_spec
+
+CANDIDATES = 4
+"""Seeds per prompt: the first is the paired one, the others are for best-of-n."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt of a suite.
+
+    Attributes:
+        composition: prompt and what it asks for.
+        group: the part of the suite it is counted in.
+        seeds: ``CANDIDATES`` seeds of initial noise.
+    """
+
+    composition: Composition
+    group: str
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a video shows.
+
+    Attributes:
+        right: the entities and every relation are as asked.
+        entities_right: the asked entities, in their colours and shapes, and nothing else.
+        labels: per relation, the label of its group that the video shows; None if that cannot be told.
+        smoothness: of the motion, 0 to 1.
+        problems: what is wrong with the entities.
+    """
+
+    right: bool
+    entities_right: bool
+    labels: tuple[str | None, ...]
+    smoothness: float
+    problems: tuple[str, ...]
+
+
+class Suite(Protocol):
+    """Prompts and their judge."""
+
+    name: str
+    labels: LabelSet
+    groups: tuple[str, ...]
+
+    def cases(self, count: int, seed: int) -> list[Case]:
+        """``count`` held-out prompts, groups in turn. Fewer are a prefix of more."""
+        ...
+
+    def judge(self, frames_FHWC: NDArray[np.uint8], composition: Composition) -> Judgement:
+        """Compare a video with what was asked. Raises UserError for what the judge cannot tell."""
+        ...
+
+
+class ShapesSuite:
+    """Held-out entities and pairs of the shapes world, judged by its oracle from pixels."""
+
+    name = "shapes"
+    labels = LABELS
+    groups = KINDS
+
+    def cases(self, count: int, seed: int) -> list[Case]:
+        """Kinds in turn; the labels of each place of a template are dealt from a shuffled deck, so they balance."""
+        decks: dict[tuple[str, int], list[str]] = {}
+        cases = []
+        for index in range(count):
+            rng = np.random.default_rng([seed, index])
+            kind = KINDS[index % len(KINDS)]
+            spec = _deal(sample_spec(rng, kind, held_out=True), decks, rng)
+            relations = [(relation.label, relation.entities) for relation in spec.relations]
+            composition = build(spec.template, spec.entities, relations, spec.wordings)
+            seeds = np.random.SeedSequence([seed, index, 1]).generate_state(CANDIDATES)
+            cases.append(Case(composition, kind, tuple(int(value) for value in seeds)))
+        return cases
+
+    def judge(self, frames_FHWC: NDArray[np.uint8], composition: Composition) -> Judgement:
+        """See :func:`cvg.shapes.oracle.judge`."""
+        verdict = oracle.judge(frames_FHWC, composition)
+        smoothness = oracle.smoothness(frames_FHWC)
+        return Judgement(
+            verdict.composition_right, verdict.entities_right, verdict.labels, smoothness, verdict.problems
+        )
+
+
+def _deal(spec: Spec, decks: dict[tuple[str, int], list[str]], rng: np.random.Generator) -> Spec:
+    relations, wordings = [], []
+    for place, relation in enumerate(spec.relations):
+        deck = decks.setdefault((spec.template + spec.kind, place), [])
+        if not deck:
+            names = [label.name for label in LABELS.groups[LABELS[relation.label].group]]
+            deck.extend(names[i] for i in rng.permutation(len(names)))
+        label = LABELS[deck.pop()]
+        relations.append(replace(relation, label=label.name))
+        wordings.append(label.wordings[rng.integers(len(label.wordings))])
+    return replace(spec, relations=tuple(relations), wordings=tuple(wordings))
+
+
+SUITES: dict[str, type[Suite]] = {ShapesSuite.name: ShapesSuite}
+
+
+def load_suite(name: str) -> Suite:
+    """The suite of that name. Raises UserError listing the known ones."""
+    if name not in SUITES:
+        raise UserError(f"suite {name!r}: unknown; known: {', '.join(SUITES)}")
+    return SUITES[name]()

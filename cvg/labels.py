@@ -1,0 +1,123 @@
+"""Label sets: the compositions a classifier tells apart, as data."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cvg.errors import UserError
+
+
+@dataclass(frozen=True)
+class Label:
+    """One composition label y.
+
+    Attributes:
+        name: unique name, e.g. ``"left of"``.
+        group: the exclusive family it belongs to, e.g. ``"spatial"``.
+        wordings: phrases that state it in a prompt; the first is the plainest.
+        entities: how many entity slots it relates (1: subject, 2: subject and object).
+    """
+
+    name: str
+    group: str
+    wordings: tuple[str, ...]
+    entities: int
+
+
+class LabelSet:
+    """The ordered label set Y. A label's position is its class index.
+
+    Args:
+        groups: ``{group: {"entities": 1 or 2, "labels": {name: [wording, ...]}}}``, as in the YAML files.
+
+    Raises:
+        UserError: a malformed entry, a repeated label or wording, or a group of fewer than two labels.
+    """
+
+    def __init__(self, groups: dict[str, Any]) -> None:
+        self.labels: list[Label] = []
+        for group, entry in groups.items():
+            try:
+                slots, labels = int(entry["entities"]), dict(entry["labels"])
+            except (TypeError, KeyError, ValueError) as error:
+                raise UserError(f"label group {group!r}: expected `entities: 1 or 2` and `labels:`") from error
+            if slots not in (1, 2):
+                raise UserError(f"label group {group!r}: entities is {slots}, expected 1 or 2")
+            if len(labels) < 2:
+                raise UserError(f"label group {group!r}: needs at least two labels, so that a wrong one can be drawn")
+            for name, wordings in labels.items():
+                if not isinstance(wordings, list) or not wordings or not all(isinstance(w, str) for w in wordings):
+                    raise UserError(f"label {name!r}: expected a list of at least one wording")
+                self.labels.append(Label(str(name), str(group), tuple(wordings), slots))
+        self._check_unique("label", [label.name for label in self.labels])
+        self._check_unique("wording", [wording for label in self.labels for wording in label.wordings])
+        self._index = {label.name: i for i, label in enumerate(self.labels)}
+
+    @staticmethod
+    def _check_unique(what: str, values: list[str]) -> None:
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
+            raise UserError(f"label set: {what} {repeated[0]!r} appears twice; each must be unique")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> LabelSet:
+        """Read a label set from a YAML file. Raises UserError when it is missing or malformed."""
+        try:
+            groups = yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise UserError(f"label set {path}: cannot be read ({error.strerror})") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"label set {path}: not valid YAML ({error})") from error
+        if not isinstance(groups, dict):
+            raise UserError(f"label set {path}: expected a mapping of groups")
+        return cls(groups)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The mapping that ``LabelSet(...)`` takes, for JSON."""
+        groups: dict[str, Any] = {}
+        for label in self.labels:
+            entry = groups.setdefault(label.group, {"entities": label.entities, "labels": {}})
+            entry["labels"][label.name] = list(label.wordings)
+        return groups
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LabelSet) and self.labels == other.labels
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.labels))
+
+    def __getitem__(self, name: str) -> Label:
+        """The label of that name. Raises UserError listing the known ones."""
+        if name not in self._index:
+            raise UserError(f"label {name!r} is not in the label set; known: {', '.join(self._index)}")
+        return self.labels[self._index[name]]
+
+    def index(self, name: str) -> int:
+        """Class index of a label."""
+        return self._index[self[name].name]
+
+    @property
+    def groups(self) -> dict[str, list[Label]]:
+        """Labels by group, in order."""
+        groups: dict[str, list[Label]] = {}
+        for label in self.labels:
+            groups.setdefault(label.group, []).append(label)
+        return groups
+
+    def group_indices(self, name: str) -> list[int]:
+        """Class indices of the labels in the group of label ``name``."""
+        group = self[name].group
+        return [i for i, label in enumerate(self.labels) if label.group == group]
+
+    def wrong(self, name: str, rng: random.Random) -> Label:
+        """A label other than ``name``, drawn uniformly within its group (the composition of p-)."""
+        label = self[name]
+        return rng.choice([other for other in self.groups[label.group] if other.name != name])

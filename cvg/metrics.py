@@ -1,0 +1,137 @@
+"""What validation and test measure, and the picture of a confusion matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Accuracy, ConfusionMatrix, MeanMetric, Metric
+
+from cvg.files import atomic
+from cvg.labels import LabelSet
+
+SIDES = ("positive", "negative")  # p+ and p-
+
+
+class CalibrationError(Metric):
+    """Expected calibration error: mean distance between confidence and accuracy, over bins of confidence.
+
+    Naeini et al., AAAI 2015. The states are sums per bin, so that synchronising ranks costs the same at any size.
+
+    Args:
+        bins: number of equal bins in [0, 1].
+    """
+
+    confidence: Tensor
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self, bins: int = 15) -> None:
+        super().__init__()
+        self.bins = bins
+        for name in ("confidence", "correct", "count"):
+            self.add_state(name, torch.zeros(bins), dist_reduce_fx="sum")
+
+    def update(self, probabilities_BY: Tensor, labels_B: Tensor) -> None:
+        """Add predictions (rows sum to 1) and their true classes."""
+        confidence, predicted = probabilities_BY.max(-1)
+        bins = (confidence * self.bins).long().clamp_max(self.bins - 1)
+        self.confidence.index_add_(0, bins, confidence.to(self.confidence))
+        self.correct.index_add_(0, bins, (predicted == labels_B).to(self.correct))
+        self.count.index_add_(0, bins, torch.ones_like(confidence).to(self.count))
+
+    def compute(self) -> Tensor:
+        """The error in [0, 1]."""
+        return (self.confidence - self.correct).abs().sum() / self.count.sum().clamp_min(1)
+
+
+class StageMetrics(nn.Module):
+    """The metrics of one stage, for p+ and p- apart; all states are of fixed size.
+
+    Args:
+        labels: the label set.
+        steps: guided steps S.
+    """
+
+    def __init__(self, labels: LabelSet, steps: int) -> None:
+        super().__init__()
+        self.labels, self.steps = labels, steps
+        classes = len(labels)
+        self.loss = MeanMetric()
+        self.confusion = nn.ModuleDict({side: ConfusionMatrix("multiclass", num_classes=classes) for side in SIDES})
+        self.calibration = nn.ModuleDict({side: CalibrationError() for side in SIDES})
+        self.alone = nn.ModuleDict(
+            {
+                f"{side}{step}": Accuracy("multiclass", num_classes=classes, average="micro")
+                for side in SIDES
+                for step in range(steps)
+            }
+        )
+
+    def update(self, side: str, logits_BY: Tensor, labels_B: Tensor) -> None:
+        """Add predictions from all guided steps together."""
+        confusion: Any = self.confusion[side]
+        calibration: Any = self.calibration[side]
+        confusion.update(logits_BY.argmax(-1), labels_B)
+        calibration.update(logits_BY.softmax(-1), labels_B)
+
+    def update_step(self, side: str, step: int, logits_BY: Tensor, labels_B: Tensor) -> None:
+        """Add predictions from one guided step alone."""
+        accuracy: Any = self.alone[f"{side}{step}"]
+        accuracy.update(logits_BY.argmax(-1), labels_B)
+
+    def compute(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """All values by name, and the confusion matrix of each side (rows are true labels)."""
+        values: dict[str, Tensor] = {"loss": self.loss.compute()}
+        confusions: dict[str, Tensor] = {}
+        for side in SIDES:
+            confusion: Any = self.confusion[side]
+            calibration: Any = self.calibration[side]
+            counts = confusions[side] = confusion.compute()
+            hits, totals = counts.diagonal(), counts.sum(1)
+            values[f"accuracy_{side}"] = values[f"accuracy_{side}/all"] = hits.sum() / totals.sum()
+            for group, labels in self.labels.groups.items():
+                index = [self.labels.index(label.name) for label in labels]
+                if totals[index].sum():
+                    values[f"accuracy_{side}/{group}"] = hits[index].sum() / totals[index].sum()
+            for step in range(self.steps):
+                alone: Any = self.alone[f"{side}{step}"]
+                values[f"accuracy_{side}/step{step}"] = alone.compute()
+            values[f"accuracy_{side}/first"] = values[f"accuracy_{side}/step0"]
+            values[f"calibration_error_{side}"] = calibration.compute()
+        values["leakage_gap"] = values["accuracy_positive"] - values["accuracy_negative"]
+        return values, confusions
+
+    def reset(self) -> None:
+        """Start over."""
+        for module in self.modules():
+            if isinstance(module, Metric):
+                module.reset()
+
+
+def plot_confusion(path: Path, matrices: dict[str, Tensor], names: list[str]) -> None:
+    """Save confusion matrices side by side as a PNG picture.
+
+    Args:
+        path: the file to write.
+        matrices: counts (Y, Y) by title; rows are true labels.
+        names: the labels.
+    """
+    from matplotlib.figure import Figure  # the figure alone, no window system
+
+    size = 2.0 + 0.45 * len(names)
+    figure = Figure(figsize=(size * len(matrices) + 0.5, size), layout="constrained")
+    panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+    for panel, (title, counts) in zip(panels, matrices.items(), strict=True):
+        share = counts / counts.sum(1, keepdim=True).clamp_min(1)
+        panel.imshow(share.cpu().numpy(), vmin=0, vmax=1, cmap="Blues")
+        panel.set(title=title, xlabel="predicted", ylabel="true")
+        panel.set_xticks(range(len(names)), names, rotation=90)
+        panel.set_yticks(range(len(names)), names)
+        for i, j in counts.nonzero().tolist():
+            colour = "white" if share[i, j] > 0.5 else "black"
+            panel.text(j, i, int(counts[i, j]), ha="center", va="center", color=colour, fontsize=7)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=120, metadata={"Software": None})

@@ -1,0 +1,286 @@
+"""Training the composition classifier with Lightning. The generator is not loaded: records are all it needs."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvg.classifier.model import ClassifierConfig, CompositionClassifier, config_from_dict
+from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
+from cvg.datamodule import CompositionDataModule
+from cvg.errors import UserError
+from cvg.files import write_json
+from cvg.metrics import SIDES, StageMetrics, plot_confusion
+from cvg.stream import Batch
+
+
+def random_steps(steps: int, generator: torch.Generator) -> Tensor:
+    """A random non-empty subset of the guided steps, bool (S,): its size is uniform, then its members."""
+    size = int(torch.randint(1, steps + 1, (), generator=generator))
+    return torch.zeros(steps, dtype=torch.bool).index_fill_(0, torch.randperm(steps, generator=generator)[:size], True)
+
+
+class CompositionModule(L.LightningModule):
+    """L = CE(C(phi(p+)), y) + CE(C(phi(p-)), y), for the aggregator, the absent volume and the head alone.
+
+    What the shards determine (labels, layers, heads, sigmas, grid) comes from the data module.
+
+    Args:
+        backbone: ``none`` (the head sees the volume) or ``clip`` (a frozen CLIP or X-CLIP watches it).
+        backbone_path: for ``clip``: a CLIPModel or XCLIPModel folder, a Hub id, or ``shapes-clip``.
+        backbone_layer: for ``clip``: which hidden state to read; -1 is the last.
+        backbone_pool: for ``clip``: side of the squares of patches that are averaged; 1 keeps all.
+        volume_size: [height, width] of the volume; the generator's own latent rows and columns when not given.
+        dim: width of the aggregation Transformer.
+        depth: its blocks; 0 leaves the learned weighted mean of the maps alone.
+        attention_heads: heads of its attention.
+        dropout: in its blocks.
+        positive_only: leave the p- term out of the loss (an ablation: it shows what dual inversion is for).
+        group_softmax: let labels compete within their own group only, in loss and metrics, as they do in guidance.
+        noise: deviation of smooth noise added to the volume in training, in units of its deviation.
+        adversarial: root mean square of a worst-case perturbation of the volume added in training, in the same units.
+        adversarial_steps: gradient steps to find it.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW, on matrices.
+        warmup: share of the training steps in which the learning rate rises; a cosine to zero follows.
+        warm_start: folder of an exported classifier whose weights training starts from.
+    """
+
+    def __init__(
+        self,
+        backbone: Literal["none", "clip"] = "none",
+        backbone_path: str | None = None,
+        backbone_layer: int = -1,
+        backbone_pool: int = 1,
+        volume_size: list[int] | None = None,
+        dim: int = 64,
+        depth: int = 2,
+        attention_heads: int = 4,
+        dropout: float = 0.1,
+        positive_only: bool = False,
+        group_softmax: bool = True,
+        noise: float = 0.0,
+        adversarial: float = 0.0,
+        adversarial_steps: int = 1,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.05,
+        warm_start: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.aggregator = {"dim": dim, "depth": depth, "attention_heads": attention_heads, "dropout": dropout}
+        self.sides = SIDES[:1] if positive_only else SIDES
+        self.group_softmax, self.noise = group_softmax, noise
+        self.adversarial, self.adversarial_steps = adversarial, adversarial_steps
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.volume_size, self.warm_start = volume_size, warm_start
+        self.backbone: dict[str, Any] = {"name": backbone}
+        if backbone == "clip":
+            self.backbone |= {"path": backbone_path, "layer": backbone_layer, "pool": backbone_pool}
+        if dim % attention_heads:
+            raise UserError(f"model: attention_heads {attention_heads} does not divide dim {dim}; choose a divisor")
+        if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):
+            raise UserError(f"model.volume_size {volume_size}: expected [height, width]")
+        if min(noise, adversarial, depth, adversarial_steps - 1) < 0:
+            raise UserError("model: noise, adversarial and depth cannot be negative, adversarial_steps is at least 1")
+        self.classifier: CompositionClassifier
+
+    # Building
+
+    def config(self) -> ClassifierConfig:
+        """The classifier that these options and the data module's shards describe."""
+        info = self.data.info
+        return ClassifierConfig(
+            labels=info.labels,
+            generator=info.generator,
+            layers=info.layers,
+            heads=info.heads,
+            sigmas=info.sigmas,
+            grid=info.grid,
+            slots=info.slots,
+            volume_grid=[info.grid[0], *(self.volume_size or info.grid[1:])],
+            backbone=self.backbone,
+            aggregator=self.aggregator,
+            noise=self.noise,
+        )
+
+    @property
+    def data(self) -> CompositionDataModule:
+        """The data module in use."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, CompositionDataModule), "train with a CompositionDataModule"
+        return data
+
+    def configure_model(self) -> None:
+        """Build classifier and metrics, once the shards are known."""
+        if "classifier" in self._modules:
+            return
+        self.classifier = CompositionClassifier(self.config())
+        if self.warm_start and not self.trainer.ckpt_path:
+            _start_from(self.classifier, self.warm_start)
+        labels = self.classifier.labels
+        groups = torch.tensor([[a.group == b.group for b in labels.labels] for a in labels.labels])
+        self.register_buffer("same_group_YY", groups, persistent=False)
+        self.stages = nn.ModuleDict(
+            {stage: StageMetrics(labels, len(self.classifier.config.sigmas)) for stage in ("val", "test")}
+        )
+
+    # Training
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Dropout's random numbers, too, are a function of the step, so that a resumed run draws the same."""
+        torch.manual_seed(random.Random(f"{self.data.seed}/{self.global_step}/{self.global_rank}").getrandbits(63))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The dual loss on perturbed volumes of random step subsets."""
+        steps_XBS, noise = self._draw(batch)
+        maps = torch.cat([batch[side] for side in self.sides])
+        present = torch.cat([batch["present"]] * len(self.sides))
+        labels = torch.cat([batch["label"]] * len(self.sides))
+        steps = steps_XBS.flatten(0, 1)
+        phi = self.classifier.volume(maps, present, steps)
+        mask = evidence_mask(present, steps)
+        if noise is not None:
+            phi = phi + noise.flatten(0, 1).to(phi) * mask
+
+        def losses(phi: Tensor) -> Tensor:
+            return self.loss(self.classifier.classify(phi, present), labels)
+
+        if self.adversarial:
+            phi = phi + worst_case(phi, losses, mask, self.adversarial, self.adversarial_steps)
+        loss = losses(phi).unflatten(0, (len(self.sides), -1)).mean(1).sum()
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["label"]))
+        return loss
+
+    def _draw(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Step subsets (X, B, S) and noise (X, B, S, K, F, H, W) of a batch, X the prompts, from each sample's seed."""
+        config = self.classifier.config
+        shape = (len(SIDES), len(config.sigmas), config.slots, *config.volume_grid)
+        steps, noises = [], []
+        for seed in batch["seed"].tolist():
+            generator = torch.Generator().manual_seed(seed)
+            steps.append(torch.stack([random_steps(len(config.sigmas), generator) for _ in SIDES]))
+            if self.noise:
+                noises.append(self.noise * smooth_noise(shape, generator))
+        used = len(self.sides)
+        steps_XBS = torch.stack(steps, 1)[:used].to(batch["label"].device)
+        return steps_XBS, torch.stack(noises, 1)[:used] if noises else None
+
+    def loss(self, logits_BY: Tensor, labels_B: Tensor) -> Tensor:
+        """Cross-entropy of each sample (B,), within the label's group if so chosen."""
+        return F.cross_entropy(self._compete(logits_BY, labels_B), labels_B, reduction="none")
+
+    def _compete(self, logits_BY: Tensor, labels_B: Tensor) -> Tensor:
+        if not self.group_softmax:
+            return logits_BY
+        assert isinstance(self.same_group_YY, Tensor)
+        return logits_BY.masked_fill(~self.same_group_YY[labels_B], -torch.inf)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW on what is trainable, linear warm-up and cosine per step."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        total = int(self.trainer.estimated_stepping_batches)
+        rise = max(1, round(self.warmup * total))
+
+        def factor(step: int) -> float:
+            progress = min(1.0, max(0, step - rise) / max(1, total - rise))
+            return min((step + 1) / rise, 0.5 + 0.5 * math.cos(math.pi * progress))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # Evaluation
+
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        metrics: Any = self.stages[stage]
+        valid = batch["valid"]
+        present, labels = batch["present"][valid], batch["label"][valid]
+        if not len(labels):
+            return
+        count = len(self.classifier.config.sigmas)
+        everything = torch.ones(len(labels), count, dtype=torch.bool, device=labels.device)
+        loss = torch.zeros(len(labels), device=labels.device)
+        for side in SIDES:
+            phi = self.classifier.volume(batch[side][valid], present, everything)
+            logits = self._compete(self.classifier.classify(phi, present), labels)
+            if side in self.sides:
+                loss += F.cross_entropy(logits, labels, reduction="none").to(loss)
+            metrics.update(side, logits, labels)
+            for step in range(count):
+                alone = everything & (torch.arange(count, device=labels.device) == step)
+                kept = self.classifier.keep_steps(phi, present, alone)
+                logits = self._compete(self.classifier.classify(kept, present), labels)
+                metrics.update_step(side, step, logits, labels)
+        metrics.loss.update(loss)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the validation metrics."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the test metrics."""
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics; write them to files too."""
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics; write them to files too."""
+        self._report("test")
+
+    def _report(self, stage: str) -> None:
+        metrics: Any = self.stages[stage]
+        values, confusions = metrics.compute()
+        metrics.reset()
+        named = {f"{stage}/{name}": value.float() for name, value in values.items()}
+        self.log_dict(named, sync_dist=True)  # the same on all ranks already; this only says so to Lightning
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # all ranks take part in asking for it
+        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            write_json(folder / "metrics.json", {name: float(value) for name, value in named.items()})
+            fitting = self.trainer.state.fn == "fit"  # the picture takes a while: not after every epoch
+            if not fitting or self.trainer.current_epoch + 1 == self.trainer.max_epochs:
+                names = [label.name for label in self.classifier.labels.labels]
+                titles = {f"{stage}, p+": confusions["positive"], f"{stage}, p-": confusions["negative"]}
+                plot_confusion(folder / "confusion.png", titles, names)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the whole classifier config, so that the export needs no shards."""
+        checkpoint["classifier"] = asdict(self.classifier.config)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raise UserError when the checkpoint is of another classifier than shards and options describe."""
+        stored = config_from_dict(checkpoint.get("classifier"), "checkpoint")
+        for name, value in asdict(self.classifier.config).items():
+            if getattr(stored, name) != value:
+                raise UserError(
+                    f"checkpoint: its classifier has {name} {getattr(stored, name)!r}, shards and options here say "
+                    f"{value!r}; use the shards and options it was trained with"
+                )
+
+
+def _start_from(classifier: CompositionClassifier, folder: str) -> None:
+    weights = CompositionClassifier.from_pretrained(folder).state_dict()
+    try:
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"model.warm_start {folder}: its weights do not fit these shards and options; use a classifier with the "
+            "same labels, taps, backbone and sizes"
+        ) from error

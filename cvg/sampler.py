@@ -1,0 +1,146 @@
+"""Guided generation through an unmodified diffusers pipeline.
+
+    sampler = GuidedSampler(pipeline, CompositionClassifier.from_pretrained("shapes-classifier"))
+    result = sampler(["a red circle to the left of a blue square"], seeds=[0])
+
+The first step is guided before the pipeline is called, through its ``latents``; later ones in its step callback. After
+the last guided step the pipeline runs as it always does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvg.classifier.model import CompositionClassifier
+from cvg.composition import Composition, parse
+from cvg.errors import UserError
+from cvg.generators import Generator, wrap_pipeline
+from cvg.guidance import Evaluation, Guide, GuidanceConfig
+from cvg.trajectory import nearest_steps
+
+SIGMA_TOLERANCE = 0.03
+"""How far a sampling step's noise level may lie from the one that the classifier was trained at."""
+
+
+@dataclass
+class SampleResult:
+    """Generated videos and what guidance did.
+
+    Attributes:
+        video_BCFHW: in [-1, 1], on the CPU.
+        compositions: what each prompt was understood to ask.
+        evaluations: the classifier's verdicts, per guided step and iteration; empty when unguided.
+        guided_steps: denoising step of each guided slot.
+        seconds: wall time, decoding included.
+    """
+
+    video_BCFHW: Tensor
+    compositions: list[Composition]
+    evaluations: list[Evaluation] = field(default_factory=list)
+    guided_steps: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class GuidedSampler:
+    """A frozen pipeline, a classifier trained on its attention, and the sampling loop around both.
+
+    Args:
+        generator: a diffusers pipeline of a supported family, or its adapter.
+        classifier: exported classifier for this generator; moved to the generator's device.
+        config: how guided steps are taken.
+
+    Raises:
+        UserError: the classifier was trained on another generator.
+    """
+
+    def __init__(
+        self, generator: Generator | Any, classifier: CompositionClassifier, config: GuidanceConfig | None = None
+    ) -> None:
+        self.generator = generator if isinstance(generator, Generator) else wrap_pipeline(generator)
+        self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
+        self.config = config or GuidanceConfig()
+        ours, theirs = self.generator.identity(), classifier.config.generator
+        if ours["fingerprint"] != theirs["fingerprint"]:
+            raise UserError(
+                f"classifier: trained on the attention of {theirs['name']} ({theirs['class']}, {theirs['fingerprint']}), "
+                f"but the generator is {ours['name']} ({ours['class']}, {ours['fingerprint']}); use that generator, or "
+                "train a classifier on this one"
+            )
+
+    def slots(self, steps: int) -> dict[int, int]:
+        """The denoising step (of ``steps``) at which each of the classifier's guided slots lies: {step: slot}.
+
+        Raises:
+            UserError: the schedule has no step near a noise level of the classifier, or one step for two of them.
+        """
+        wanted = self.classifier.config.sigmas[: self.config.guided_steps]
+        _, sigmas = self.generator.timesteps(steps)
+        nearest = nearest_steps(sigmas, wanted)
+        off = max(abs(float(sigmas[step]) - sigma) for step, sigma in zip(nearest, wanted, strict=True))
+        if off > SIGMA_TOLERANCE or len(set(nearest)) < len(nearest):
+            raise UserError(
+                f"{steps} steps: no separate denoising steps near the classifier's noise levels "
+                f"{[round(s, 3) for s in wanted]}; use more steps"
+            )
+        return {step: slot for slot, step in enumerate(nearest)}
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        compositions: Sequence[Composition] | None = None,
+        guided: bool = True,
+        steps: int = 50,
+        guidance_scale: float | None = None,
+        size: tuple[int, int, int] | None = None,
+    ) -> SampleResult:
+        """Generate one video per prompt.
+
+        Args:
+            prompts: text prompts.
+            seeds: seed of each video's initial noise; the noise is the pipeline's own for that seed.
+            compositions: what the prompts ask for; parsed from them when None. Another relation than the prompt's
+                steers towards that one.
+            guided: False runs the plain pipeline, bit for bit.
+            steps: denoising steps.
+            guidance_scale: of classifier-free guidance; the family's default when None.
+            size: (frames, height, width) in pixels; the one the classifier was trained for when None.
+
+        Raises:
+            UserError: a prompt that cannot be parsed, or a schedule that does not fit the classifier.
+        """
+        if compositions is None:
+            compositions = [parse(prompt, self.classifier.labels) for prompt in prompts]
+        began = time.perf_counter()
+        size = size or self.generator.pixel_size(self.classifier.config.grid)
+        noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        latents = self.generator.initial_latents(noise, size)
+        guide, slots, callback = None, {}, None
+        if guided:
+            slots = self.slots(steps)
+            guide = Guide(self.generator, self.classifier, compositions, self.config)
+            timesteps, _ = self.generator.timesteps(steps)
+            if 0 in slots:
+                latents = guide.edit(latents, timesteps[0], slots[0])
+            callback = self._callback(guide, slots, timesteps)
+        final = self.generator.sample(prompts, latents, steps, guidance_scale, size, callback)
+        video = self.generator.decode_latents(final).cpu()
+        seconds = time.perf_counter() - began
+        evaluations = guide.evaluations if guide else []
+        return SampleResult(video, list(compositions), evaluations, sorted(slots), seconds)
+
+    def _callback(self, guide: Guide, slots: dict[int, int], timesteps: Tensor) -> Any:
+        def after_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            following = step + 1
+            if following in slots and self.config.step_size > 0:
+                tensors["latents"] = guide.edit(tensors["latents"], timesteps[following], slots[following])
+                self.generator.forget_history()
+            return tensors
+
+        return after_step

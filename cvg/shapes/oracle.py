@@ -1,0 +1,332 @@
+"""Reads a clip of the shapes world from its pixels alone: which entities it shows, where they go, what they make up.
+
+The oracle knows nothing of the renderer's scene or of any model. It finds what is coloured, names each blob's colour by
+hue and its shape by the best fitting outline, and measures its track. It never guesses: what is missing, doubled,
+between two colours or between two shapes is a problem, and a label is None ("cannot tell") unless exactly one of its
+group holds. Clips of a small decoder are blurred and ghosted, so a blob ends where its colourfulness falls to half, and
+every statistic over frames stands up to a fifth of bad frames.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cvg.composition import Composition
+from cvg.errors import UserError
+from cvg.shapes.relations import Track, holds
+from cvg.shapes.renderer import COLORS, SHAPES, SIZE, signed_distance
+from cvg.shapes.world import ENTITIES, LABELS, Spec
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+COLOURFUL = 45.0
+"""Least chroma (max - min of RGB, 0 to 255) of a coloured pixel; backgrounds and grey dots stay below 25."""
+LEAST_PEAK = 70.0
+"""Least chroma at the heart of a named colour: washed-out blobs are a problem, not an entity."""
+HUE_TOLERANCE = 18.0
+"""Greatest distance (degrees) of a blob's hue to its colour's; the closest colours lie 48 apart, jitter moves 6."""
+LEAST_AREA = 0.005
+"""Least share of the frame that a blob covers; the renderer's smallest covers 0.023."""
+SECOND_BLOB = 0.2
+"""A further blob of one colour counts from this share of the largest one's area."""
+BAD_FRAMES = 0.2
+"""Share of frames in which something may go wrong without consequence."""
+FIT, FIT_MARGIN = 0.7, 0.02
+"""Least overlap (intersection over union) with the best shape, and least lead over the second best."""
+OUTLIER, JUMP = 0.12, 0.2
+"""A lone position this far (frame sides) off its neighbours' median is an outlier; a step this long is a jump."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What :func:`judge` found.
+
+    Attributes:
+        entities_right: exactly the wanted entities are there, in their colours and shapes, and nothing else coloured.
+        labels: per relation the label of its group that the clip shows, None when that cannot be told.
+        composition_right: the entities are right and every label is the wanted one.
+        problems: why the entities are not right, or empty.
+    """
+
+    entities_right: bool
+    labels: tuple[str | None, ...]
+    composition_right: bool
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a clip shows.
+
+    Attributes:
+        tracks: per entity phrase (``"red circle"``) its centres (F, 2), x right and y down, in frame sides.
+        problems: everything coloured that is no clear entity, in words.
+    """
+
+    tracks: dict[str, Track]
+    problems: tuple[str, ...]
+
+    def label(self, group: str, entities: Sequence[str]) -> str | None:
+        """The label of ``group`` that holds for (subject,) or (subject, object).
+
+        Returns:
+            The label's name; None when an entity is not there, or when not exactly one label holds.
+
+        Raises:
+            UserError: the shapes world has no such group, or the group relates another number of entities.
+        """
+        labels = LABELS.groups.get(group)
+        if labels is None:
+            raise UserError(f"label group {group!r}: the oracle knows {', '.join(LABELS.groups)}")
+        if len(entities) != labels[0].entities:
+            raise UserError(f"label group {group!r}: relates {labels[0].entities} entities, {len(entities)} given")
+        if any(entity not in self.tracks for entity in entities):
+            return None
+        tracks = [self.tracks[entity] for entity in entities]
+        true = [label.name for label in labels if holds(label.name, tracks)]
+        return true[0] if len(true) == 1 else None
+
+    def judge(self, wanted: Spec | Composition) -> Verdict:
+        """Compare with what the clip was to show; see :func:`judge`."""
+        entities, relations = _wanted(wanted)
+        missing = [f"{entity}: not there" for entity in entities if entity not in self.tracks]
+        extra = [f"{entity}: not asked for" for entity in self.tracks if entity not in entities]
+        problems = (*missing, *extra, *self.problems)
+        labels = tuple(self.label(LABELS[label].group, phrases) for label, phrases in relations)
+        right = not problems and labels == tuple(label for label, _ in relations)
+        return Verdict(not problems, labels, right, problems)
+
+
+def judge(frames_FHWC: NDArray[np.uint8], wanted: Spec | Composition) -> Verdict:
+    """Whether a clip shows a composition.
+
+    Args:
+        frames_FHWC: see :func:`read`.
+        wanted: what the clip was to show; its entities must be of the shapes world, such as ``"red circle"``.
+
+    Raises:
+        UserError: an entity or a label that is not of the shapes world, or frames that cannot be read.
+    """
+    return read(frames_FHWC).judge(wanted)
+
+
+def smoothness(frames_FHWC: NDArray[np.uint8]) -> float:
+    """How well each frame is foretold by its neighbours: 1 - mean |x[t] - (x[t-1] + x[t+1]) / 2| / 255.
+
+    It is in [0, 1]: 1 for a still clip, near 1 for steady motion, lower for flicker, popping and jitter. It rewards
+    stillness, so compare clips that show the same motion. Rendered clips have 0.98 to 1.00.
+
+    Args:
+        frames_FHWC: (F, H, W, 3) uint8, F >= 3.
+
+    Raises:
+        UserError: fewer than three frames, or another type or shape.
+    """
+    video = _checked(frames_FHWC).astype(np.float32)
+    return float(1 - np.abs(video[1:-1] - (video[:-2] + video[2:]) / 2).mean() / 255)
+
+
+def read(frames_FHWC: NDArray[np.uint8]) -> Reading:
+    """Find the entities of a clip and their tracks.
+
+    Args:
+        frames_FHWC: (F, H, W, 3) uint8 RGB; F >= 3, sides >= 48. Large frames are averaged down to about 64 pixels.
+
+    Raises:
+        UserError: frames of another type or shape, too few or too small.
+    """
+    video = _shrink(_checked(frames_FHWC))
+    chroma = video.max(axis=-1) - video.min(axis=-1)
+    coloured = np.nonzero(chroma >= COLOURFUL)
+    hue = _hue(video[coloured])
+    difference = np.abs((hue[:, None] - _centres()[None] + 180) % 360 - 180)
+    colour = np.full(chroma.shape, -1, np.int8)
+    colour[coloured] = difference.argmin(axis=1)
+
+    tracks: dict[str, Track] = {}
+    problems: list[str] = []
+    for index, name in enumerate(COLORS):
+        same = np.where(colour == index, chroma, 0)
+        if (same > 0).sum() < LEAST_AREA * chroma[0].size:
+            continue
+        # Most of a blob's pixels are its inside: this is their chroma, with the rim and any ghost below it.
+        peak = float(np.percentile(same[same > 0], 85))
+        alpha = np.clip((same / peak - 0.5) * 2 + 0.5, 0, 1)
+        blobs, extra = _largest_blobs(alpha)
+        present = blobs.any(axis=(1, 2))
+        if present.mean() <= BAD_FRAMES:
+            continue  # a flicker
+        inside = blobs[coloured]
+        shift = float(np.median((hue[inside] - _centres()[index] + 180) % 360 - 180))
+        if peak < LEAST_PEAK or abs(shift) > HUE_TOLERANCE:
+            problems.append(f"{name}: its colour is unclear")
+            continue
+        track, steady = _track(alpha, blobs, present)
+        shape = _shape(alpha, blobs)
+        what = f"{name} {shape or 'blob'}"
+        if steady.mean() < 1 - BAD_FRAMES:
+            problems.append(f"{what}: not there in {int((~steady).sum())} of {len(steady)} frames")
+        elif shape is None:
+            problems.append(f"{what}: its shape is unclear")
+        else:
+            tracks[what] = track
+            if np.linalg.norm(np.diff(track, axis=0), axis=-1).max() > JUMP:
+                problems.append(f"{what}: jumps from place to place")
+        if extra.mean() > BAD_FRAMES:
+            problems.append(f"{name}: several blobs in {int(extra.sum())} of {len(extra)} frames")
+    return Reading(tracks, tuple(problems))
+
+
+def _wanted(wanted: Spec | Composition) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]:
+    """Entity phrases, and per relation its label and entity phrases."""
+    if isinstance(wanted, Spec):
+        names = list(wanted.entities)
+        relations = [(r.label, tuple(wanted.entities[i] for i in r.entities)) for r in wanted.relations]
+    else:
+        names = [_normal(entity.phrase) for entity in wanted.entities]
+        relations = [(r.label, tuple(_normal(entity.phrase) for entity in r.entities)) for r in wanted.relations]
+    for name in names:
+        if name not in ENTITIES:
+            raise UserError(
+                f"entity {name!r}: the oracle knows the colours {', '.join(COLORS)} and the shapes {', '.join(SHAPES)}; "
+                f"name one of each, such as {ENTITIES[0]!r}"
+            )
+    return names, relations
+
+
+def _normal(phrase: str) -> str:
+    return " ".join(phrase.lower().split())
+
+
+def _checked(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    frames = np.asarray(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise UserError(f"clip: {frames.dtype} of shape {frames.shape}; expected uint8 (frames, height, width, 3)")
+    if frames.shape[0] < 3 or min(frames.shape[1:3]) < 48:
+        raise UserError(f"clip: shape {frames.shape}; needs at least 3 frames of at least 48 x 48 pixels")
+    return frames
+
+
+def _shrink(frames: NDArray[np.uint8]) -> Array:
+    """Float frames, averaged over square blocks so that the shorter side has 48 to 127 pixels."""
+    count, height, width, _ = frames.shape
+    factor = max(1, min(height, width) // SIZE)
+    if factor == 1:
+        return frames.astype(np.float32)
+    rows, columns = height // factor, width // factor
+    blocks = frames[:, : rows * factor, : columns * factor].reshape(count, rows, factor, columns, factor, 3)
+    return blocks.mean(axis=(2, 4), dtype=np.float32)
+
+
+def _hue(rgb_N3: Array) -> Array:
+    """Hue in degrees. Mixing a colour with grey, as a soft edge does, leaves it as it is."""
+    red, green, blue = rgb_N3.T
+    return np.asarray(np.degrees(np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)))
+
+
+@functools.cache
+def _centres() -> Array:
+    return _hue(np.array(list(COLORS.values()), np.float32))
+
+
+def _largest_blobs(alpha_FHW: Array) -> tuple[Mask, Mask]:
+    """The largest blob of each frame (F, H, W), all false where there is none; and whether a frame has another (F)."""
+    solid = alpha_FHW >= 0.5
+    within_frames = np.zeros((3, 3, 3), bool)
+    within_frames[1] = True
+    number, count = ndimage.label(solid, within_frames)
+    frames = len(solid)
+    # Where two colours meet, a decoder may put a thin line of a third between them: a blob has pixels all around one.
+    core = solid[:, 1:-1] & solid[:, 2:] & solid[:, :-2]
+    core = core[:, :, 1:-1] & core[:, :, 2:] & core[:, :, :-2]
+    thick = np.bincount(number[:, 1:-1, 1:-1][core], minlength=count + 1) >= 4
+    area = np.bincount(number.ravel(), minlength=count + 1)
+    area[0] = 0
+    frame_of = np.zeros(count + 1, np.intp)
+    where = np.nonzero(number)
+    frame_of[number[where]] = where[0]
+
+    valid = thick & (area >= LEAST_AREA * solid[0].size)
+    largest = np.zeros(frames, np.intp)
+    extra = np.zeros(frames, bool)
+    for frame in range(frames):
+        here = np.nonzero(valid & (frame_of == frame))[0]
+        if len(here):
+            largest[frame] = here[area[here].argmax()]
+            extra[frame] = (area[here] >= SECOND_BLOB * area[largest[frame]]).sum() > 1
+    return (number == largest[:, None, None]) & (largest > 0)[:, None, None], extra
+
+
+def _track(alpha_FHW: Array, blobs_FHW: Mask, present_F: Mask) -> tuple[Track, Mask]:
+    """Centres (F, 2) in frame sides, bridged over bad frames; and which frames are good (F)."""
+    height, width = blobs_FHW.shape[1:]
+    weight = np.where(blobs_FHW, alpha_FHW, 0)
+    total = np.maximum(weight.sum(axis=(1, 2)), 1e-6)
+    x = (weight.sum(axis=1) @ (np.arange(width) + 0.5)) / total / width
+    y = (weight.sum(axis=2) @ (np.arange(height) + 0.5)) / total / height
+    times, points = np.nonzero(present_F)[0], np.stack([x, y], axis=-1)[present_F]
+    median = ndimage.median_filter(points, size=(5, 1), mode="nearest")
+    good = np.linalg.norm(points - median, axis=-1) < OUTLIER
+    steady = present_F.copy()
+    steady[times[~good]] = False
+    if not good.any():
+        return np.full((len(present_F), 2), np.nan), steady
+    frames = np.arange(len(present_F))
+    track = np.stack([np.interp(frames, times[good], points[good, axis]) for axis in (0, 1)], axis=-1)
+    return track, steady
+
+
+def _shape(alpha_FHW: Array, blobs_FHW: Mask) -> str | None:
+    """The shape whose outline, of the blob's area and centre, overlaps best in most frames; None when unclear.
+
+    Frames where the blob touches the border are left out: its centre and area are not the shape's there.
+    """
+    border = blobs_FHW[:, [0, -1]].any(axis=(1, 2)) | blobs_FHW[:, :, [0, -1]].any(axis=(1, 2))
+    usable = blobs_FHW.any(axis=(1, 2)) & ~border
+    if usable.sum() < 3:
+        return None
+    blobs, alpha = blobs_FHW[usable], alpha_FHW[usable]
+    # Soft rims belong to the outline: the blob and one pixel around it.
+    grown = np.pad(blobs, ((0, 0), (1, 1), (1, 1)))
+    grown = grown[:, 1:-1] | grown[:, 2:] | grown[:, :-2]
+    grown = grown[:, :, 1:-1] | grown[:, :, 2:] | grown[:, :, :-2]
+    alpha = np.where(grown, alpha, 0)
+    area = alpha.sum(axis=(1, 2))
+    height, width = alpha.shape[1:]
+    x = (alpha.sum(axis=1) @ (np.arange(width) + 0.5)) / area
+    y = (alpha.sum(axis=2) @ (np.arange(height) + 0.5)) / area
+
+    half = int(np.ceil(np.sqrt(area.max() / np.pi) * 1.7)) + 2
+    offsets = np.arange(-half, half + 1)
+    rows, columns = np.floor(y)[:, None].astype(int) + offsets, np.floor(x)[:, None].astype(int) + offsets
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    frame = np.arange(len(alpha))[:, None, None]
+    patch = alpha[frame, rows.clip(0, height - 1)[:, :, None], columns.clip(0, width - 1)[:, None, :]] * inside
+    dx = (columns + 0.5 - x[:, None]).astype(np.float32)[:, None, :]
+    dy = (rows + 0.5 - y[:, None]).astype(np.float32)[:, :, None]
+    scores = []
+    for shape in SHAPES:
+        radius = np.sqrt(area / _unit_area(shape)).astype(np.float32)
+        unit = radius[:, None, None]
+        template = np.clip(0.5 - 2 * unit * signed_distance(shape, dx / unit, dy / unit, 1.0), 0, 1)
+        scores.append(np.minimum(patch, template).sum(axis=(1, 2)) / np.maximum(patch, template).sum(axis=(1, 2)))
+    score = np.stack(scores)
+    best = int(np.median(score, axis=1).argmax())
+    lead = score[best] - np.delete(score, best, axis=0).max(axis=0)
+    # Seven frames in ten must agree, so that a shape that turns into another is unclear.
+    clear = np.median(score[best]) >= FIT and np.quantile(lead, 0.3) >= FIT_MARGIN
+    return SHAPES[best] if clear else None
+
+
+@functools.cache
+def _unit_area(shape: str) -> float:
+    """Area of a shape of radius 1, summed over a fine grid so that the renderer's formula stays the only one."""
+    y, x = np.mgrid[-2:2:801j, -2:2:801j].astype(np.float32)
+    return float((signed_distance(shape, x, y, 1.0) < 0).sum() * 0.005**2)

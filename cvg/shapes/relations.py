@@ -1,0 +1,78 @@
+"""What each label of the shapes world means, as geometry on the tracks of entity centres.
+
+One definition serves both sides. The renderer asks for relations that hold with a wide margin (``RENDER``); the
+oracle, which measures tracks in pixels, accepts them with a narrower one (``JUDGE``), so that nothing lies between
+"rendered as true" and "judged true".
+
+Tracks are (..., F, 2) arrays of centres (x to the right, y down) in units of the frame's side, 0 to 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Track = NDArray[np.float64]
+
+DIRECTIONS: dict[str, tuple[int, int]] = {
+    "left": (-1, 0),
+    "right": (1, 0),
+    "up": (0, -1),
+    "down": (0, 1),
+    "left of": (-1, 0),
+    "right of": (1, 0),
+    "above": (0, -1),
+    "below": (0, 1),
+}
+APPROACH: dict[str, int] = {"towards": -1, "away from": 1}
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How clearly a relation must hold; lengths in frame sides.
+
+    Attributes:
+        motion: least displacement over the clip.
+        spatial: least distance between the entities' mean positions along the label's axis.
+        approach: least change of the distance between the entities.
+        off_axis: greatest share of the off-axis component.
+    """
+
+    motion: float
+    spatial: float
+    approach: float
+    off_axis: float
+
+
+RENDER = Margins(motion=0.28, spatial=0.28, approach=0.22, off_axis=0.4)
+JUDGE = Margins(motion=0.12, spatial=0.12, approach=0.08, off_axis=0.8)
+
+
+def displacement(track_F2: Track) -> Track:
+    """Displacement over the clip, from a least-squares line through the track: (..., 2)."""
+    frames = track_F2.shape[-2]
+    time_F = np.arange(frames) - (frames - 1) / 2
+    slope = np.einsum("f,...fc->...c", time_F, track_F2) / np.sum(time_F**2)
+    return slope * (frames - 1)
+
+
+def holds(label: str, tracks: list[Track], margins: Margins = JUDGE) -> NDArray[np.bool_]:
+    """Whether ``label`` holds for (subject,) or (subject, object) tracks, elementwise over leading dimensions.
+
+    Raises:
+        KeyError: a label that has no geometry here.
+    """
+    if label in APPROACH:
+        distance_F = np.linalg.norm(tracks[0] - tracks[1], axis=-1)
+        change = displacement(np.stack([distance_F, np.zeros_like(distance_F)], axis=-1))[..., 0]
+        return np.asarray(change * APPROACH[label] >= margins.approach)
+    direction = np.array(DIRECTIONS[label])
+    if len(tracks) == 1:
+        vector, least = displacement(tracks[0]), margins.motion
+    else:
+        vector, least = (tracks[0] - tracks[1]).mean(axis=-2), margins.spatial
+    along = vector @ direction
+    off = np.abs(vector @ direction[::-1])
+    return np.asarray((along >= least) & (off <= margins.off_axis * along))

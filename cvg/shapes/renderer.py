@@ -1,0 +1,119 @@
+"""Draws the clips of the shapes world: antialiased coloured shapes over a textured background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 64
+"""Frame side in pixels."""
+FRAMES = 13
+"""Frames per clip: 1 + 4k, as the causal video VAE wants."""
+FPS = 8
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (225, 35, 35),
+    "green": (35, 190, 50),
+    "blue": (45, 75, 235),
+    "yellow": (240, 220, 40),
+    "purple": (190, 45, 215),
+    "cyan": (40, 215, 225),
+}
+SHAPES = ("circle", "square", "triangle")
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """One drawn shape.
+
+    Attributes:
+        shape: one of ``SHAPES``.
+        rgb: colour, 0 to 255.
+        radius: in pixels; shapes of one radius cover about the same area.
+        track_F2: centres (x, y) per frame, in frame sides.
+    """
+
+    shape: str
+    rgb: tuple[float, float, float]
+    radius: float
+    track_F2: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Background:
+    """A grey-ish texture: base colour, a linear shade, and stripes or smooth noise.
+
+    Attributes:
+        rgb: base colour, 0 to 255.
+        shade: brightness change (x, y) across the frame.
+        texture: ``plain``, ``stripes`` or ``noise``.
+        amplitude: of the texture, in grey levels.
+        seed: of the texture's own randomness.
+    """
+
+    rgb: tuple[float, float, float]
+    shade: tuple[float, float] = (0.0, 0.0)
+    texture: str = "plain"
+    amplitude: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything a clip shows; ``distractors`` are grey dots that no prompt names."""
+
+    sprites: tuple[Sprite, ...]
+    background: Background
+    distractors: tuple[Sprite, ...] = field(default=())
+
+
+def signed_distance(shape: str, dx: NDArray[np.float32], dy: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+    """Signed distance (pixels, negative inside) to a shape's outline, from offsets to its centre."""
+    if shape == "circle":
+        return np.hypot(dx, dy) - radius
+    if shape == "square":
+        return np.maximum(np.abs(dx), np.abs(dy)) - 0.89 * radius
+    if shape == "triangle":  # equilateral, apex up, centred on its centroid
+        inner = 0.72 * radius
+        return np.maximum(np.abs(dx) * 0.8660254 - dy * 0.5, dy) - inner
+    raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
+
+
+def _background(background: Background) -> NDArray[np.float32]:
+    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE - 0.5
+    grey = background.shade[0] * x + background.shade[1] * y
+    rng = np.random.default_rng(background.seed)
+    if background.texture == "stripes":
+        angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
+        waves = rng.uniform(2, 5)
+        grey = grey + background.amplitude * np.sin(
+            2 * np.pi * waves * (np.cos(angle) * x + np.sin(angle) * y) + phase
+        )
+    elif background.texture == "noise":
+        coarse = rng.normal(size=(9, 9))
+        grid = np.linspace(0, 8, SIZE)
+        rows = np.stack([np.interp(grid, np.arange(9), column) for column in coarse.T], axis=1)
+        smooth = np.stack([np.interp(grid, np.arange(9), row) for row in rows], axis=0)
+        grey = grey + background.amplitude * smooth
+    return (np.array(background.rgb, np.float32) + grey[..., None]).astype(np.float32)
+
+
+def render(scene: Scene) -> NDArray[np.uint8]:
+    """Draw a scene.
+
+    Returns:
+        frames_FHWC: (F, 64, 64, 3) uint8 RGB; later sprites are drawn over earlier ones.
+    """
+    frames = scene.sprites[0].track_F2.shape[0]
+    video = np.repeat(_background(scene.background)[None], frames, axis=0)
+    axis = np.arange(SIZE, dtype=np.float32) + 0.5
+    for sprite in (*scene.distractors, *scene.sprites):
+        centre = sprite.track_F2.astype(np.float32) * SIZE
+        dx = axis[None, None, :] - centre[:, 0, None, None]
+        dy = axis[None, :, None] - centre[:, 1, None, None]
+        distance = signed_distance(sprite.shape, dx, dy, sprite.radius)
+        alpha = np.clip(0.5 - distance, 0, 1)[..., None]
+        video += alpha * (np.array(sprite.rgb, np.float32) - video)
+    return np.clip(np.rint(video), 0, 255).astype(np.uint8)

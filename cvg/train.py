@@ -1,0 +1,86 @@
+"""Train and evaluate a composition classifier: ``python -m cvg.train fit|validate|test --config FILE``.
+
+A configuration file may begin with ``base: OTHER.yaml`` (a path beside it): its own values are laid over the base's.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from cvg.datamodule import CompositionDataModule
+from cvg.errors import UserError
+from cvg.module import CompositionModule
+
+_MODE = "yaml_with_base"
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return base | {key: _merge(base.get(key), value) for key, value in over.items()}
+    return over
+
+
+def _load(text: str) -> Any:
+    """Read YAML as jsonargparse does, and resolve ``base``.
+
+    jsonargparse reads each file with its own folder as the working directory, so a relative base is found there. Its
+    own way, a ``config:`` key inside the file, replaces whole sections of the included file instead of merging.
+    """
+    value = jsonargparse.get_loader("yaml")(text)
+    if isinstance(value, dict) and "base" in value:
+        base = Path(str(value.pop("base")))
+        if not base.is_file():
+            raise UserError(f"config: its base {base} is not there; give a path relative to the file that names it")
+        value = _merge(_load(base.read_text()), value)
+    return value
+
+
+jsonargparse.set_loader(_MODE, _load, (yaml.YAMLError,))
+jsonargparse.set_dumper(_MODE, lambda value: yaml.safe_dump(value, sort_keys=False))
+
+
+class CompositionCLI(LightningCLI):
+    """LightningCLI with one seed for the initial weights and the data."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link the seeds."""
+        parser.link_arguments("seed_everything", "data.seed")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """All of Lightning's, except predict."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+
+def main(args: list[str] | None = None) -> CompositionCLI:
+    """Run the command line.
+
+    Args:
+        args: the arguments; those of the process when None.
+
+    Raises:
+        SystemExit: code 2 for bad options and bad input.
+    """
+    try:
+        return CompositionCLI(
+            CompositionModule,
+            CompositionDataModule,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"parser_mode": _MODE},
+            save_config_kwargs={"overwrite": True},
+            args=args,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

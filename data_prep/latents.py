@@ -1,0 +1,93 @@
+"""Three ways from a video to its noisy latents z_t, t in T, under p+ and p-."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cvg.errors import UserError
+from cvg.generators import Conditioning, Generator
+from cvg.trajectory import invert, nearest_steps, replay
+from data_prep.manifest import Row
+
+Method = Literal["inversion", "noising", "trajectory"]
+METHODS = ("inversion", "noising", "trajectory")
+
+
+class LatentSettings(Protocol):
+    """The part of the settings that decides z_t."""
+
+    @property
+    def method(self) -> Method: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def at(self) -> list[int]: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def schedule(generator: Generator, steps: int) -> tuple[Tensor, Tensor]:
+    """Timesteps (N,) and sigmas (N + 1,) of the pipeline's own schedule."""
+    return generator.timesteps(steps)
+
+
+def latents_at(
+    settings: LatentSettings, row: Row, generator: Generator, clean: Tensor, conditioning: Conditioning
+) -> tuple[list[Tensor], Tensor | None]:
+    """z_t of one video for each step in ``settings.at``.
+
+    Args:
+        settings: method, schedule and T.
+        row: the video's row; seeds the noise, and names the saved trajectory.
+        generator: the frozen generator.
+        clean: latents of the video, (1, C, F, H', W').
+        conditioning: of p+ and p-.
+
+    Returns:
+        z_t (2, C, F, H', W') for p+ and p-, per step; and the replayed clean latents (2, ...), None where nothing was
+        inverted. Without an inversion both prompts share z_t.
+    """
+    timesteps, sigmas = schedule(generator, settings.steps)
+    sigmas = sigmas.to(clean)
+    if settings.method == "inversion":
+
+        def velocity(z: Tensor, i: int) -> Tensor:
+            return generator.velocity(z, timesteps[i], conditioning.states).float()
+
+        noise = invert(clean.expand(2, *clean.shape[1:]), sigmas, velocity, settings.iterations)
+        replayed, kept = replay(noise, sigmas, velocity, settings.at)
+        return [kept[i] for i in settings.at], replayed
+    if settings.method == "noising":
+        source = torch.Generator().manual_seed(random.Random(f"{settings.seed}:{row.id}:noise").getrandbits(63))
+        noise = torch.randn(clean.shape, generator=source).to(clean)
+        taken = [(1 - sigmas[i]) * clean + sigmas[i] * noise for i in settings.at]
+    else:
+        taken = saved_trajectory(row, [float(sigmas[i]) for i in settings.at], clean)
+    return [z.expand(2, *z.shape[1:]) for z in taken], None
+
+
+def saved_trajectory(row: Row, wanted: Sequence[float], like: Tensor) -> list[Tensor]:
+    """The latents that a video of the generator was sampled through, at the steps nearest to the wanted sigmas.
+
+    Raises:
+        UserError: the row has no saved trajectory, or it cannot be read.
+    """
+    if row.trajectory is None:
+        raise UserError(
+            f"manifest row {row.id}: has no saved trajectory; use method inversion or noising, or videos made by "
+            "`python -m data_prep.synthesize`"
+        )
+    try:
+        saved = safetensors.torch.load_file(row.trajectory)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"trajectory {row.trajectory}: cannot be read ({error}); synthesize the video again") from error
+    closest = nearest_steps(torch.cat([saved["sigmas"], torch.zeros(1)]), wanted)
+    return [saved["latents"][i][None].to(like) for i in closest]

@@ -1,0 +1,1 @@
+"""How the shipped small models were made: one script each, from nothing."""

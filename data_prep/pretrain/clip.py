@@ -1,0 +1,161 @@
+"""shapes-clip: a small video-language model, an ``XCLIPModel`` trained contrastively on rendered clips and captions.
+
+It is the frozen VLM of the default classifier and has never seen an attention map. Half of its clips are blurred down to
+a few pixels or put on black, so that coarse, plain pictures are no surprise to it.
+
+    python -m data_prep.pretrain.clip --out runs/pretrain
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import XCLIPConfig, XCLIPModel
+
+from cvg.cli import run
+from cvg.files import write_json
+from cvg.shapes.renderer import FRAMES, SIZE, Background, render
+from cvg.shapes.world import LABELS, Spec, sample_scene, sample_spec
+from data_prep.pretrain.loop import train
+from data_prep.pretrain.text import MAX_TOKENS, build_tokenizer
+
+NUM_FRAMES = 4
+MEAN, STD = [0.3, 0.3, 0.3], [0.25, 0.25, 0.25]
+VARIANTS = 4
+"""Clips of the same entities and wording style that differ in the relation: the hard negatives of a batch."""
+
+
+def build(vocabulary: int, eos: int) -> XCLIPModel:
+    """The true X-CLIP classes: a 4-layer vision tower of 8-pixel patches, a 3-layer text tower, width 128."""
+    config = XCLIPConfig(
+        text_config={
+            "vocab_size": vocabulary,
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "max_position_embeddings": MAX_TOKENS,
+            "eos_token_id": eos,
+            "pad_token_id": 0,
+            "bos_token_id": eos,
+        },
+        vision_config={
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "mit_hidden_size": 128,
+            "mit_intermediate_size": 384,
+            "mit_num_hidden_layers": 1,
+            "mit_num_attention_heads": 4,
+            "image_size": SIZE,
+            "patch_size": 8,
+            "num_frames": NUM_FRAMES,
+        },
+        projection_dim=128,
+        prompt_layers=1,
+        prompt_num_attention_heads=4,
+        prompt_attention_dropout=0.0,
+    )
+    return XCLIPModel(config)
+
+
+def variants(rng: np.random.Generator) -> list[Spec]:
+    """Specs of the same entities, template and wording number, of four different compositions where there are four."""
+    spec = sample_spec(rng)
+    label_sets = [[label.name for label in LABELS.groups[LABELS[r.label].group]] for r in spec.relations]
+    choices = [tuple(str(rng.choice(labels)) for labels in label_sets) for _ in range(4 * VARIANTS)]
+    if len(label_sets) == 1:
+        choices = [(name,) for name in rng.permutation(label_sets[0])]
+    distinct = list(dict.fromkeys(choices))[:VARIANTS]
+    number = int(rng.integers(3))
+    return [
+        replace(
+            spec,
+            relations=tuple(replace(r, label=name) for r, name in zip(spec.relations, names, strict=True)),
+            wordings=tuple(LABELS[name].wordings[number] for name in names),
+        )
+        for names in distinct
+    ]
+
+
+def batch(seed: int, count: int) -> tuple[Tensor, list[str]]:
+    """Clips (B, F, 3, H, W), normalised, and their captions."""
+    rng = np.random.default_rng([seed, 5])
+    specs: list[Spec] = []
+    while len(specs) < count:
+        specs += variants(rng)
+    specs = specs[:count]
+    videos = []
+    for spec in specs:
+        scene = sample_scene(spec, rng)
+        if rng.random() < 0.5:
+            scene = replace(scene, background=Background((8.0, 8.0, 8.0)), distractors=())
+        pixels = render(scene)[:: (FRAMES - 1) // (NUM_FRAMES - 1)]
+        frames = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        if rng.random() < 0.5:
+            side = int(rng.choice([8, 16, 32]))
+            frames = F.interpolate(frames, (side, side), mode="area")
+            frames = F.interpolate(frames, (SIZE, SIZE), mode="bilinear")
+        videos.append(frames)
+    video = torch.stack(videos)
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    return (video - mean) / std, [spec.prompt for spec in specs]
+
+
+def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int = 48, device: str = "cpu") -> None:
+    """Train the model and write the folder OUT/shapes-clip (model, tokenizer, processor settings).
+
+    Args:
+        out: working folder.
+        steps: optimiser steps.
+        batch_size: clips per step.
+        device: torch device.
+    """
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    model = build(len(tokenizer), tokenizer.eos_token_id).to(device)
+
+    def step(index: int) -> dict[str, Tensor]:
+        video, captions = batch(index, batch_size)
+        tokens = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").to(device)
+        output = model(
+            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=video.to(device)
+        )
+        logits_BB = output.logits_per_video
+        # Two clips may have the same caption: any of them is right.
+        same_BB = torch.tensor([[a == b for b in captions] for a in captions], device=device).float()
+        target_BB = same_BB / same_BB.sum(1, keepdim=True)
+        loss = F.cross_entropy(logits_BB, target_BB) + F.cross_entropy(logits_BB.T, target_BB)
+        right = same_BB.gather(1, logits_BB.argmax(1, keepdim=True)).mean()
+        return {"loss": loss, "accuracy": right}
+
+    average = train(model, step, out / "clip.training", steps, lr=1e-3, muon_lr=1e-3, hidden="layers.", ema=0.995)
+    average.save_pretrained(out / "shapes-clip")
+    tokenizer.save_pretrained(out / "shapes-clip")
+    write_json(
+        out / "shapes-clip" / "preprocessor_config.json",
+        {
+            "image_processor_type": "VideoMAEImageProcessor",
+            "do_resize": True,
+            "size": {"shortest_edge": SIZE},
+            "do_center_crop": True,
+            "crop_size": {"height": SIZE, "width": SIZE},
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": MEAN,
+            "image_std": STD,
+        },
+    )
+    print(json.dumps({"parameters": sum(p.numel() for p in average.parameters())}))
+
+
+if __name__ == "__main__":
+    run(main, prog="python -m data_prep.pretrain.clip")

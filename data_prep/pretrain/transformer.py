@@ -1,0 +1,178 @@
+"""Stage 3 of shapes-wan: the ``WanTransformer3DModel``, trained by flow matching on captions of which many lie.
+
+Web captions name entities well and relations badly. A caption here names a wrong relation with probability
+``--wrong``, so the finished model draws what a prompt names and half obeys how it is to be composed, as large models do.
+
+    python -m data_prep.pretrain.transformer --out runs/pretrain
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import trange
+from transformers import AutoTokenizer, UMT5EncoderModel
+
+from cvg.cli import run
+from cvg.files import atomic
+from cvg.shapes.renderer import render
+from cvg.shapes.world import KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
+from data_prep.pretrain.loop import train
+from data_prep.pretrain.text import MAX_TOKENS, TEXT_DIM
+from data_prep.pretrain.vae import LATENT_CHANNELS
+
+SHIFT = 3.0
+"""Timestep shift of the training distribution and of the shipped scheduler."""
+
+
+def build() -> WanTransformer3DModel:
+    """The true Wan transformer class: 6 blocks of 4 heads of 32, one token per latent position."""
+    return WanTransformer3DModel(
+        patch_size=(1, 1, 1),
+        num_attention_heads=4,
+        attention_head_dim=32,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        text_dim=TEXT_DIM,
+        freq_dim=64,
+        ffn_dim=512,
+        num_layers=6,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=64,
+    )
+
+
+def encode_clips(out: Path, vae: AutoencoderKLWan, count: int, device: str) -> tuple[Tensor, list[Spec]]:
+    """Latents (N, C, F, H, W), normalised, of rendered clips and what they show; kept in OUT/latents.safetensors."""
+    path, specs_path = out / "latents.safetensors", out / "latents.json"
+    if not (path.exists() and specs_path.exists()):
+        shape = (1, LATENT_CHANNELS, 1, 1, 1)
+        mean = torch.tensor(vae.config.latents_mean).view(shape)
+        std = torch.tensor(vae.config.latents_std).view(shape)
+        rng = np.random.default_rng(3)
+        chunks, specs = [], []
+        for _ in trange(0, count, 32, desc="encode clips", mininterval=5):
+            batch = [sample_spec(rng, KINDS[i % len(KINDS)]) for i in range(32)]
+            videos = np.stack([render(sample_scene(spec, rng)) for spec in batch])
+            video = torch.from_numpy(videos).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+            with torch.no_grad():
+                latent = vae.encode(video.to(device)).latent_dist.mode().cpu()
+            chunks.append(((latent - mean) / std).half())
+            specs += batch
+        with atomic(specs_path) as temporary:
+            temporary.write_text(json.dumps([asdict(spec) for spec in specs]))
+        with atomic(path) as temporary:
+            save_file({"latents": torch.cat(chunks)}, temporary)
+    specs = [
+        Spec(
+            row["kind"],
+            row["template"],
+            tuple(row["entities"]),
+            tuple(RelationSpec(r["label"], tuple(r["entities"])) for r in row["relations"]),
+            tuple(row["wordings"]),
+        )
+        for row in json.loads(specs_path.read_text())
+    ]
+    return load_file(path)["latents"], specs
+
+
+def caption(spec: Spec, wrong: float, dropped: float, rng: np.random.Generator) -> str:
+    """A caption of the clip: wordings drawn anew, each relation wrong with probability ``wrong``, or empty."""
+    if rng.random() < dropped:
+        return ""
+    wordings = []
+    for relation in spec.relations:
+        label = LABELS[relation.label]
+        if rng.random() < wrong:
+            others = [other for other in LABELS.groups[label.group] if other.name != label.name]
+            label = others[rng.integers(len(others))]
+        wordings.append(label.wordings[rng.integers(len(label.wordings))])
+    return replace(spec, wordings=tuple(wordings)).prompt
+
+
+class Captioner:
+    """Prompt states exactly as the Wan pipeline makes them: padded rows are zero."""
+
+    def __init__(self, out: Path, device: str) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
+        self.encoder = UMT5EncoderModel.from_pretrained(out / "text_encoder").eval().requires_grad_(False).to(device)
+
+    def __call__(self, prompts: list[str]) -> Tensor:
+        """States (B, 24, D) of the prompts."""
+        encoded = self.tokenizer(prompts, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
+        mask = encoded.attention_mask.to(self.encoder.device)
+        with torch.no_grad():
+            states: Tensor = self.encoder(encoded.input_ids.to(mask.device), attention_mask=mask).last_hidden_state
+        return states * mask[..., None]
+
+
+def main(
+    out: Path = Path("runs/pretrain"),
+    steps: int = 5000,
+    batch_size: int = 32,
+    clips: int = 12800,
+    wrong: float = 0.45,
+    dropped: float = 0.1,
+    device: str = "cpu",
+    bfloat16: bool = True,
+    compile: bool = True,
+    stop_at: int | None = None,
+) -> None:
+    """Train the transformer and assemble the pipeline folder OUT/shapes-wan.
+
+    Args:
+        out: working folder with the finished stages 1 and 2.
+        steps: optimiser steps.
+        batch_size: clips per step.
+        clips: rendered clips in all.
+        wrong: probability that a caption names another relation of the group.
+        dropped: probability of an empty caption, for classifier-free guidance.
+        device: torch device.
+        bfloat16: compute in bfloat16, weights and optimiser in float32.
+        compile: compile the transformer.
+        stop_at: stop at this step and keep the state; the folder is written all the same.
+    """
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan.from_pretrained(out / "vae").eval().to(device)
+    captioner = Captioner(out, device)
+    latents, specs = encode_clips(out, vae, clips, device)
+    transformer = build().to(device)
+    if compile:
+        transformer.compile()
+
+    def step(index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([index, 4])
+        generator = torch.Generator().manual_seed(index)
+        chosen = rng.integers(len(specs), size=batch_size)
+        clean = latents[torch.from_numpy(chosen)].float().to(device)
+        states = captioner([caption(specs[i], wrong, dropped, rng) for i in chosen])
+        uniform = torch.rand(batch_size, generator=generator)
+        sigma = (SHIFT * uniform / (1 + (SHIFT - 1) * uniform)).to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        weight = sigma.view(-1, 1, 1, 1, 1)
+        noisy = (1 - weight) * clean + weight * noise
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
+            velocity = transformer(noisy, sigma * 1000, states, return_dict=False)[0]
+        error = (velocity.float() - (noise - clean)).pow(2).mean((1, 2, 3, 4))
+        early = sigma > 0.8
+        return {"loss": error.mean(), "early": error[early].sum() / early.sum().clamp(min=1)}
+
+    average = train(
+        transformer, step, out / "transformer.training", steps, lr=1.5e-3, muon_lr=2e-3, hidden="blocks.", ema=0.998, stop_at=stop_at
+    )
+    assert isinstance(average, WanTransformer3DModel)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT)
+    pipeline = WanPipeline(captioner.tokenizer, captioner.encoder, vae, scheduler, transformer=average.eval())
+    pipeline.save_pretrained(out / "shapes-wan")
+
+
+if __name__ == "__main__":
+    run(main, prog="python -m data_prep.pretrain.transformer")

@@ -1,0 +1,345 @@
+"""The classifier: aggregator, frozen backbones, smoothing, and its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import FRAMES, GRID, HEADS, LABELS, LAYERS, SIDE, SLOTS, STEPS
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel, XCLIPConfig, XCLIPModel
+
+from cvg.classifier import ClassifierConfig, CompositionClassifier, group_log_probs
+from cvg.classifier.aggregator import Aggregator, normalise, resample
+from cvg.classifier.backbones.clip import ClipBackbone, show
+from cvg.classifier.smoothing import evidence_mask, smooth_noise, smoothed, worst_case
+from cvg.errors import UserError
+
+GRID3 = (FRAMES, SIDE, SIDE)
+
+
+def make_config(**changes: Any) -> ClassifierConfig:
+    config = ClassifierConfig(
+        labels=LABELS,
+        generator={"name": "tiny"},
+        layers=list(range(LAYERS)),
+        heads=list(range(HEADS)),
+        sigmas=[0.99, 0.9],
+        grid=GRID,
+        slots=SLOTS,
+        volume_grid=GRID,
+        aggregator={"dim": 16, "depth": 1, "attention_heads": 2, "dropout": 0.0},
+        noise=0.5,
+    )
+    return replace(config, **changes)
+
+
+def make_maps(batch: int = 3, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 0.01 * torch.rand(batch, STEPS, LAYERS, HEADS, SLOTS, *GRID3, generator=generator)
+
+
+PRESENT = torch.tensor([[True, True], [True, False], [True, True]])
+STEPS_ALL = torch.ones(3, STEPS, dtype=torch.bool)
+
+
+@pytest.fixture(scope="module", params=["clip", "xclip"])
+def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A tiny random CLIP or X-CLIP folder. X-CLIP has fewer frames than the maps."""
+    torch.manual_seed(0)
+    text = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    text |= {"num_attention_heads": 2, "max_position_embeddings": 8}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 4}
+    model: Any
+    if request.param == "clip":
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    else:
+        vision |= {"num_frames": 3, "mit_hidden_size": 16, "mit_intermediate_size": 16, "mit_num_attention_heads": 2}
+        model = XCLIPModel(XCLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    for parameter in model.parameters():  # larger than the usual initial weights, so that the features vary
+        torch.nn.init.normal_(parameter, std=0.3)
+    folder = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(folder)
+    processor = {
+        "image_mean": [0.4, 0.5, 0.6],
+        "image_std": [0.2, 0.3, 0.4],
+        "image_processor_type": "CLIPImageProcessor",
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return request.param, folder
+
+
+# Aggregator
+
+
+def test_resample_is_exact_when_equal_and_keeps_means_when_smaller() -> None:
+    maps = torch.rand(2, 3, 4, 8, 8)
+    assert resample(maps, (4, 8, 8)) is maps
+    small = resample(maps, (2, 4, 4))
+    assert small.shape == (2, 3, 2, 4, 4)
+    torch.testing.assert_close(small.mean((-3, -2, -1)), maps.mean((-3, -2, -1)))
+    assert resample(maps, (8, 4, 16)).shape == (2, 3, 8, 4, 16)
+
+
+def test_normalise_is_the_documented_formula_and_ignores_scale() -> None:
+    maps = torch.rand(2, 4, 8, 8, dtype=torch.float64)
+    mean = maps.mean((-3, -2, -1), keepdim=True)
+    plain = maps / mean - 1
+    plain = plain / plain.std((-3, -2, -1), keepdim=True, correction=0)
+    torch.testing.assert_close(normalise(maps), plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(normalise(1e-4 * maps), plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["zero", "constant", "one-hot"])
+def test_degenerate_maps_have_finite_values_and_gradients(kind: str) -> None:
+    maps = torch.zeros(1, STEPS, LAYERS, HEADS, SLOTS, *GRID3)
+    if kind == "constant":
+        maps += 0.01
+    if kind == "one-hot":
+        maps[..., 0, 0, 0] = 1
+    maps.requires_grad_()
+    classifier = CompositionClassifier(make_config()).eval()
+    logits = classifier(maps, PRESENT[:1], STEPS_ALL[:1])
+    (gradient,) = torch.autograd.grad(logits.sum(), maps)
+    assert logits.isfinite().all() and gradient.isfinite().all()
+
+
+def test_correction_starts_at_exactly_zero() -> None:
+    torch.manual_seed(0)
+    full = Aggregator(STEPS, LAYERS, HEADS, SLOTS, GRID3, dim=16, depth=2, attention_heads=2)
+    plain = Aggregator(STEPS, LAYERS, HEADS, SLOTS, GRID3, depth=0)
+    maps, step = make_maps()[:, 0], torch.zeros(3, dtype=torch.long)
+    assert torch.equal(full(maps, PRESENT, step), plain(maps, PRESENT, step))
+    mean = normalise(maps[:1]).mean((1, 2))
+    volume = plain(maps[:1], PRESENT[:1], step[:1])
+    cosine = torch.nn.functional.cosine_similarity(volume.flatten(2), mean.flatten(2), dim=-1)
+    torch.testing.assert_close(cosine, torch.ones_like(cosine))
+
+
+def test_absent_slots_are_zero_and_influence_nothing() -> None:
+    aggregator = Aggregator(STEPS, LAYERS, HEADS, SLOTS, GRID3, dim=16, depth=1, attention_heads=2, dropout=0.0)
+    torch.nn.init.normal_(aggregator.out.weight)
+    maps, step = make_maps()[:, 0], torch.ones(3, dtype=torch.long)
+    volume = aggregator(maps, PRESENT, step)
+    assert not volume[1, 1].any() and volume[1, 0].any()
+    changed = maps.clone()
+    changed[1, :, :, 1] = torch.rand(LAYERS, HEADS, *GRID3)
+    assert torch.equal(aggregator(changed, PRESENT, step), volume)
+    assert aggregator(maps, torch.zeros_like(PRESENT), step).isfinite().all()
+
+
+# Backbones
+
+
+def test_show_is_dark_without_evidence_and_saturated_with_it() -> None:
+    volume = torch.zeros(1, 1, 2, 4, 8, 8)
+    volume[:, :, 0, :, :4] = 8
+    volume[:, :, 1, :, :, :4] = -1
+    video = show(volume, 4, 8)
+    assert video.shape == (1, 4, 3, 8, 8)
+    assert video.min() >= 0 and video.max() <= 1
+    assert (video[:, :, 0, :4] > 0.95).all() and (video[:, :, 0, 4:] < 0.15).all()  # subject: red
+    assert not video[:, :, 1].any() and (video[:, :, 2] < 0.15).all()  # no green; the object's blue is dark
+    value = torch.tensor([-2.0, 0, 2, 8, 20]).view(1, 1, 1, 1, 1, 5).expand(1, 1, 2, 1, 5, 5).clone().requires_grad_()
+    (slope,) = torch.autograd.grad(show(value, 1, 5).sum(), value)
+    assert (slope > 1e-4).all()
+
+
+def test_features_equal_the_models_own(vlm: tuple[str, Path]) -> None:
+    kind, folder = vlm
+    backbone = ClipBackbone(str(folder), STEPS, SLOTS, GRID3)
+    model: Any = (CLIPModel if kind == "clip" else XCLIPModel).from_pretrained(folder).eval()
+    phi = torch.randn(2, STEPS, SLOTS, *GRID3)
+    with torch.no_grad():
+        own = model.vision_model(pixel_values=backbone.pixels(phi), output_hidden_states=True)
+        tokens = backbone.tokens(phi)
+    frames = FRAMES if kind == "clip" else 3
+    assert tokens.shape == (2 * STEPS, frames, 16, 16)
+    torch.testing.assert_close(tokens.flatten(0, 1), own.last_hidden_state[:, 1:])
+    features = backbone(phi, torch.ones(2, SLOTS, dtype=torch.bool))
+    assert features.shape == (2, backbone.feature_dim)
+    early = ClipBackbone(str(folder), STEPS, SLOTS, GRID3, layer=1, pool=2)
+    with torch.no_grad():
+        pooled = early.tokens(phi)
+    square = own.hidden_states[1][:, 1:].unflatten(1, (2, 2, 2, 2)).mean((2, 4)).flatten(1, 2)
+    torch.testing.assert_close(pooled.flatten(0, 1), square)
+
+
+def test_pixels_of_a_video_stay_together(vlm: tuple[str, Path]) -> None:
+    kind, folder = vlm
+    if kind == "clip":
+        return
+    # X-CLIP's frames exchange messages: one video's features must not depend on the others in the batch.
+    backbone = ClipBackbone(str(folder), STEPS, SLOTS, GRID3)
+    phi, present = torch.randn(3, STEPS, SLOTS, *GRID3), torch.ones(3, SLOTS, dtype=torch.bool)
+    torch.testing.assert_close(backbone(phi, present)[1:2], backbone(phi[1:2], present[1:2]), atol=1e-4, rtol=1e-4)
+
+
+def test_frozen_backbone_keeps_out_of_training(vlm: tuple[str, Path]) -> None:
+    config = make_config(backbone={"name": "clip", "path": str(vlm[1])})
+    classifier = CompositionClassifier(config).train()
+    tower = classifier.backbone.tower
+    assert tower is not None and not any(module.training for module in tower.modules())
+    logits = classifier(make_maps(), PRESENT, STEPS_ALL)
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 5])).backward()
+    assert all(parameter.grad is None for parameter in tower.parameters())
+    trained = {name for name, parameter in classifier.named_parameters() if parameter.grad is not None}
+    assert trained == {name for name, _ in classifier.named_parameters()} == set(classifier.state_dict())
+    assert {name.split(".")[0] for name in trained} == {"aggregator", "absent_SKFHW", "head"}
+    classifier.double()
+    assert next(tower.parameters()).dtype == torch.float64
+
+
+def test_gradient_agrees_with_finite_differences(vlm: tuple[str, Path]) -> None:
+    config = make_config(backbone={"name": "clip", "path": str(vlm[1])})
+    torch.manual_seed(0)
+    classifier = CompositionClassifier(config).double().eval()
+    phi = torch.randn(1, STEPS, SLOTS, *GRID3, dtype=torch.float64, requires_grad=True)
+    direction = torch.randn_like(phi)
+
+    def loss(phi: Tensor) -> Tensor:
+        return classifier.classify(phi, PRESENT[:1]).log_softmax(-1)[0, 2]
+
+    (gradient,) = torch.autograd.grad(loss(phi), phi)
+    with torch.no_grad():
+        numeric = (loss(phi + 1e-6 * direction) - loss(phi - 1e-6 * direction)) / 2e-6
+    torch.testing.assert_close((gradient * direction).sum(), numeric, rtol=1e-5, atol=1e-9)
+    for value in (torch.zeros_like(phi), torch.ones_like(phi), torch.eye(8).expand_as(phi) * 100):
+        value = value.double().requires_grad_()
+        assert torch.autograd.grad(loss(value), value)[0].isfinite().all()
+
+
+def test_backbones_that_cannot_be_used(vlm: tuple[str, Path], tmp_path: Path) -> None:
+    path = str(vlm[1])
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"name": "clip", "path": path, "layer": 9}, "layer 9"),
+        ({"name": "clip", "path": path, "pool": 3}, "pool 3"),
+        ({"name": "clip", "path": None}, "expected none, or clip"),
+        ({"name": "clip", "path": path, "size": 3}, "expected none, or clip"),
+        ({"name": "other"}, "expected none, or clip"),
+        ({"name": "clip", "path": str(tmp_path)}, "model type is 'bert'"),
+        ({"name": "clip", "path": str(tmp_path / "nowhere")}, "cannot be loaded"),
+    ]
+    for spec, message in cases:
+        with pytest.raises(UserError, match=message):
+            CompositionClassifier(make_config(backbone=spec))
+
+
+# Classifier
+
+
+def test_forward_is_the_sum_of_its_parts() -> None:
+    torch.manual_seed(0)
+    classifier = CompositionClassifier(make_config()).eval()
+    torch.nn.init.normal_(classifier.absent_SKFHW)
+    maps, steps = make_maps(), torch.tensor([[True, True], [True, False], [False, True]])
+    phi = classifier.volume(maps, PRESENT, steps)
+    assert torch.equal(phi[2, 0], classifier.absent_SKFHW[0])
+    assert not phi[1, :, 1].any()
+    one = classifier.step_volume(maps[1:2, 0], PRESENT[1:2], 0)
+    torch.testing.assert_close(classifier.assemble({0: one}, PRESENT[1:2]), phi[1:2])
+    everything = classifier.volume(maps, PRESENT, STEPS_ALL)
+    torch.testing.assert_close(classifier.keep_steps(everything, PRESENT, steps), phi)
+    assert torch.equal(classifier(maps, PRESENT, steps), classifier.classify(phi, PRESENT))
+    half = classifier(maps.half(), PRESENT, steps)
+    assert half.dtype == torch.float32
+
+
+def test_other_grids_are_resampled_and_other_taps_refused() -> None:
+    classifier = CompositionClassifier(make_config(volume_grid=[FRAMES, 4, 4]))
+    maps = torch.rand(1, LAYERS, HEADS, SLOTS, 7, 12, 10)
+    assert classifier.step_volume(maps, PRESENT[:1], 1).shape == (1, SLOTS, FRAMES, 4, 4)
+    with pytest.raises(UserError, match="trained on"):
+        classifier.step_volume(maps[:, :1], PRESENT[:1], 1)
+
+
+def test_group_softmax_leaves_other_groups_out() -> None:
+    logits = torch.randn(2, 8, requires_grad=True)
+    log_probs = group_log_probs(logits, [4, 5, 6, 7])
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(2))
+    assert (log_probs[:, :4] == -torch.inf).all()
+    (gradient,) = torch.autograd.grad(log_probs[:, 5].sum(), logits)
+    assert gradient.isfinite().all() and not gradient[:, :4].any()
+
+
+def test_folder_round_trip(tmp_path: Path, vlm: tuple[str, Path]) -> None:
+    config = make_config(backbone={"name": "clip", "path": str(vlm[1]), "pool": 2})
+    classifier = CompositionClassifier(config).eval()
+    classifier.save_pretrained(tmp_path)
+    again = CompositionClassifier.from_pretrained(tmp_path)
+    assert again.config == config and not again.training
+    maps = make_maps()
+    assert torch.equal(classifier(maps, PRESENT, STEPS_ALL), again(maps, PRESENT, STEPS_ALL))
+    trained = sum(p.numel() for p in classifier.parameters())
+    assert (tmp_path / "model.safetensors").stat().st_size < 4 * trained + 8000  # the VLM is not in there
+
+
+def test_folders_that_cannot_be_loaded(tmp_path: Path) -> None:
+    CompositionClassifier(make_config()).save_pretrained(tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    for change, message in (
+        ({"schema": 9}, "schema 9"),
+        ({"more": 1}, "missing or unknown: more"),
+        ({"sigmas": [0.9]}, "cannot be loaded"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(json.loads(text) | change))
+        with pytest.raises(UserError, match=message):
+            CompositionClassifier.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        CompositionClassifier.from_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match="no config.json"):
+        CompositionClassifier.from_pretrained(tmp_path)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        CompositionClassifier.from_pretrained(tmp_path / "nowhere")
+
+
+# Smoothing
+
+
+def test_noise_is_smooth_of_unit_deviation_and_repeatable() -> None:
+    noise = smooth_noise((4000, *GRID3), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(noise.std(0), torch.ones(GRID3), atol=0.06, rtol=0)
+    assert (noise[..., 1:] * noise[..., :-1]).mean() > 0.5
+    assert torch.equal(noise, smooth_noise((4000, *GRID3), torch.Generator().manual_seed(0)))
+    assert smooth_noise((2, 1, 2, 5), torch.Generator()).shape == (2, 1, 2, 5)
+
+
+def test_worst_case_raises_the_loss_within_its_radius() -> None:
+    torch.manual_seed(0)
+    classifier = CompositionClassifier(make_config()).eval()
+    steps = torch.tensor([[True, False], [True, True], [False, True]])
+    phi, labels = classifier.volume(make_maps(), PRESENT, steps), torch.tensor([0, 1, 5])
+    mask = evidence_mask(PRESENT, steps)
+
+    def loss(phi: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(classifier.classify(phi, PRESENT), labels, reduction="none")
+
+    for count in (1, 2):
+        delta = worst_case(phi, loss, mask, 0.3, count)
+        assert not delta.requires_grad and not (delta * ~mask).any()
+        rms = (delta.square().flatten(1).sum(1) / mask.expand_as(phi).flatten(1).sum(1)).sqrt()
+        torch.testing.assert_close(rms, torch.full((3,), 0.3))
+        assert (loss(phi + delta) > loss(phi)).all()
+    assert all(p.grad is None for p in classifier.parameters())
+
+
+def test_smoothed_logits_are_the_mean_over_noisy_copies() -> None:
+    torch.manual_seed(0)
+    classifier = CompositionClassifier(make_config()).eval()
+    phi = classifier.volume(make_maps(), PRESENT, STEPS_ALL).detach().requires_grad_()
+    logits = classifier.classify_smoothed(phi, PRESENT, STEPS_ALL, 5, torch.Generator().manual_seed(1))
+    noise = smooth_noise((5, *phi.shape), torch.Generator().manual_seed(1))
+    copies = [classifier.classify(phi + 0.5 * n * evidence_mask(PRESENT, STEPS_ALL), PRESENT) for n in noise]
+    torch.testing.assert_close(logits, torch.stack(copies).mean(0))
+    assert torch.autograd.grad(logits.sum(), phi)[0].any()
+    plain = smoothed(classifier.classify, phi, PRESENT, STEPS_ALL, 0.0, 5, torch.Generator())
+    assert torch.equal(plain, classifier.classify(phi, PRESENT))

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from cvg.errors import UserError
+from cvg.files import atomic, read_json, write_json
+
+
+def test_atomic_renames_on_success_and_keeps_the_suffix(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "clip.mp4"
+    with atomic(target) as temporary:
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".mp4"
+        temporary.write_bytes(b"video")
+        assert not target.exists()
+    assert target.read_bytes() == b"video"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_atomic_leaves_nothing_behind_on_failure(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def fail() -> None:
+        with atomic(target) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_atomic_names_the_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/a\.json"):
+        write_json(tmp_path / "file" / "a.json", {})
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder"):
+        write_json(tmp_path / "folder", {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    value = {"b": [1, 2.5, None], "a": "größer"}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    assert (tmp_path / "a.json").read_text(encoding="utf-8").endswith("}\n")
+
+
+def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", float("nan"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff\xfe\x00"])
+def test_read_json_names_the_file(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "shards.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"shards\.json"):
+        read_json(path)

@@ -1,0 +1,80 @@
+"""The files that say what to install say the same, and the package holds what it needs."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import cvg
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DEPENDENCIES: list[str] = PROJECT["project"]["dependencies"]
+DEVELOPMENT: list[str] = PROJECT["project"]["optional-dependencies"]["dev"]
+
+
+def pins() -> dict[str, str]:
+    """Requirement lines of constraints.txt, by canonical name."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    requirements = [line.partition("#")[0].strip() for line in lines]
+    return {canonicalize_name(Requirement(line).name): line for line in requirements if line}
+
+
+def test_conda_and_pip_install_the_same() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert f"python{PROJECT['project']['requires-python']}" in conda
+    options = [entry for entry in pip["pip"] if entry.startswith("-")]
+    assert [entry for entry in pip["pip"] if entry not in options] == DEPENDENCIES
+    assert options == ["--constraint constraints.txt", "--editable ."]
+
+
+@pytest.mark.parametrize("dependency", DEPENDENCIES + DEVELOPMENT)
+def test_every_direct_dependency_is_pinned_within_its_bounds(dependency: str) -> None:
+    requirement = Requirement(dependency)
+    pin = pins()[canonicalize_name(requirement.name)]
+    match = re.fullmatch(r"[\w.-]+==([\w.]+)", pin)
+    assert match, f"{pin} is not an exact pin"
+    assert requirement.specifier.contains(match.group(1), prereleases=True)
+
+
+def test_every_pin_is_exact_and_has_no_local_version() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert len(pins()) == len([line for line in lines if line.strip() and not line.startswith("#")])
+    for pin in pins().values():
+        assert re.fullmatch(r"[\w.-]+==[\w.]+", pin)
+
+
+def test_compromised_releases_are_excluded() -> None:
+    lightning = next(Requirement(line) for line in DEPENDENCIES if line.startswith("lightning"))
+    assert not any(lightning.specifier.contains(release) for release in ("2.6.2", "2.6.3"))
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "cvg.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", cvg.__version__)
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    for package in ("cvg", "data_prep"):
+        for module in (ROOT / package).rglob("*.py"):
+            assert (module.parent / "__init__.py").exists(), f"{module.parent} has no __init__.py"
+
+
+def test_shipped_data_is_package_data() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["cvg.shapes"]
+    folder = ROOT / "cvg/shapes"
+    covered = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    data = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert folder / "labels.yaml" in covered
+    assert {path for path in data if path.suffix not in (".py", ".pyc")} <= covered
+
+
+def test_licence_is_stated_and_shipped() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()

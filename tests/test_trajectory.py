@@ -1,0 +1,47 @@
+"""Inversion and replay on a toy field, and the helpers beside them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from cvg.trajectory import invert, nearest_steps, psnr, replay
+
+SIGMAS = torch.linspace(1, 0, 13)
+
+
+def field(z: torch.Tensor, i: int) -> torch.Tensor:
+    """A smooth, non-linear velocity that depends on the step."""
+    return torch.sin(2 * z) + 0.3 * z.flip(-1) + 0.1 * float(SIGMAS[i])
+
+
+def test_replay_of_an_inversion_returns_the_latents() -> None:
+    clean = torch.randn(2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    errors = []
+    for iterations in (0, 1, 3, 8):
+        noise = invert(clean, SIGMAS, field, iterations)
+        replayed, _ = replay(noise, SIGMAS, field)
+        errors.append(float((replayed - clean).abs().max()))
+    assert all(later < 0.5 * earlier for earlier, later in zip(errors, errors[1:], strict=False)), errors
+    assert errors[-1] < 1e-5
+
+
+def test_replay_keeps_the_latents_before_the_wanted_steps() -> None:
+    noise = torch.randn(1, 4)
+    _, kept = replay(noise, SIGMAS, field, [0, 2])
+    assert set(kept) == {0, 2} and torch.equal(kept[0], noise)
+    second = noise + (SIGMAS[1] - SIGMAS[0]) * field(noise, 0)
+    torch.testing.assert_close(kept[2], second + (SIGMAS[2] - SIGMAS[1]) * field(second, 1))
+
+
+def test_psnr_of_a_known_error() -> None:
+    video = torch.zeros(2, 3, 4, 8, 8)
+    other = video.clone()
+    other[1] += 0.2
+    assert psnr(video, other).tolist() == [math.inf, pytest.approx(10 * math.log10(4 / 0.04), rel=1e-5)]
+
+
+def test_nearest_steps_never_names_the_final_sigma() -> None:
+    assert nearest_steps(torch.tensor([1.0, 0.9, 0.5, 0.0]), [0.97, 0.6, 0.0]) == [0, 2, 2]
