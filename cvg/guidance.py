@@ -122,8 +122,8 @@ class Guide:
             remaining = [sample for sample in active if sample in unsatisfied]
             if last or not remaining:
                 break
-            moving = [i for i, r in enumerate(relations) if self.sample_R[r] in unsatisfied]
-            (gradient,) = torch.autograd.grad(-log_probability[moving].sum(), z)
+            moving = torch.tensor([self.sample_R[r] in unsatisfied for r in relations], device=log_probability.device)
+            (gradient,) = torch.autograd.grad(log_probability, z, -moving.to(log_probability))
             for i, sample in enumerate(active):
                 if sample in unsatisfied:
                     edited[sample] -= self.config.step_size * _unit(gradient[i].float())

@@ -337,7 +337,7 @@ def test_smoothed_logits_are_the_mean_over_noisy_copies() -> None:
     classifier = CompositionClassifier(make_config()).eval()
     phi = classifier.volume(make_maps(), PRESENT, STEPS_ALL).detach().requires_grad_()
     logits = classifier.classify_smoothed(phi, PRESENT, STEPS_ALL, 5, torch.Generator().manual_seed(1))
-    noise = smooth_noise((5, *phi.shape), torch.Generator().manual_seed(1))
+    noise = smooth_noise((5, 1, *phi.shape[1:]), torch.Generator().manual_seed(1))
     copies = [classifier.classify(phi + 0.5 * n * evidence_mask(PRESENT, STEPS_ALL), PRESENT) for n in noise]
     torch.testing.assert_close(logits, torch.stack(copies).mean(0))
     assert torch.autograd.grad(logits.sum(), phi)[0].any()

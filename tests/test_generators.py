@@ -85,7 +85,7 @@ def test_gradient_agrees_with_finite_differences() -> None:
     composition = parse(PROMPTS[0], LABELS)
     conditioning = generator.encode([composition])
     z = torch.randn(1, 16, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    weights = torch.randn(1, 2, 4, 2, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(1, 2, generator.heads, 2, 2, 4, 4, generator=torch.Generator().manual_seed(1))
 
     def value(latents: torch.Tensor) -> torch.Tensor:
         maps, _ = generator.entity_maps(latents, torch.tensor(900), conditioning, [0, 1])

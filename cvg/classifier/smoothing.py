@@ -103,7 +103,8 @@ def smoothed(
     if noise == 0:
         return classify(phi_BSKFHW, present_BK)
     copies = phi_BSKFHW.expand(samples, *phi_BSKFHW.shape)
-    drawn = smooth_noise(tuple(copies.shape), generator).to(copies)
+    # One noise for all samples of the batch, so that a sample's verdict does not depend on what it is batched with.
+    drawn = smooth_noise((samples, 1, *phi_BSKFHW.shape[1:]), generator).to(copies)
     noisy = (copies + noise * drawn * evidence_mask(present_BK, steps_BS)).flatten(0, 1)
     logits = classify(noisy, present_BK.repeat(samples, 1))
     return logits.unflatten(0, (samples, -1)).mean(0)

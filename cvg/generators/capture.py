@@ -59,27 +59,30 @@ class AttentionTap:
 
     def record(
         self,
-        query_BAND: Tensor,
-        key_BATD: Tensor,
-        value_BATD: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
         attn_mask: Tensor | None = None,
         dropout_p: float = 0.0,
         is_causal: bool = False,
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> None:
-        """Entity maps of one attention call: softmax(q k^T) E, with E the entities' indicator columns."""
+        """Entity maps of one attention call: softmax(q k^T) E, with E the entities' indicator columns.
+
+        The parameters are those of ``scaled_dot_product_attention``: query (B, A, N, D), key and value (B, A, T, D).
+        """
         assert self.running is not None and not is_causal and dropout_p == 0.0 and not enable_gqa
-        heads, keys, width = key_BATD.shape[1:]
-        columns_BTE = self._columns_BTE.to(query_BAND)
+        heads, keys, width = key.shape[1:]
+        columns_BTE = self._columns_BTE.to(query)
         entities = columns_BTE.shape[-1]
         assert entities <= width, f"{entities} entities, but the head width is {width}"
-        indicator = query_BAND.new_zeros(columns_BTE.shape[0], keys, width)
+        indicator = query.new_zeros(columns_BTE.shape[0], keys, width)
         # Fused kernels want values as wide as the keys: the columns beyond the entities stay zero.
         indicator[:, self._keys, :entities] = columns_BTE
-        indicator = indicator[:, None].expand(query_BAND.shape[0], heads, keys, width)
+        indicator = indicator[:, None].expand(query.shape[0], heads, keys, width)
         maps = F.scaled_dot_product_attention(
-            query_BAND[:, :, self._queries], key_BATD, indicator, attn_mask=attn_mask, scale=scale
+            query[:, :, self._queries], key, indicator, attn_mask=attn_mask, scale=scale
         )
         self.maps_BANE[self.running] = maps[..., :entities]
 

@@ -1,0 +1,285 @@
+"""The manifest: one JSON object per line, each a video (or a segment of one) and the composition that it shows.
+
+    {"video": "videos/dog.mp4", "template": "a {e0} {r0} a {e1}", "entities": ["dog", "woman"], "label": "right of",
+     "start": 0.0, "end": 0.8}
+
+Keys of a row:
+    video: path, relative to the manifest.
+    template: the prompt, with ``{e0}``, ``{e1}``, ... for entities and ``{r0}``, ... for the wordings of relations.
+    entities: entity phrases.
+    relations: ``[{"label": name, "entities": [indices]}]``, the subject first. Shorthand where there is one relation
+        and the entities are its subject and object in order: ``label``, and ``group`` if it is to be checked.
+    wordings: one per relation; drawn anew each time when left out.
+    start, end: the segment in seconds.
+    split: train, val or test. When left out a hash of path and segment decides, 80 : 10 : 10; give it yourself where
+        segments of one video are to stay together.
+    source: where the video came from: render, real (when left out) or generator.
+    id: unique, of letters, digits, ``_`` and ``-``; when left out it is made from the file's name and the segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cvg.composition import Composition, build
+from cvg.errors import UserError
+from cvg.files import atomic
+from cvg.labels import LabelSet
+
+NAME = "manifest.jsonl"
+SPLITS = ("train", "val", "test")
+SOURCES = ("render", "real", "generator")
+REQUIRED = ("video", "template", "entities")
+KEYS = (*REQUIRED, "relations", "label", "group", "wordings", "start", "end", "split", "source", "id")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a manifest; see the module's text.
+
+    Attributes:
+        id: unique name.
+        video: path of the file as it can be opened.
+        template: prompt with placeholders.
+        entities: entity phrases.
+        relations: per relation its label and the indices of its entities.
+        wordings: one per relation, or None.
+        start: start of the segment in seconds, or None.
+        end: its end, or None.
+        split: one of ``SPLITS``.
+        source: one of ``SOURCES``.
+    """
+
+    id: str
+    video: Path
+    template: str
+    entities: tuple[str, ...]
+    relations: tuple[tuple[str, tuple[int, ...]], ...]
+    wordings: tuple[str, ...] | None = None
+    start: float | None = None
+    end: float | None = None
+    split: str = "train"
+    source: str = "real"
+
+    def composition(self, labels: LabelSet, rng: random.Random) -> Composition:
+        """The composition of p+, with the row's wordings, or wordings drawn from ``rng`` where it has none.
+
+        Raises:
+            UserError: a label that is not in the label set, or a template that does not fit.
+        """
+        wordings = self.wordings or [rng.choice(labels[label].wordings) for label, _ in self.relations]
+        return build(self.template, self.entities, self.relations, wordings)
+
+
+def load(path: str | Path, labels: LabelSet) -> list[Row]:
+    """Read a manifest.
+
+    Args:
+        path: the file, or a folder that holds a ``manifest.jsonl``.
+        labels: the label set that its labels must come from.
+
+    Returns:
+        The rows in order, at least one.
+
+    Raises:
+        UserError: the file cannot be read or is empty, or a row is malformed; the message has the line's number.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / NAME
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise UserError(f"manifest {path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"manifest {path}: not UTF-8 text ({error}); write it as JSON Lines") from error
+    rows: list[Row] = []
+    given: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = _row(json.loads(line), path.parent, labels)
+        except UserError as error:
+            raise UserError(f"{path}:{number}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}:{number}: not valid JSON ({error}); write one object per line") from error
+        if row.id and row.id in given:
+            raise UserError(f"{path}:{number}: id {row.id!r} is already that of line {given[row.id]}; make it unique")
+        if row.id:
+            given[row.id] = number
+        rows.append(row)
+    if not rows:
+        raise UserError(f"manifest {path}: has no rows; write one JSON object per line")
+    return _named(rows, set(given))
+
+
+def write(path: str | Path, rows: Iterable[Row]) -> None:
+    """Write a manifest, atomically; the videos' paths become relative to it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    with atomic(path) as temporary:
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(_plain(row, path.parent), ensure_ascii=False) + "\n" for row in rows)
+        except OSError as error:
+            raise UserError(f"manifest {path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def split_of(video: str, start: float | None, end: float | None) -> str:
+    """The split of a row that names none: fixed by its video's path, as written in the manifest, and its segment."""
+    value = int.from_bytes(hashlib.sha256(f"{video}|{start}|{end}".encode()).digest()[:8], "big") / 2**64
+    return "train" if value < 0.8 else "val" if value < 0.9 else "test"
+
+
+def _plain(row: Row, folder: Path) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "id": row.id,
+        "video": Path(os.path.relpath(row.video, folder)).as_posix(),
+        "template": row.template,
+        "entities": list(row.entities),
+        "relations": [{"label": label, "entities": list(indices)} for label, indices in row.relations],
+        "wordings": list(row.wordings) if row.wordings else None,
+        "start": row.start,
+        "end": row.end,
+        "split": row.split,
+        "source": row.source,
+    }
+    return {key: value for key, value in plain.items() if value is not None}
+
+
+def _named(rows: list[Row], taken: set[str]) -> list[Row]:
+    """Give every row without an id one: file stem and segment in milliseconds, numbered where that is not unique."""
+    named = []
+    for row in rows:
+        if not row.id:
+            stem = re.sub(r"[^A-Za-z0-9_-]+", "-", row.video.stem)[:40].strip("-") or "video"
+            if row.start is not None or row.end is not None:
+                stem += f"-{round(1000 * (row.start or 0))}-{'' if row.end is None else round(1000 * row.end)}".rstrip(
+                    "-"
+                )
+            name, count = stem, 1
+            while name in taken:
+                count += 1
+                name = f"{stem}-{count}"
+            taken.add(name)
+            row = replace(row, id=name)
+        named.append(row)
+    return named
+
+
+def _row(data: Any, folder: Path, labels: LabelSet) -> Row:
+    """A row from its JSON; its id is empty where none is given."""
+    if not isinstance(data, dict):
+        raise UserError(f"a {type(data).__name__}, not an object; write one object per line")
+    if unknown := sorted(set(data) - set(KEYS)):
+        raise UserError(f"unknown key {unknown[0]!r}; known: {', '.join(KEYS)}")
+    if missing := [key for key in REQUIRED if key not in data]:
+        raise UserError(f"no {missing[0]!r}; every row needs {', '.join(REQUIRED)}, and relations or label")
+    video = _typed(data, "video", "a path", lambda value: isinstance(value, str) and value != "")
+    template = _typed(data, "template", "text", lambda value: isinstance(value, str))
+    entities = _typed(data, "entities", "a list of phrases", _phrases)
+    relations = _relations(data, len(entities), labels)
+    wordings = _wordings(data, [label for label, _ in relations], labels)
+    start, end = (_typed(data, key, "seconds (0 or more)", _seconds) for key in ("start", "end"))
+    if end is not None and end <= (start or 0):
+        raise UserError(f"the segment {start or 0:g} to {end:g} s is empty; 'end' must come after 'start'")
+    split = _typed(data, "split", f"one of {', '.join(SPLITS)}", lambda value: value in SPLITS)
+    source = _typed(data, "source", f"one of {', '.join(SOURCES)}", lambda value: value in SOURCES)
+    name = _typed(
+        data,
+        "id",
+        "1 to 70 letters, digits, _ or -",
+        lambda value: isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,70}", value) is not None,
+    )
+    path = folder / video
+    if not path.is_file():
+        raise UserError(f"video {video!r} is not there ({path}); 'video' is relative to the manifest")
+    row = Row(
+        id=name or "",
+        video=path,
+        template=template,
+        entities=tuple(entities),
+        relations=relations,
+        wordings=wordings,
+        start=None if start is None else float(start),
+        end=None if end is None else float(end),
+        split=split or split_of(video, start, end),
+        source=source or "real",
+    )
+    row.composition(labels, random.Random(0))  # the template must fit
+    return row
+
+
+def _typed(data: dict[str, Any], key: str, expected: str, valid: Callable[[Any], bool]) -> Any:
+    """The value of a key, None when it is not there or null."""
+    value = data.get(key)
+    if value is None and key not in REQUIRED:
+        return None
+    if not valid(value):
+        raise UserError(f"{key!r} is {json.dumps(value, ensure_ascii=False)}; expected {expected}")
+    return value
+
+
+def _phrases(value: Any) -> bool:
+    return isinstance(value, list) and value != [] and all(isinstance(text, str) and text.strip() for text in value)
+
+
+def _seconds(value: Any) -> bool:
+    # NaN fails the comparison; JSON's true is an int to Python.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _relations(data: dict[str, Any], count: int, labels: LabelSet) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    if ("relations" in data) == ("label" in data):
+        raise UserError("give either 'relations' or, for a single relation, 'label'")
+    if "label" in data:
+        label = labels[_typed(data, "label", "a label's name", lambda value: isinstance(value, str)) or ""]
+        group = _typed(data, "group", "a group's name", lambda value: isinstance(value, str))
+        if group is not None and group != label.group:
+            raise UserError(f"label {label.name!r} is of group {label.group!r}, not {group!r}; correct one of them")
+        listed: Any = [{"label": label.name, "entities": list(range(count))}]
+    else:
+        if "group" in data:
+            raise UserError("'group' goes with 'label'; leave it out beside 'relations'")
+        listed = data["relations"]
+    example = '[{"label": "above", "entities": [0, 1]}]'
+    if not isinstance(listed, list) or not listed:
+        raise UserError(f"'relations' is {json.dumps(listed)}; expected a list such as {example}")
+    relations = []
+    for entry in listed:
+        if not isinstance(entry, dict) or set(entry) != {"label", "entities"} or not isinstance(entry["label"], str):
+            raise UserError(f"relation {json.dumps(entry)}; expected one as in {example}")
+        label, indices = labels[entry["label"]], entry["entities"]
+        if not isinstance(indices, list) or len(indices) != label.entities:
+            raise UserError(f"label {label.name!r} relates {label.entities} entities, not {json.dumps(indices)}")
+        if not all(type(i) is int and 0 <= i < count for i in indices) or len(set(indices)) != len(indices):
+            raise UserError(
+                f"relation {label.name!r}: entities {json.dumps(indices)}; expected different indices below {count}"
+            )
+        relations.append((label.name, tuple(indices)))
+    return tuple(relations)
+
+
+def _wordings(data: dict[str, Any], names: list[str], labels: LabelSet) -> tuple[str, ...] | None:
+    wordings = _typed(data, "wordings", "a list of phrases", _phrases)
+    if wordings is None:
+        return None
+    if len(wordings) != len(names):
+        raise UserError(f"{len(wordings)} wordings for {len(names)} relations; give one each, or none at all")
+    for wording, name in zip(wordings, names, strict=True):
+        # p- is made by putting a wrong label's wording in its place, so it must be one that the label set knows.
+        if " ".join(wording.lower().split()) not in [" ".join(w.lower().split()) for w in labels[name].wordings]:
+            raise UserError(f"{wording!r} is no wording of label {name!r}; known: {', '.join(labels[name].wordings)}")
+    return tuple(wordings)

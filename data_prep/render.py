@@ -1,0 +1,71 @@
+"""Render clips of the shapes world into mp4 files, with the manifest that says what each shows.
+
+python -m data_prep.render --out runs/clips --clips 1000
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import trange
+
+from cvg.cli import run
+from cvg.errors import UserError
+from cvg.files import read_json, write_json
+from cvg.shapes.renderer import FPS, render
+from cvg.shapes.world import KINDS, sample_scene, sample_spec
+from cvg.video import write_video
+from data_prep import manifest
+
+SETTINGS = "render.json"
+
+
+def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, held_out: bool = False) -> None:
+    """Render clips of the shapes world into a folder with a manifest.
+
+    Clip i depends on the seed and on i alone. Videos that are there already are kept, so an interrupted run goes on
+    where it stopped, and a larger number of clips adds to a folder.
+
+    Args:
+        out: folder for videos/000000.mp4, ... and manifest.jsonl.
+        clips: number of clips.
+        seed: seed of everything drawn.
+        kinds: kinds of composition (motion, spatial, relative_motion, two_relations); all when not given.
+        held_out: draw entities from the share kept for evaluation instead of the training share.
+    """
+    chosen = list(kinds or KINDS)
+    if unknown := [kind for kind in chosen if kind not in KINDS]:
+        raise UserError(f"kind {unknown[0]!r}: unknown; give some of {', '.join(KINDS)}")
+    if clips < 1 or seed < 0:
+        raise UserError(f"clips {clips}, seed {seed}: give at least one clip and a seed of 0 or more")
+    settings = {"seed": seed, "kinds": chosen, "held_out": held_out}
+    if (out / SETTINGS).exists() and (found := read_json(out / SETTINGS)) != settings:
+        raise UserError(f"{out}: holds clips of other settings ({found}); choose another folder, or delete it")
+    write_json(out / SETTINGS, settings)
+
+    rows = []
+    for index in trange(clips, desc="render", unit="clip"):
+        rng = np.random.default_rng([seed, index])
+        spec = sample_spec(rng, str(rng.choice(chosen)), held_out)
+        video = f"videos/{index:06d}.mp4"
+        if not (out / video).exists():  # never half a file: videos are written atomically
+            write_video(out / video, render(sample_scene(spec, rng)), FPS)
+        rows.append(
+            manifest.Row(
+                id=f"render-{seed}-{index:06d}",
+                video=out / video,
+                template=spec.template,
+                entities=spec.entities,
+                relations=tuple((relation.label, relation.entities) for relation in spec.relations),
+                wordings=spec.wordings,
+                split=manifest.split_of(video, None, None),
+                source="render",
+            )
+        )
+    manifest.write(out / manifest.NAME, rows)
+    print(f"{out / manifest.NAME}: {clips} clips")
+
+
+if __name__ == "__main__":
+    run(main, "python -m data_prep.render")

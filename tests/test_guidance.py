@@ -1,0 +1,134 @@
+"""Guided steps and the loop around the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import STEPS, tiny_classifier, tiny_pipeline
+
+from cvg.classifier.model import CompositionClassifier
+from cvg.composition import parse
+from cvg.errors import UserError
+from cvg.generators import Generator, wrap_pipeline
+from cvg.guidance import Guide, GuidanceConfig
+from cvg.sampler import GuidedSampler
+from cvg.shapes.world import LABELS
+
+PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up", "a red circle moving up"]
+SIZE = (5, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return wrap_pipeline(tiny_pipeline(), "tiny")
+
+
+@pytest.fixture(scope="module")
+def classifier(generator: Generator) -> CompositionClassifier:
+    return tiny_classifier(generator)
+
+
+def sampler(generator: Generator, classifier: CompositionClassifier, **changes: float) -> GuidedSampler:
+    return GuidedSampler(generator, classifier, replace(GuidanceConfig(smoothing=1), **changes))
+
+
+def guide(generator: Generator, classifier: CompositionClassifier, prompts: list[str], **changes: float) -> Guide:
+    config = replace(GuidanceConfig(smoothing=1), **changes)
+    return Guide(generator, classifier, [parse(prompt, LABELS) for prompt in prompts], config)
+
+
+def noise(generator: Generator, count: int) -> torch.Tensor:
+    return generator.initial_latents([torch.Generator().manual_seed(i) for i in range(count)], SIZE)
+
+
+def test_off_and_zero_step_are_the_plain_pipeline_bit_for_bit(
+    generator: Generator, classifier: CompositionClassifier
+) -> None:
+    plain = generator.pipeline(
+        prompt=PROMPTS,
+        generator=[torch.Generator().manual_seed(i) for i in range(3)],
+        num_inference_steps=STEPS,
+        num_frames=SIZE[0],
+        height=SIZE[1],
+        width=SIZE[2],
+        max_sequence_length=generator.encode_prompts(PROMPTS).shape[1],
+        output_type="latent",
+    ).frames
+    plain = generator.decode_latents(plain)
+    off = sampler(generator, classifier)(PROMPTS, [0, 1, 2], guided=False, steps=STEPS, size=SIZE)
+    zero = sampler(generator, classifier, step_size=0.0)(PROMPTS, [0, 1, 2], steps=STEPS, size=SIZE)
+    guided = sampler(generator, classifier)(PROMPTS, [0, 1, 2], steps=STEPS, size=SIZE)
+    assert torch.equal(off.video_BCFHW, plain)
+    assert torch.equal(zero.video_BCFHW, plain)
+    assert not torch.equal(guided.video_BCFHW, plain)
+
+
+def test_an_edit_raises_the_target_probability(generator: Generator, classifier: CompositionClassifier) -> None:
+    steered = guide(generator, classifier, PROMPTS, step_size=0.02, iterations=4, threshold=2.0)
+    steered.edit(noise(generator, 3), torch.tensor(999), 0)
+    first, last = steered.evaluations[0].probability_R, steered.evaluations[-1].probability_R
+    assert (last > first).all()
+
+
+def test_each_edit_has_the_step_sizes_rms(generator: Generator, classifier: CompositionClassifier) -> None:
+    latents = noise(generator, 3)
+    steered = guide(generator, classifier, PROMPTS, step_size=0.1, iterations=1, threshold=2.0)
+    edit = steered.edit(latents, torch.tensor(999), 0) - latents
+    torch.testing.assert_close(edit.flatten(1).square().mean(1).sqrt(), torch.full((3,), 0.1), rtol=1e-4, atol=0)
+
+
+def test_the_edit_follows_the_gradient_of_the_loss(generator: Generator, classifier: CompositionClassifier) -> None:
+    """-grad log s[y], computed here from the public pieces, points the way the latents went."""
+    latents = noise(generator, 1)
+    steered = guide(generator, classifier, PROMPTS[:1], step_size=0.1, iterations=1, threshold=2.0)
+    edit = steered.edit(latents, torch.tensor(999), 0) - latents
+    config = classifier.config
+    z = latents.clone().requires_grad_(True)
+    conditioning = generator.encode([parse(PROMPTS[0], LABELS)])
+    maps, _ = generator.entity_maps(z, torch.tensor(999), conditioning, config.layers)
+    steps = torch.zeros(1, len(config.sigmas), dtype=torch.bool)
+    steps[:, 0] = True
+    maps_BSLAKFHW = torch.stack([maps[:, :, config.heads]] * len(config.sigmas), dim=1)
+    logits = classifier(maps_BSLAKFHW, torch.ones(1, 2, dtype=torch.bool), steps)
+    group = classifier.labels.group_indices("left of")
+    loss = -logits[:, group].log_softmax(-1)[0, group.index(classifier.labels.index("left of"))]
+    (gradient,) = torch.autograd.grad(loss, z)
+    cosine = torch.nn.functional.cosine_similarity(edit.flatten(), -gradient.flatten(), dim=0)
+    assert cosine > 0.999
+
+
+def test_a_satisfied_sample_is_left_alone(generator: Generator, classifier: CompositionClassifier) -> None:
+    latents = noise(generator, 3)
+    steered = guide(generator, classifier, PROMPTS, threshold=0.0)
+    assert torch.equal(steered.edit(latents, torch.tensor(999), 0), latents)
+    assert len(steered.evaluations) == 1
+
+
+def test_a_batch_is_guided_as_its_samples_are_alone(generator: Generator, classifier: CompositionClassifier) -> None:
+    latents = noise(generator, 3)
+    together = guide(generator, classifier, PROMPTS).edit(latents, torch.tensor(999), 0)
+    for i, prompt in enumerate(PROMPTS):
+        alone = guide(generator, classifier, [prompt]).edit(latents[i : i + 1], torch.tensor(999), 0)
+        torch.testing.assert_close(together[i : i + 1], alone, atol=2e-4, rtol=1e-3)
+
+
+def test_two_relations_add_up(generator: Generator, classifier: CompositionClassifier) -> None:
+    steered = guide(generator, classifier, ["a red circle moving left above a blue square"], threshold=2.0)
+    steered.edit(noise(generator, 1), torch.tensor(999), 0)
+    assert steered.evaluations[0].probability_R.shape == (2,)
+    assert (steered.evaluations[-1].probability_R != steered.evaluations[0].probability_R).all()
+
+
+def test_another_generators_classifier_is_refused(generator: Generator, classifier: CompositionClassifier) -> None:
+    other = wrap_pipeline(tiny_pipeline(seed=1), "other")
+    with pytest.raises(UserError, match=r"trained on the attention of .* use that generator"):
+        GuidedSampler(other, classifier)
+
+
+def test_a_schedule_without_the_classifiers_steps_is_refused(
+    generator: Generator, classifier: CompositionClassifier
+) -> None:
+    with pytest.raises(UserError, match="use more steps"):
+        sampler(generator, classifier)(PROMPTS[:1], [0], steps=1, size=SIZE)

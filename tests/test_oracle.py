@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cvg.composition import build
+from cvg.errors import UserError
+from cvg.shapes import oracle
+from cvg.shapes.renderer import COLORS, SHAPES, SIZE, Background, Scene, Sprite, render
+from cvg.shapes.world import LABELS, RelationSpec, Spec, sample_scene, sample_spec
+
+Frames = NDArray[np.uint8]
+GREY = Background((70, 72, 68), (10, -10), "noise", 5, 3)
+
+
+@functools.cache
+def clip(seed: int) -> tuple[Spec, Frames]:
+    rng = np.random.default_rng([99, seed])
+    spec = sample_spec(rng, held_out=bool(seed % 2))
+    return spec, render(sample_scene(spec, rng))
+
+
+def spoil(frames: Frames, blur: float, noise: float, seed: int) -> Frames:
+    video = ndimage.gaussian_filter(frames.astype(np.float32), (0, blur, blur, 0))
+    video += np.random.default_rng(seed).normal(0, noise, video.shape)
+    return np.clip(np.rint(video), 0, 255).astype(np.uint8)
+
+
+def ghost(frames: Frames) -> Frames:
+    """Every frame with a quarter of the frame before it."""
+    video = frames.astype(np.float32)
+    video[1:] = 0.75 * video[1:] + 0.25 * video[:-1]
+    return np.rint(video).astype(np.uint8)
+
+
+def line(start: tuple[float, float], end: tuple[float, float], frames: int = 13) -> NDArray[np.float64]:
+    return np.linspace(start, end, frames)
+
+
+LEFTWARDS = line((0.8, 0.3), (0.3, 0.3))
+STILL = line((0.5, 0.75), (0.5, 0.75))
+
+
+def sprite(entity: str, track: NDArray[np.float64] = LEFTWARDS, radius: float = 7.5) -> Sprite:
+    color, shape = entity.split()
+    return Sprite(shape, COLORS[color], radius, track)
+
+
+def scene(*sprites: Sprite) -> Frames:
+    return render(Scene(sprites, GREY))
+
+
+def moving_left(entity: str) -> Spec:
+    return Spec("motion", "a {e0} {r0}", (entity,), (RelationSpec("left", (0,)),), ("moving left",))
+
+
+def share_right(count: int, change: Callable[[Frames, int], Frames]) -> float:
+    wrong = []
+    for seed in range(count):
+        spec, frames = clip(seed)
+        verdict = oracle.judge(change(frames, seed), spec)
+        if not verdict.composition_right:
+            wrong.append((seed, spec.prompt, verdict))
+    print(f"right: {count - len(wrong)} of {count}; wrong: {wrong[:5]}")
+    return 1 - len(wrong) / count
+
+
+CHANGES: dict[str, tuple[Callable[[Frames, int], Frames], float]] = {
+    "as rendered": (lambda frames, _: frames, 0.999),
+    "blur": (lambda frames, seed: spoil(frames, 0.8, 6, seed), 0.99),
+    "ghosts": (lambda frames, seed: spoil(ghost(frames), 0.8, 4, seed), 0.99),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_agrees_with_the_renderer(change: str) -> None:
+    function, least = CHANGES[change]
+    assert share_right(600 if change == "as rendered" else 150, function) >= least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
+def test_agrees_with_the_renderer_on_thousands(change: str) -> None:
+    function, least = CHANGES[change]
+    assert share_right(5000, function) >= least
+
+
+def test_a_wrong_label_is_told_apart() -> None:
+    for seed in range(60):
+        spec, frames = clip(seed)
+        reading = oracle.read(frames)
+        for relation in spec.relations:
+            entities = tuple(spec.entities[i] for i in relation.entities)
+            assert reading.label(LABELS[relation.label].group, entities) == relation.label
+            if relation.label in ("left of", "right of", "above", "below"):
+                assert reading.label("spatial", entities[::-1]) != relation.label
+
+
+def test_every_entity_is_named() -> None:
+    for color, shape in itertools.product(COLORS, SHAPES):
+        for radius in (5.5, 9.0):
+            assert list(oracle.read(scene(sprite(f"{color} {shape}", radius=radius))).tracks) == [f"{color} {shape}"]
+
+
+def test_tracks_are_exact_to_a_fraction_of_a_pixel() -> None:
+    track = oracle.read(scene(sprite("cyan triangle"))).tracks["cyan triangle"]
+    assert np.abs(track - LEFTWARDS).max() * SIZE < 0.3
+
+
+def test_other_sizes_and_lengths() -> None:
+    frames = scene(sprite("red square", line((0.8, 0.3), (0.3, 0.3), 7)))
+    for video in (frames.repeat(5, axis=1).repeat(5, axis=2), frames[:, 4:56, 2:60]):
+        assert oracle.judge(video, moving_left("red square")).composition_right
+
+
+def test_composition_is_taken_too() -> None:
+    composition = build("A {e0} {r0} a {e1}", ["Red circle", "blue  square"], [("above", (0, 1))], ["over"])
+    frames = scene(sprite("red circle"), sprite("blue square", STILL))
+    assert oracle.judge(frames, composition).composition_right
+    assert not oracle.judge(frames[:, ::-1], composition).composition_right
+
+
+def test_empty_clip() -> None:
+    frames = np.repeat(render(Scene((sprite("red circle"),), GREY))[:1, :1, :1], 64, 1).repeat(64, 2).repeat(13, 0)
+    verdict = oracle.judge(frames, moving_left("red circle"))
+    assert verdict == oracle.Verdict(False, (None,), False, ("red circle: not there",))
+
+
+def test_static_clip_has_no_motion_label() -> None:
+    reading = oracle.read(scene(sprite("red circle", STILL)))
+    assert reading.problems == () and reading.label("motion", ("red circle",)) is None
+    assert reading.label("motion", ("blue circle",)) is None
+
+
+def test_diagonal_is_ambiguous() -> None:
+    reading = oracle.read(scene(sprite("red circle", line((0.2, 0.2), (0.8, 0.8)))))
+    assert reading.label("motion", ("red circle",)) is None
+    frames = scene(
+        sprite("red circle", line((0.2, 0.2), (0.2, 0.25))), sprite("blue circle", line((0.7, 0.7), (0.7, 0.7)))
+    )
+    reading = oracle.read(frames)
+    assert len(reading.tracks) == 2
+    assert reading.label("spatial", ("red circle", "blue circle")) is None
+    assert reading.label("relative_motion", ("red circle", "blue circle")) is None
+
+
+def test_two_blobs_of_one_colour() -> None:
+    verdict = oracle.judge(scene(sprite("red circle"), sprite("red circle", STILL)), moving_left("red circle"))
+    assert not verdict.entities_right and "several blobs" in verdict.problems[0]
+
+
+def test_wrong_shape_and_swapped_colours() -> None:
+    frames = scene(sprite("red square"))
+    for entity in ("red circle", "red triangle", "blue square"):
+        verdict = oracle.judge(frames, moving_left(entity))
+        assert verdict.problems == (f"{entity}: not there", "red square: not asked for") and verdict.labels == (None,)
+    spec = Spec("spatial", "", ("red circle", "blue square"), (RelationSpec("above", (0, 1)),), ("above",))
+    assert oracle.judge(scene(sprite("red circle"), sprite("blue square", STILL)), spec).composition_right
+    assert not oracle.judge(scene(sprite("blue circle"), sprite("red square", STILL)), spec).entities_right
+
+
+def test_something_coloured_that_was_not_asked_for() -> None:
+    verdict = oracle.judge(scene(sprite("red circle"), sprite("blue circle", STILL)), moving_left("red circle"))
+    assert not verdict.entities_right and verdict.labels == ("left",) and not verdict.composition_right
+    grey = Sprite("circle", (215, 215, 215), 3, STILL)
+    frames = render(Scene((sprite("red circle"),), GREY, (grey,)))
+    assert oracle.judge(frames, moving_left("red circle")).composition_right
+
+
+def test_missing_frames() -> None:
+    frames, empty = scene(sprite("red circle")), scene(sprite("red circle", STILL + 2))
+    few, many = frames.copy(), frames.copy()
+    few[[0, 6]], many[[0, 1, 6, 12]] = empty[0], empty[0]
+    assert oracle.judge(few, moving_left("red circle")).composition_right
+    verdict = oracle.judge(many, moving_left("red circle"))
+    assert verdict.problems == ("red circle: not there", "red circle: not there in 4 of 13 frames")
+    flicker = frames.copy()
+    flicker[5] = scene(sprite("red circle"), sprite("blue square", STILL))[5]
+    assert oracle.judge(flicker, moving_left("red circle")).composition_right
+
+
+def test_unclear_shape_and_colour() -> None:
+    squares, circles = scene(sprite("red square")), scene(sprite("red circle"))
+    turning = np.concatenate([squares[:6], circles[6:]])
+    assert oracle.read(turning).problems == ("red blob: its shape is unclear",)
+    assert oracle.read(scene(sprite("red circle", line((0.5, 0.05), (0.5, 0.05))))).tracks == {}  # half outside
+    orange = Sprite("circle", (240, 130, 30), 7.5, LEFTWARDS)
+    reading = oracle.read(render(Scene((orange,), GREY)))
+    assert reading.tracks == {} and "its colour is unclear" in reading.problems[0]
+    pale = Sprite("circle", (150, 90, 90), 7.5, LEFTWARDS)
+    assert oracle.read(render(Scene((pale,), GREY))).problems == ("red: its colour is unclear",)
+
+
+def test_jump() -> None:
+    frames = np.concatenate([scene(sprite("red circle", STILL))[:6], scene(sprite("red circle"))[6:]])
+    assert any("jumps" in problem for problem in oracle.read(frames).problems)
+
+
+def test_touching_colours_make_no_third() -> None:
+    frames = scene(sprite("red square", STILL - (0.1, 0)), sprite("green square", STILL + (0.109, 0)))
+    reading = oracle.read(spoil(frames, 1.0, 2, 0))
+    assert set(reading.tracks) == {"red square", "green square"} and reading.problems == ()
+
+
+def test_smoothness() -> None:
+    frames = scene(sprite("red circle"))
+    assert oracle.smoothness(scene(sprite("red circle", STILL))) == 1.0
+    flicker = frames.copy()
+    flicker[::2] //= 2
+    assert 0.98 < oracle.smoothness(frames) < 1 and oracle.smoothness(flicker) < 0.9
+    checker = np.zeros((5, 48, 48, 3), np.uint8)
+    checker[::2] = 255
+    assert oracle.smoothness(checker) == 0.0
+
+
+def test_errors() -> None:
+    frames = scene(sprite("red circle"))
+    with pytest.raises(UserError, match="the oracle knows the colours"):
+        oracle.judge(frames, build("a {e0} {r0}", ["dog"], [("left", (0,))], ["moving left"]))
+    with pytest.raises(UserError, match="label group 'size'"):
+        oracle.read(frames).label("size", ("red circle",))
+    with pytest.raises(UserError, match="relates 2 entities, 1 given"):
+        oracle.read(frames).label("spatial", ("red circle",))
+    for bad in (frames[:2], frames[:, :40], frames[..., :2], frames.astype(np.float32), frames[0]):
+        with pytest.raises(UserError, match="clip: "):
+            oracle.read(bad)
+
+
+def test_is_quick() -> None:
+    clips = [clip(seed) for seed in range(40)]
+    start = time.process_time()  # of this process alone: the machine may be busy
+    for spec, frames in clips:
+        oracle.judge(frames, spec)
+    milliseconds = (time.process_time() - start) / len(clips) * 1000
+    print(f"{milliseconds:.1f} ms per clip")
+    assert milliseconds < 40  # measured: 6; the bound leaves room for slow machines

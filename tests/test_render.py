@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cvg import cli
+from cvg.shapes import oracle
+from cvg.shapes.renderer import FRAMES, SIZE
+from cvg.shapes.world import HELD_OUT_ENTITIES, LABELS
+from cvg.video import read_video
+from data_prep.manifest import load
+from data_prep.render import main
+
+
+def render(*args: str) -> None:
+    cli.run(main, "python -m data_prep.render", args=list(args))
+
+
+def test_as_a_user(tmp_path: Path) -> None:
+    out = tmp_path / "clips"
+    command = [sys.executable, "-m", "data_prep.render", "--out", str(out), "--clips", "12", "--seed", "5"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "12 clips" in result.stdout and "render" in result.stderr
+    rows = load(out, LABELS)
+    assert len(rows) == 12 and {row.source for row in rows} == {"render"}
+    for row in rows:
+        frames = read_video(row.video, FRAMES, SIZE, SIZE)
+        assert oracle.judge(frames, row.composition(LABELS, random.Random(0))).composition_right
+
+
+def test_resumes_and_is_deterministic(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    render(f"--out={first}", "--clips=2")
+    kept = first / "videos" / "000000.mp4"
+    before = kept.stat().st_mtime_ns
+    (first / "videos" / "000001.mp4").unlink()
+    render(f"--out={first}", "--clips=3")
+    assert kept.stat().st_mtime_ns == before
+    render(f"--out={second}", "--clips=3")
+    names = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    assert len(names) == 5
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_kinds_and_held_out(tmp_path: Path) -> None:
+    render(f"--out={tmp_path}", "--clips=3", "--kinds=[motion]", "--held_out=true")
+    for row in load(tmp_path, LABELS):
+        assert LABELS[row.relations[0][0]].group == "motion" and row.entities[0] in HELD_OUT_ENTITIES
+
+
+def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    render(f"--out={tmp_path / 'a'}", "--clips=1")
+    for args, message in (
+        ((f"--out={tmp_path / 'a'}", "--clips=1", "--seed=1"), "holds clips of other settings"),
+        ((f"--out={tmp_path / 'b'}", "--clips=1", "--kinds=[dance]"), "kind 'dance': unknown"),
+        ((f"--out={tmp_path / 'b'}", "--clips=0"), "give at least one clip"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            render(*args)
+        assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()

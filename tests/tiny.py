@@ -1,0 +1,77 @@
+"""A tiny random generator and classifier of the real classes, for tests of everything that samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UniPCMultistepScheduler, WanPipeline
+
+from cvg.classifier import ClassifierConfig, CompositionClassifier
+from cvg.generators import Generator, load_generator
+from cvg.shapes.world import LABELS
+from data_prep.pretrain import text, transformer, vae
+
+STEPS = 4
+"""Denoising steps that tests sample with; the classifier's sigmas are those of the first two."""
+
+
+def tiny_pipeline(seed: int = 0) -> WanPipeline:
+    """A ``WanPipeline`` with the shapes world's tokenizer and sizes, and random weights."""
+    torch.manual_seed(seed)
+    tokenizer = text.build_tokenizer()
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=transformer.SHIFT
+    )
+    pipeline = WanPipeline(
+        tokenizer, text.build_encoder(len(tokenizer)), vae.build(), scheduler, transformer=transformer.build()
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def make_pipeline(folder: Path, seed: int = 0) -> Path:
+    """Save :func:`tiny_pipeline`."""
+    tiny_pipeline(seed).save_pretrained(folder)
+    return folder
+
+
+def make_config(generator: Generator, steps: int = STEPS, **changes: Any) -> ClassifierConfig:
+    """A small classifier on all layers and heads of the generator, guided at the first two of ``steps`` steps."""
+    _, sigmas = generator.timesteps(steps)
+    values: dict[str, Any] = {
+        "labels": LABELS.to_dict(),
+        "generator": generator.identity(),
+        "layers": list(range(len(generator.blocks))),
+        "heads": list(range(generator.heads)),
+        "sigmas": [float(sigma) for sigma in sigmas[:2]],
+        "grid": [4, 8, 8],
+        "slots": 2,
+        "volume_grid": [4, 8, 8],
+        "aggregator": {"dim": 8, "depth": 1, "attention_heads": 2, "dropout": 0.0},
+        "noise": 0.2,
+    }
+    return ClassifierConfig(**values | changes)
+
+
+def tiny_classifier(generator: Generator, seed: int = 1, **changes: Any) -> CompositionClassifier:
+    """A random classifier for the generator whose gradient is not zero."""
+    torch.manual_seed(seed)
+    classifier = CompositionClassifier(make_config(generator, **changes))
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return classifier
+
+
+def make_classifier(generator: Generator, folder: Path, seed: int = 1, **changes: Any) -> Path:
+    """Save :func:`tiny_classifier`."""
+    tiny_classifier(generator, seed, **changes).save_pretrained(folder)
+    return folder
+
+
+def make_both(folder: Path) -> tuple[Path, Path]:
+    """Pipeline folder and classifier folder under ``folder``."""
+    pipeline = make_pipeline(folder / "generator")
+    return pipeline, make_classifier(load_generator(str(pipeline)), folder / "classifier")
