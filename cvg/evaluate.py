@@ -85,7 +85,9 @@ def main(
         dtype: weights' dtype of the generator.
     """
     if prompts < 1 or batch_size < 1 or steps < 1 or (control_prompts is not None and control_prompts < 1):
-        raise UserError("prompts, steps, batch_size and control_prompts must be at least 1 (--controls false skips them)")
+        raise UserError(
+            "prompts, steps, batch_size and control_prompts must be at least 1 (--controls false skips them)"
+        )
     if min(guiding.guided_steps, guiding.iterations) < 1:
         raise UserError("guiding: guided_steps and iterations must be at least 1 for a comparison with unguided")
     world = load_suite(suite)

@@ -69,13 +69,13 @@ def traces(result: SampleResult) -> list[list[dict[str, Any]]]:
 
 
 def main(
-    prompt: list[str],
-    seed: list[int] = [0],  # noqa: B006  (jsonargparse shows the default; it is never changed)
+    prompt: str | list[str],
+    seed: int | list[int] = 0,
     out: Path = Path("runs/sample"),
     classifier: str = "shapes-classifier",
     generator: str | None = None,
     entities: list[str] | None = None,
-    label: list[str] | None = None,
+    label: str | list[str] | None = None,
     guidance: Literal["on", "off"] = "on",
     guiding: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
     steps: int = 50,
@@ -93,8 +93,8 @@ def main(
     with guidance on, NAME.side-by-side.mp4 and .gif show unguided and guided of the same seed.
 
     Args:
-        prompt: text prompts.
-        seed: seeds; every prompt is sampled with every seed.
+        prompt: a text prompt, or a list of them: '["one", "another"]'.
+        seed: a seed, or a list of them; every prompt is sampled with every seed.
         out: output folder.
         classifier: exported classifier folder, hub id, or shipped name.
         generator: pipeline folder, hub id, or shipped name; the one the classifier was trained on when left out.
@@ -112,11 +112,13 @@ def main(
         dtype: weights' dtype of the generator.
     """
     model = CompositionClassifier.from_pretrained(classifier)
-    compositions = [parse(text, model.labels, entities, label) for text in prompt]
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    seeds = [seed] if isinstance(seed, int) else seed
+    compositions = [parse(text, model.labels, entities, label) for text in prompts]
     jobs = [
         _Job(composition, value, out / f"{_slug(composition.prompt)}_seed{value}")
         for composition in compositions
-        for value in seed
+        for value in seeds
     ]
     repeated = {job.path for job in jobs if [other.path for other in jobs].count(job.path) > 1}
     if repeated:

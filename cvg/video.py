@@ -64,18 +64,22 @@ def read_video(
     # otherwise be a short video.
     source = ffmpeg.input(f"file:{path}", **limits)["V:0"]
     common = {"fps_mode": "passthrough", "xerror": None}
-    times, stop = _timestamps(path, source.output("pipe:", format="framecrc", vf="scale=16:16", **common))
-    if end is not None and begin + stop < end - max(0.1, 1.5 * stop / len(times)):
-        raise VideoError(f"video {path}: ends at {begin + stop:.2f} s, before the segment's end {end:g} s; shorten it")
-    length = min(stop, end - begin) if end is not None else stop
-    if fps is not None and frames / fps > length + 0.5 / fps:
+    # The file's own clock: the default ticks once per nominal frame.
+    listing = source.output("pipe:", format="framecrc", vf="scale=16:16", enc_time_base="demux", **common)
+    times, stop = _timestamps(path, listing)
+    if end is not None:
+        # How long the last frame lasts is often unknown or cut short: only what is clearly beyond it is missing.
+        if begin + stop + max(0.1, 1.5 * float(np.diff(times, append=stop).max())) < end:
+            raise VideoError(f"video {path}: ends at {begin + stop:.2f} s, before {end:g} s; give a shorter segment")
+        stop = end - begin
+    if fps is not None and frames / fps > stop + 0.5 / fps:
         raise VideoError(
-            f"video {path}: {frames} frames at {fps:g} fps last {frames / fps:.2f} s, the segment {length:.2f} s; "
+            f"video {path}: {frames} frames at {fps:g} fps last {frames / fps:.2f} s, the segment {stop:.2f} s; "
             "ask for fewer, or for a longer segment"
         )
-    if (count := int(np.sum(times < length))) < frames:
+    if (count := int(np.sum(times < stop))) < frames:
         raise VideoError(f"video {path}: the segment has {count} frames, {frames} are needed; give a longer segment")
-    wanted = (np.arange(frames) + 0.5) * (1 / fps if fps is not None else length / frames)
+    wanted = (np.arange(frames) + 0.5) * (1 / fps if fps is not None else stop / frames)
     picks = np.clip(np.searchsorted(times, wanted + 1e-6, side="right") - 1, 0, None)
 
     unique, inverse = np.unique(picks, return_inverse=True)

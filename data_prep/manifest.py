@@ -14,6 +14,7 @@ Keys of a row:
     split: train, val or test. When left out a hash of path and segment decides, 80 : 10 : 10; give it yourself where
         segments of one video are to stay together.
     source: where the video came from: render, real (when left out) or generator.
+    trajectory: safetensors file, relative to the manifest, of the latents that a generator's video was sampled through.
     id: unique, of letters, digits, ``_`` and ``-``; when left out it is made from the file's name and the segment.
 """
 
@@ -38,7 +39,7 @@ NAME = "manifest.jsonl"
 SPLITS = ("train", "val", "test")
 SOURCES = ("render", "real", "generator")
 REQUIRED = ("video", "template", "entities")
-KEYS = (*REQUIRED, "relations", "label", "group", "wordings", "start", "end", "split", "source", "id")
+KEYS = (*REQUIRED, "relations", "label", "group", "wordings", "start", "end", "split", "source", "trajectory", "id")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Row:
         end: its end, or None.
         split: one of ``SPLITS``.
         source: one of ``SOURCES``.
+        trajectory: file of the latents that it was sampled through, or None.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Row:
     end: float | None = None
     split: str = "train"
     source: str = "real"
+    trajectory: Path | None = None
 
     def composition(self, labels: LabelSet, rng: random.Random) -> Composition:
         """The composition of p+, with the row's wordings, or wordings drawn from ``rng`` where it has none.
@@ -155,6 +158,7 @@ def _plain(row: Row, folder: Path) -> dict[str, Any]:
         "end": row.end,
         "split": row.split,
         "source": row.source,
+        "trajectory": row.trajectory and Path(os.path.relpath(row.trajectory, folder)).as_posix(),
     }
     return {key: value for key, value in plain.items() if value is not None}
 
@@ -203,12 +207,11 @@ def _row(data: Any, folder: Path, labels: LabelSet) -> Row:
         "1 to 70 letters, digits, _ or -",
         lambda value: isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,70}", value) is not None,
     )
-    path = folder / video
-    if not path.is_file():
-        raise UserError(f"video {video!r} is not there ({path}); 'video' is relative to the manifest")
+    trajectory = _typed(data, "trajectory", "a path", lambda value: isinstance(value, str) and value != "")
+    # Whether the files can be read is found out one by one, when they are: one bad video is no bad manifest.
     row = Row(
         id=name or "",
-        video=path,
+        video=folder / video,
         template=template,
         entities=tuple(entities),
         relations=relations,
@@ -217,6 +220,7 @@ def _row(data: Any, folder: Path, labels: LabelSet) -> Row:
         end=None if end is None else float(end),
         split=split or split_of(video, start, end),
         source=source or "real",
+        trajectory=None if trajectory is None else folder / trajectory,
     )
     row.composition(labels, random.Random(0))  # the template must fit
     return row

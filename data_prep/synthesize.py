@@ -136,9 +136,10 @@ def main(
                 template=job.spec.template,
                 entities=job.spec.entities,
                 relations=tuple(
-                    manifest.RowRelation(name, relation.entities)
+                    (name, relation.entities)
                     for name, relation in zip(outcome["labels"], job.spec.relations, strict=True)
                 ),
+                split=manifest.split_of(f"videos/{job.name}.mp4", None, None),
                 source="generator",
                 trajectory=out / "latents" / f"{job.name}.safetensors",
             )

@@ -4,6 +4,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,7 +205,8 @@ def test_jump() -> None:
 
 
 def test_touching_colours_make_no_third() -> None:
-    frames = scene(sprite("red square", STILL - (0.1, 0)), sprite("green square", STILL + (0.109, 0)))
+    left, right = line((0.4, 0.75), (0.4, 0.75)), line((0.609, 0.75), (0.609, 0.75))
+    frames = scene(sprite("red square", left), sprite("green square", right))
     reading = oracle.read(spoil(frames, 1.0, 2, 0))
     assert set(reading.tracks) == {"red square", "green square"} and reading.problems == ()
 
@@ -228,7 +230,8 @@ def test_errors() -> None:
         oracle.read(frames).label("size", ("red circle",))
     with pytest.raises(UserError, match="relates 2 entities, 1 given"):
         oracle.read(frames).label("spatial", ("red circle",))
-    for bad in (frames[:2], frames[:, :40], frames[..., :2], frames.astype(np.float32), frames[0]):
+    cases: list[Any] = [frames[:2], frames[:, :40], frames[..., :2], frames.astype(np.float32), frames[0]]
+    for bad in cases:
         with pytest.raises(UserError, match="clip: "):
             oracle.read(bad)
 

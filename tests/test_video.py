@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ffmpeg
 import imageio_ffmpeg
@@ -111,7 +112,7 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     video = bars(read_video(tmp_path / "varying.mkv", 5, 48, 64, end=2.25))
     seconds = (np.arange(5) + 0.5) * 2.25 / 5
     shown = np.where(seconds < 0.5, seconds * 16, 8 + (seconds - 0.5) * 4).astype(int)
-    assert np.allclose(video, (shown + 0.5) / 16, atol=0.04)
+    assert np.allclose(video, (shown + 0.4) / 16, atol=0.02)
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def clip(tmp_path: Path) -> Path:
         ({"start": 1.0, "end": 1.0}, "is empty; give 0 <= start < end"),
         ({"start": -1.0}, "is empty"),
         ({"start": 9.0}, "no frame lies in the segment"),
-        ({"end": 9.0}, "ends at 1.6. s, before the segment's end 9 s"),
+        ({"end": 9.0}, "ends at 1.6. s, before 9 s"),
         ({"frames": 4, "fps": 1}, "4 frames at 1 fps last 4.00 s, the segment 1.6. s"),
         ({"fps": 0}, "fps is 0"),
     ],
@@ -147,8 +148,8 @@ def test_files_that_are_no_video(clip: Path, tmp_path: Path) -> None:
     text, empty = tmp_path / "text.mp4", tmp_path / "empty.mp4"
     text.write_text("not a video")
     empty.touch()
-    for path in (half, text, empty):
-        with pytest.raises(VideoError, match=rf"{path.name}: cannot be read \(ffmpeg: .*Invalid data"):
+    for path, words in ((half, ".+"), (text, ".*Invalid data.*"), (empty, ".*Invalid data.*")):
+        with pytest.raises(VideoError, match=rf"{path.name}: cannot be read \(ffmpeg: {words}\)"):
             read_video(path, 4, 16, 16)
 
 
@@ -156,7 +157,8 @@ def test_frames_that_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     with pytest.raises(VideoError, match="64 x 47 pixels, but H.264 .yuv420p. needs even sides"):
         write_video(path, make(2, 47), 8)
-    for bad in (make().astype(np.float32), make()[0], make()[:0]):
+    cases: list[Any] = [make().astype(np.float32), make()[0], make()[:0]]
+    for bad in cases:
         with pytest.raises(VideoError, match="expected uint8"):
             write_video(path, bad, 8)
     with pytest.raises(VideoError, match="give fps > 0"):

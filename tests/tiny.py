@@ -9,11 +9,12 @@ import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier
+from cvg.evaluate import main
 from cvg.generators import Generator, load_generator
 from cvg.shapes.world import LABELS
 from data_prep.pretrain import text, transformer, vae
 
-STEPS = 4
+STEPS = 3
 """Denoising steps that tests sample with; the classifier's sigmas are those of the first two."""
 
 
@@ -72,6 +73,18 @@ def make_classifier(generator: Generator, folder: Path, seed: int = 1, **changes
 
 
 def make_both(folder: Path) -> tuple[Path, Path]:
-    """Pipeline folder and classifier folder under ``folder``."""
-    pipeline = make_pipeline(folder / "generator")
-    return pipeline, make_classifier(load_generator(str(pipeline)), folder / "classifier")
+    """Pipeline folder and classifier folder under ``folder``; made once."""
+    pipeline, classifier = folder / "generator", folder / "classifier"
+    if not (classifier / "config.json").exists():
+        make_pipeline(pipeline)
+        make_classifier(load_generator(str(pipeline)), classifier)
+    return pipeline, classifier
+
+
+def make_evaluation(folder: Path) -> Path:
+    """An evaluation of both on two prompts in batches of one, the first with controls; made once."""
+    path = folder / "evaluation.json"
+    if not path.exists():
+        _, classifier = make_both(folder)
+        main(prompts=2, json=path, classifier=str(classifier), steps=STEPS, batch_size=1, control_prompts=1)
+    return path

@@ -76,7 +76,7 @@ class ShapesSuite:
 
     name = "shapes"
     labels = LABELS
-    groups = KINDS
+    groups: tuple[str, ...] = KINDS
 
     def cases(self, count: int, seed: int) -> list[Case]:
         """Kinds in turn; the labels of each place of a template are dealt from a shuffled deck, so they balance."""

@@ -45,8 +45,7 @@ def _accuracy(rows: Sequence[Row], side: str, groups: Sequence[str], labels: Lab
             group: share(_right([row for row in rows if row["group"] == group], side), "accuracy") for group in groups
         },
         "relations": {
-            group: share([right for name, right in relations if name == group], "accuracy")
-            for group in labels.groups
+            group: share([right for name, right in relations if name == group], "accuracy") for group in labels.groups
         },
     }
 
@@ -93,14 +92,17 @@ def best_of(rows: Sequence[Row], timing: Timing, ratio: float) -> Row:
         verdicts = n * sum(timing.verdict) if n > 1 else 0.0
         table.append(
             {
-                "n": n,
                 **share([candidate["right"] for candidate in picked], "accuracy"),
+                "prompts": len(rows),
+                "n": n,
                 "any_right": mean([any(c["right"] for c in row["candidates"][:n]) for row in rows]),
                 "time_multiple": (n * total + verdicts) / total,
                 "time_multiple_dropping": (total + (n - 1) * sum(timing.early) + verdicts) / total,
             }
         )
-    affordable = [entry for entry in table if entry["n"] <= max(1, int(ratio)) or entry["time_multiple_dropping"] <= ratio]
+    affordable = [
+        entry for entry in table if entry["n"] <= max(1, int(ratio)) or entry["time_multiple_dropping"] <= ratio
+    ]
     compared = gain([entry["right"] for entry in _chosen(rows, affordable)], _right(rows, "guided")) if rows else None
     equal = (affordable[-1] | {"guided_gain": compared}) if affordable else None
     return {"best_of_n": table, "best_of_n_equal_time": equal}
@@ -119,9 +121,7 @@ def controls(rows: Sequence[Row]) -> Row | None:
     plain = _right(rows, "unguided")
 
     def shows(side: str) -> list[bool]:
-        return [
-            row[side]["entities_right"] and row[side]["labels"] == row["wrong_target"]["target"] for row in rows
-        ]
+        return [row[side]["entities_right"] and row[side]["labels"] == row["wrong_target"]["target"] for row in rows]
 
     zero = [row["zero_step"]["max_abs_difference"] for row in rows]
     return {

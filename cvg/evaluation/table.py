@@ -34,105 +34,107 @@ def render(result: dict[str, Any]) -> str:
     Args:
         result: what it writes to its JSON file.
     """
+    done, gain = result["satisfied"], result["gain"]
+    summary = [
+        f"time guided / unguided: {number(result['time_ratio'])}",
+        f"better {gain['won']}, worse {gain['lost']} of {gain['n']} (McNemar p = {gain['p']:.2g})",
+        f"target probability: {number(done['probability_before'])} before guidance, "
+        f"{number(done['probability_after'])} after; wrong though satisfied: "
+        f"{interval(done['wrong_though_satisfied'], 'share')}",
+    ]
+    blocks = [columns(main_rows(result)), "\n".join(summary)]
+    if result["best_of_n"]:
+        blocks.append(columns(best_of_rows(result)))
+    if result["controls"]:
+        blocks.append(columns(control_rows(result["controls"])))
+    return "\n\n".join([*blocks, columns(predictability_rows(result["predictability"]))])
+
+
+def main_rows(result: dict[str, Any]) -> list[list[str]]:
+    """Accuracy and quality, unguided and guided."""
     plain, guided, gain = result["unguided"], result["guided"], result["gain"]
-    rows = [["accuracy (95%)", "n", "unguided", "guided", "gain"]]
+    quality, count = result["quality"], str(plain["n"])
+    before, after, change = quality["unguided"], quality["guided"], quality["difference"]
     parts = [("all", plain, guided, gain)]
     parts += [(name, plain["groups"][name], guided["groups"][name], gain["groups"][name]) for name in plain["groups"]]
-    for name, before, after, change in parts:
-        rows.append(
+    return [
+        ["accuracy (95%)", "n", "unguided", "guided", "gain"],
+        *(
             [
-                name,
-                str(before["n"]),
-                interval(before, "accuracy"),
-                interval(after, "accuracy"),
-                interval(change, "value", signed=True),
+                name.replace("_", " "),
+                str(first["n"]),
+                interval(first, "accuracy"),
+                interval(second, "accuracy"),
+                interval(difference, "value", signed=True),
             ]
-        )
-    quality = result["quality"]
-    rows.append(
+            for name, first, second, difference in parts
+        ),
         [
             "entities right",
-            str(plain["n"]),
-            interval(quality["unguided"]["entities_right"], "share"),
-            interval(quality["guided"]["entities_right"], "share"),
-            interval(quality["difference"]["entities_right"], "value", signed=True),
-        ]
-    )
-    rows.append(
+            count,
+            interval(before["entities_right"], "share"),
+            interval(after["entities_right"], "share"),
+            interval(change["entities_right"], "value", signed=True),
+        ],
         [
             "smoothness",
-            str(plain["n"]),
-            number(quality["unguided"]["smoothness"], digits=4),
-            number(quality["guided"]["smoothness"], digits=4),
-            interval(quality["difference"]["smoothness"], "value", signed=True, digits=4),
-        ]
-    )
-    blocks = [columns(rows), _summary(result)]
-    if result["best_of_n"]:
-        blocks.append(_best_of(result))
-    if result["controls"]:
-        blocks.append(_controls(result["controls"]))
-    blocks.append(_predictability(result["predictability"]))
-    return "\n\n".join(blocks)
-
-
-def _summary(result: dict[str, Any]) -> str:
-    done, gain = result["satisfied"], result["gain"]
-    return "\n".join(
-        [
-            f"time guided / unguided: {number(result['time_ratio'])}",
-            f"better {gain['won']}, worse {gain['lost']} of {gain['n']} (McNemar p = {gain['p']:.2g})",
-            f"target probability: {number(done['probability_before'])} before guidance, "
-            f"{number(done['probability_after'])} after; wrong though satisfied: "
-            f"{interval(done['wrong_though_satisfied'], 'share')}",
-        ]
-    )
-
-
-def _best_of(result: dict[str, Any]) -> str:
-    rows = [["unguided best of n", "accuracy", "any right", "time", "time, losers dropped early"]]
-    rows += [
-        [
-            f"n = {entry['n']}" + (" (equal time)" if entry["n"] == result["best_of_n_equal_time"]["n"] else ""),
-            interval(entry, "accuracy"),
-            number(entry["any_right"]),
-            number(entry["time_multiple"]),
-            number(entry["time_multiple_dropping"]),
-        ]
-        for entry in result["best_of_n"]
-    ]
-    return columns(rows)
-
-
-def _controls(controls: dict[str, Any]) -> str:
-    zero, wrong = controls["zero_step"], controls["wrong_target"]
-    rows = [
-        [f"control ({controls['n']} prompts)", "result"],
-        ["guided, same prompts", f"gain {interval(controls['guided']['gain'], 'value', signed=True)}"],
-        [
-            "zero step",
-            "bit-identical" if zero["identical"] else f"differs by up to {zero['max_abs_difference']:.3g}",
+            count,
+            number(before["smoothness"], digits=4),
+            number(after["smoothness"], digits=4),
+            interval(change["smoothness"], "value", signed=True, digits=4),
         ],
+    ]
+
+
+def best_of_rows(result: dict[str, Any]) -> list[list[str]]:
+    """Unguided best-of-n."""
+    equal = result["best_of_n_equal_time"]["n"]
+    return [
+        ["unguided best of n", "accuracy", "any right", "time", "time, losers dropped early"],
+        *(
+            [
+                f"n = {entry['n']}" + (" (equal time)" if entry["n"] == equal else ""),
+                interval(entry, "accuracy"),
+                number(entry["any_right"]),
+                number(entry["time_multiple"]),
+                number(entry["time_multiple_dropping"]),
+            ]
+            for entry in result["best_of_n"]
+        ),
+    ]
+
+
+def control_rows(controls: dict[str, Any]) -> list[list[str]]:
+    """The controls, beside guidance on the same prompts."""
+    zero, wrong = controls["zero_step"], controls["wrong_target"]
+    return [
+        [f"control ({controls['n']} prompts)", "result"],
+        ["none: guided", f"gain {interval(controls['guided']['gain'], 'value', signed=True)}"],
+        ["zero step", "bit-identical" if zero["identical"] else f"differs by up to {zero['max_abs_difference']:.3g}"],
         ["untrained classifier", f"gain {interval(controls['untrained']['gain'], 'value', signed=True)}"],
         [
             "wrong target",
-            f"shows it {interval(wrong['follows_target'], 'share')} (unguided "
-            f"{number(wrong['unguided_follows_target']['share'])}), the prompt {interval(wrong['follows_prompt'], 'share')}",
+            f"shows it: {interval(wrong['follows_target'], 'share')} "
+            f"(unguided {number(wrong['unguided_follows_target']['share'])}); shows the prompt: "
+            f"{interval(wrong['follows_prompt'], 'share')} (unguided "
+            f"{number(wrong['unguided_follows_prompt']['share'])})",
         ],
     ]
-    return columns(rows)
 
 
-def _predictability(table: list[dict[str, Any]]) -> str:
-    rows = [["unguided z_t at step", "classifier agrees with finished video", "chance", "target p: right", "wrong"]]
-    rows += [
-        [
-            str(entry["step"]),
-            interval(entry, "agreement"),
-            number(entry["chance"]),
-            number(entry["target_when_right"]),
-            number(entry["target_when_wrong"]),
-        ]
-        for entry in table
+def predictability_rows(table: list[dict[str, Any]]) -> list[list[str]]:
+    """The classifier's verdict on early unguided latents against the judge's on the finished videos."""
+    return [
+        ["unguided z_t at step", "classifier agrees with judge", "n", "chance", "p(target): video right", "wrong"],
+        *(
+            [
+                str(entry["step"]),
+                interval(entry, "agreement"),
+                str(entry["n"]),
+                number(entry["chance"]),
+                number(entry["target_when_right"]),
+                number(entry["target_when_wrong"]),
+            ]
+            for entry in table
+        ),
     ]
-    return columns(rows)

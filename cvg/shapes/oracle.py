@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +24,20 @@ from cvg.shapes.relations import Track, holds
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE, signed_distance
 from cvg.shapes.world import ENTITIES, LABELS, Spec
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
-COLOURFUL = 45.0
-"""Least chroma (max - min of RGB, 0 to 255) of a coloured pixel; backgrounds and grey dots stay below 25."""
-LEAST_PEAK = 70.0
-"""Least chroma at the heart of a named colour: washed-out blobs are a problem, not an entity."""
-HUE_TOLERANCE = 18.0
-"""Greatest distance (degrees) of a blob's hue to its colour's; the closest colours lie 48 apart, jitter moves 6."""
-LEAST_AREA = 0.005
-"""Least share of the frame that a blob covers; the renderer's smallest covers 0.023."""
-SECOND_BLOB = 0.2
-"""A further blob of one colour counts from this share of the largest one's area."""
-BAD_FRAMES = 0.2
-"""Share of frames in which something may go wrong without consequence."""
-FIT, FIT_MARGIN = 0.7, 0.01
-"""Least overlap (intersection over union) with the best shape, and least lead over the second best."""
-OUTLIER, JUMP = 0.12, 0.2
-"""A lone position this far (frame sides) off its neighbours' median is an outlier; a step this long is a jump."""
+# Chroma is max - min of RGB, 0 to 255.
+COLOURFUL = 45.0  # least chroma of a coloured pixel; backgrounds and grey dots stay below 25
+LEAST_PEAK = 70.0  # least chroma at the heart of a named colour: washed-out blobs are a problem, not an entity
+HUE_TOLERANCE = 18.0  # degrees from a colour's hue; the closest two are 48 apart, the renderer's jitter is 6
+LEAST_AREA = 0.005  # share of the frame that a blob covers at least; the renderer's smallest covers 0.023
+SECOND_BLOB = 0.2  # a further blob of one colour counts from this share of the largest one's area
+BAD_FRAMES = 0.2  # share of frames in which something may go wrong without consequence
+FIT = 0.7  # least overlap (intersection over union) with the best shape
+FIT_MARGIN = 0.01  # least lead over the second best; correct shapes lose theirs to blur before a wrong one gains it
+OUTLIER = 0.12  # frame sides: a lone position this far off the median of its neighbours is an outlier
+JUMP = 0.2  # frame sides: a step this long from one frame to the next is a jump
 
 
 @dataclass(frozen=True)
@@ -93,16 +89,6 @@ class Reading:
         true = [label.name for label in labels if holds(label.name, tracks)]
         return true[0] if len(true) == 1 else None
 
-    def judge(self, wanted: Spec | Composition) -> Verdict:
-        """Compare with what the clip was to show; see :func:`judge`."""
-        entities, relations = _wanted(wanted)
-        missing = [f"{entity}: not there" for entity in entities if entity not in self.tracks]
-        extra = [f"{entity}: not asked for" for entity in self.tracks if entity not in entities]
-        problems = (*missing, *extra, *self.problems)
-        labels = tuple(self.label(LABELS[label].group, phrases) for label, phrases in relations)
-        right = not problems and labels == tuple(label for label, _ in relations)
-        return Verdict(not problems, labels, right, problems)
-
 
 def judge(frames_FHWC: NDArray[np.uint8], wanted: Spec | Composition) -> Verdict:
     """Whether a clip shows a composition.
@@ -114,7 +100,13 @@ def judge(frames_FHWC: NDArray[np.uint8], wanted: Spec | Composition) -> Verdict
     Raises:
         UserError: an entity or a label that is not of the shapes world, or frames that cannot be read.
     """
-    return read(frames_FHWC).judge(wanted)
+    reading, (entities, relations) = read(frames_FHWC), _wanted(wanted)
+    missing = [f"{entity}: not there" for entity in entities if entity not in reading.tracks]
+    extra = [f"{entity}: not asked for" for entity in reading.tracks if entity not in entities]
+    problems = (*missing, *extra, *reading.problems)
+    labels = tuple(reading.label(LABELS[label].group, phrases) for label, phrases in relations)
+    right = not problems and labels == tuple(label for label, _ in relations)
+    return Verdict(not problems, labels, right, problems)
 
 
 def smoothness(frames_FHWC: NDArray[np.uint8]) -> float:
@@ -147,7 +139,7 @@ def read(frames_FHWC: NDArray[np.uint8]) -> Reading:
     chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     coloured = np.nonzero(chroma >= COLOURFUL)
     hue = _hue(video[coloured])
-    difference = np.abs((hue[:, None] - _centres()[None] + 180) % 360 - 180)
+    difference = np.abs((hue[:, None] - HUES[None] + 180) % 360 - 180)
     colour = np.full(chroma.shape, -1, np.int8)
     colour[coloured] = difference.argmin(axis=1)
 
@@ -161,11 +153,11 @@ def read(frames_FHWC: NDArray[np.uint8]) -> Reading:
         peak = float(np.percentile(same[same > 0], 85))
         alpha = np.clip((same / peak - 0.5) * 2 + 0.5, 0, 1)
         blobs, extra = _largest_blobs(alpha)
-        present = blobs.any(axis=(1, 2))
+        present: Mask = np.asarray(blobs.any(axis=(1, 2)))
         if present.mean() <= BAD_FRAMES:
             continue  # a flicker
         inside = blobs[coloured]
-        shift = float(np.median((hue[inside] - _centres()[index] + 180) % 360 - 180))
+        shift = float(np.median((hue[inside] - HUES[index] + 180) % 360 - 180))
         if peak < LEAST_PEAK or abs(shift) > HUE_TOLERANCE:
             problems.append(f"{name}: its colour is unclear")
             continue
@@ -187,12 +179,16 @@ def read(frames_FHWC: NDArray[np.uint8]) -> Reading:
 
 def _wanted(wanted: Spec | Composition) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]:
     """Entity phrases, and per relation its label and entity phrases."""
+
+    def normal(phrase: str) -> str:
+        return " ".join(phrase.lower().split())
+
     if isinstance(wanted, Spec):
         names = list(wanted.entities)
         relations = [(r.label, tuple(wanted.entities[i] for i in r.entities)) for r in wanted.relations]
     else:
-        names = [_normal(entity.phrase) for entity in wanted.entities]
-        relations = [(r.label, tuple(_normal(entity.phrase) for entity in r.entities)) for r in wanted.relations]
+        names = [normal(entity.phrase) for entity in wanted.entities]
+        relations = [(r.label, tuple(normal(entity.phrase) for entity in r.entities)) for r in wanted.relations]
     for name in names:
         if name not in ENTITIES:
             raise UserError(
@@ -200,10 +196,6 @@ def _wanted(wanted: Spec | Composition) -> tuple[list[str], list[tuple[str, tupl
                 f"{', '.join(SHAPES)}; name one of each, such as {ENTITIES[0]!r}"
             )
     return names, relations
-
-
-def _normal(phrase: str) -> str:
-    return " ".join(phrase.lower().split())
 
 
 def _checked(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -232,9 +224,7 @@ def _hue(rgb_N3: Array) -> Array:
     return np.asarray(np.degrees(np.arctan2(np.sqrt(3) * (green - blue), 2 * red - green - blue)))
 
 
-@functools.cache
-def _centres() -> Array:
-    return _hue(np.array(list(COLORS.values()), np.float32))
+HUES = _hue(np.array(list(COLORS.values()), np.float32))
 
 
 def _largest_blobs(alpha_FHW: Array) -> tuple[Mask, Mask]:

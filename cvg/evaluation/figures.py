@@ -1,0 +1,93 @@
+"""The report's figures, as PNG bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cvg.errors import UserError
+
+GREY, BLUE, ORANGE, GREEN = "#9aa3ad", "#2b6cb0", "#c2571a", "#3a7d44"
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _plain(panel: Any) -> None:
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+    panel.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+    panel.set_axisbelow(True)
+
+
+def accuracy_bars(result: dict[str, Any]) -> bytes:
+    """Unguided and guided accuracy, overall and per group, with 95% intervals."""
+    names = ["all", *result["unguided"]["groups"]]
+    figure = Figure(figsize=(1.5 * len(names) + 1, 3.2), layout="constrained")
+    panel = figure.subplots()
+    for offset, side, colour in ((-0.2, "unguided", GREY), (0.2, "guided", BLUE)):
+        entries = [result[side], *result[side]["groups"].values()]
+        values = np.array([entry["accuracy"] or 0.0 for entry in entries])
+        bounds = np.array([entry["ci95"] for entry in entries])
+        errors = np.clip(np.stack([values - bounds[:, 0], bounds[:, 1] - values]), 0, None)
+        places = np.arange(len(names)) + offset
+        panel.bar(places, values, 0.38, yerr=errors, color=colour, label=side, ecolor="#3c4043", capsize=3)
+    panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    panel.set(ylim=(0, 1.02), ylabel="composition accuracy")
+    panel.legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, 1.14))
+    _plain(panel)
+    return png(figure)
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Every column of a Lightning CSV log as (step, value) points. Raises UserError when it is no such log."""
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(
+            f"training log {path}: cannot be read ({error.strerror}); give the folder that holds it"
+        ) from error
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if not row.get("step"):
+            raise UserError(f"training log {path}: has no `step` column; give a log of `python -m cvg.train fit`")
+        for name, value in row.items():
+            if name not in ("step", "epoch") and value:
+                curves.setdefault(name, []).append((float(row["step"]), float(value)))
+    return curves
+
+
+CURVES = (
+    ("loss", (("train/loss", "train", GREY), ("val/loss", "validation", BLUE))),
+    (
+        "validation accuracy",
+        (("val/accuracy_positive", "p+", BLUE), ("val/accuracy_negative", "p-", ORANGE)),
+    ),
+    ("leakage gap (p+ minus p-)", (("val/leakage_gap", "gap", GREEN),)),
+)
+
+
+def training_curves(curves: dict[str, list[tuple[float, float]]]) -> bytes:
+    """Losses, accuracies under p+ and p-, and their gap, over the training steps."""
+    figure = Figure(figsize=(10.5, 2.9), layout="constrained")
+    for panel, (title, lines) in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
+        for name, label, colour in lines:
+            if name in curves:
+                points = np.array(curves[name])
+                panel.plot(points[:, 0], points[:, 1], color=colour, label=label, linewidth=1.6)
+        panel.set_title(title, fontsize=10, loc="left")
+        panel.set_xlabel("step")
+        if len(lines) > 1 and panel.get_lines():
+            panel.legend(frameon=False)
+        _plain(panel)
+    return png(figure)

@@ -1,0 +1,247 @@
+"""``python -m cvg.report``: one HTML file with the tables and figures of an evaluation. It needs no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from cvg import overlays
+from cvg.classifier.model import CompositionClassifier
+from cvg.cli import run
+from cvg.composition import parse
+from cvg.errors import UserError
+from cvg.evaluation import figures
+from cvg.evaluation.page import TEMPLATE
+from cvg.evaluation.suite import Suite, load_suite
+from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
+from cvg.files import atomic, read_json
+from cvg.generators import load_generator
+from cvg.guidance import GuidanceConfig
+from cvg.sampler import GuidedSampler
+from cvg.video import read_video
+
+Section = dict[str, Any]
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes as a ``data:`` address of a MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _image(data: bytes, caption: str, kind: str = "image/png") -> dict[str, str]:
+    return {"data": data_uri(data, kind), "caption": caption}
+
+
+def clip_section(folder: Path, suite: Suite, most: int) -> Section:
+    """Side-by-side clips that ``python -m cvg.sample`` wrote, judged by the suite from their files.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    paths = sorted(folder.glob("*.side-by-side.gif"))[:most]
+    if not paths:
+        raise UserError(
+            f"samples {folder}: no side-by-side clips there; give a folder written by `python -m cvg.sample`"
+        )
+    clips = []
+    for path in paths:
+        meta = read_json(path.with_name(path.name.replace(".side-by-side.gif", ".json")))
+        with Image.open(path) as image:
+            (width, height), frames = image.size, int(getattr(image, "n_frames", 1))
+        # Judged from the video: the GIF's palette would change its colours.
+        both = read_video(path.with_suffix(".mp4"), frames, height, width)
+        try:
+            composition = parse(meta["prompt"], suite.labels)
+            halves = {"unguided": both[:, :, : width // 2], "guided": both[:, :, width // 2 :]}
+            verdicts = [(side, _verdict(suite.judge(half, composition))) for side, half in halves.items()]
+        except UserError:  # a prompt outside the suite's world is shown without a verdict
+            verdicts = []
+        clips.append(
+            _image(path.read_bytes(), meta["prompt"], "image/gif") | {"seed": meta["seed"], "verdicts": verdicts}
+        )
+    return {"title": "Clips", "note": "Left: unguided. Right: guided, from the same initial noise.", "clips": clips}
+
+
+def _verdict(judgement: Any) -> dict[str, Any]:
+    seen = ", ".join(label or "undecided" for label in judgement.labels)
+    problems = "; ".join(judgement.problems)
+    return {"right": judgement.right, "text": "right" if judgement.right else f"wrong ({problems or seen})"}
+
+
+def training_section(folder: Path) -> Section:
+    """Curves, confusion matrices and last metrics of a training log folder."""
+    inner = sorted(folder.glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    if not (folder / "metrics.csv").exists() and inner:
+        folder = inner[-1].parent
+    images = [_image(figures.training_curves(figures.read_curves(folder / "metrics.csv")), "Training")]
+    if (folder / "confusion.png").exists():
+        images.append(
+            _image((folder / "confusion.png").read_bytes(), "Confusion under p+ and p-, rows are true labels")
+        )
+    rows = []
+    if (folder / "metrics.json").exists():
+        rows = [["metric", "value"]]
+        rows += [[name, number(value, digits=3)] for name, value in read_json(folder / "metrics.json").items()]
+    note = "p+ is the right prompt, p- a wrong one of the same video; a gap between them is leakage from the text."
+    return {"title": "Training", "note": note, "images": images, "rows": rows}
+
+
+def overlay_section(result: dict[str, Any], count: int, device: str) -> Section:
+    """Entity maps of the evaluation's first prompts; runs the generator on them again."""
+    settings = result["settings"]
+    classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
+    generator = load_generator(result["generator"]["name"], device, settings["dtype"])
+    sampler = GuidedSampler(generator, classifier, GuidanceConfig(**settings["guiding"]))
+    rows = result["rows"][:count]
+    computed = overlays.compute(
+        sampler,
+        [parse(row["prompt"], classifier.labels) for row in rows],
+        [row["seed"] for row in rows],
+        settings["steps"],
+        settings["guidance_scale"],
+    )
+    maps = []
+    for overlay in computed:
+        entities = ", ".join(
+            f"{name}: {phrase}" for name, phrase in zip(("red", "blue"), overlay.entities, strict=False)
+        )
+        maps.append(_image(overlays.draw(overlay), f"{overlay.prompt} — {overlay.label} ({entities})"))
+    note = (
+        "What the classifier reads off the attention at each guided step, per latent frame, laid over the finished "
+        "video's frames: from the unguided latents, and from the guided ones after their edits."
+    )
+    return {"title": "Entity maps", "note": note, "maps": maps}
+
+
+def sections(result: dict[str, Any]) -> list[Section]:
+    """Tables and figures that the evaluation's JSON holds."""
+    done = result["satisfied"]
+    bars = _image(
+        figures.accuracy_bars(result), "Share of videos whose entities and relations are all right; 95% intervals"
+    )
+    found = [{"title": "Accuracy", "images": [bars], "rows": main_rows(result)}]
+    if result["best_of_n"]:
+        note = (
+            "Unguided videos of several seeds; the classifier picks one on its early latents. Time is a multiple of "
+            "one unguided video, for finishing all candidates and for dropping the losers once judged."
+        )
+        found.append({"title": "Best of n", "note": note, "rows": best_of_rows(result)})
+    if result["controls"]:
+        found.append({"title": "Controls", "rows": control_rows(result["controls"])})
+    note = (
+        "How often the classifier's verdict on the unguided latents of an early step is the judge's verdict on the "
+        "finished unguided video."
+    )
+    found.append({"title": "Predictability", "note": note, "rows": predictability_rows(result["predictability"])})
+    rows = [
+        ["", "before guidance", "after"],
+        ["mean target probability", number(done["probability_before"]), number(done["probability_after"])],
+        [
+            f"satisfied (p >= {done['threshold']:g})",
+            interval(done["before"], "share"),
+            interval(done["after"], "share"),
+        ],
+        ["wrong though satisfied", "", interval(done["wrong_though_satisfied"], "share")],
+        ["of these, entities wrong", "", interval(done["entities_wrong_though_satisfied"], "share")],
+    ]
+    found.append({"title": "Satisfied samples", "rows": rows})
+    return found
+
+
+def settings_section(result: dict[str, Any]) -> Section:
+    """Everything needed to run it again."""
+    rows = [["setting", "value"]]
+    for part in ("settings", "generator", "classifier", "versions", "timing"):
+        for name, value in result[part].items():
+            if isinstance(value, dict | list):
+                value = json.dumps(_rounded(value))
+            rows.append([f"{part}: {name}", str(_rounded(value))])
+    return {"title": "Settings", "rows": rows}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def prompt_rows(result: dict[str, Any]) -> list[list[str]]:
+    """One line per prompt."""
+    rows = [["prompt", "seed", "unguided", "guided", "target probability before, after"]]
+    for row in result["rows"]:
+        seen = [
+            ("right: " if row[side]["right"] else "wrong: ") + ", ".join(label or "?" for label in row[side]["labels"])
+            for side in ("unguided", "guided")
+        ]
+        when = [row["guided"][name] for name in ("probability_before", "probability_after")]
+        probabilities = ", ".join(f"{number(b)} → {number(a)}" for b, a in zip(*when, strict=True))
+        rows.append([row["prompt"], str(row["seed"]), *seen, probabilities])
+    return rows
+
+
+def main(
+    evaluation: Path = Path("runs/evaluation.json"),
+    out: Path = Path("runs/report.html"),
+    training: Path | None = None,
+    samples: Path | None = None,
+    clips: int = 8,
+    maps: int = 3,
+    device: str = "cpu",
+) -> Path:
+    """Write the report of an evaluation as one HTML file.
+
+    Args:
+        evaluation: JSON file of ``python -m cvg.evaluate``.
+        out: HTML file to write.
+        training: log folder of the classifier's training (with metrics.csv), for curves and confusion matrices.
+        samples: folder written by ``python -m cvg.sample``, for side-by-side clips.
+        clips: clips to show, at most.
+        maps: prompts whose entity maps are shown; they are sampled again with the evaluation's generator and
+            classifier. 0 shows none and loads neither.
+        device: torch device for the entity maps.
+    """
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"out {out}: give a file name that ends in .html")
+    result = read_json(evaluation)
+    if not isinstance(result, dict) or result.get("schema") != 1 or "rows" not in result:
+        raise UserError(
+            f"evaluation {evaluation}: not a result of this version's `python -m cvg.evaluate`; run it again"
+        )
+    found = sections(result)
+    if samples is not None:
+        found.insert(1, clip_section(samples, load_suite(result["suite"]), clips))
+    if maps > 0:
+        found.append(overlay_section(result, maps, device))
+    key = [
+        ("unguided accuracy", number(result["unguided"]["accuracy"])),
+        ("guided accuracy", number(result["guided"]["accuracy"])),
+        ("gain (95%)", interval(result["gain"], "value", signed=True)),
+        ("time, guided / unguided", number(result["time_ratio"])),
+    ]
+    if training is not None:
+        found.append(training_section(training))
+    found.append(settings_section(result))
+    settings = result["settings"]
+    subtitle = (
+        f"{settings['prompts']} held-out prompts, {settings['steps']} steps, seed {settings['seed']}; "
+        f"generator {result['generator']['name']}, classifier {result['classifier']['name']}. "
+        "Unguided and guided videos start from the same noise."
+    )
+    page = jinja2.Environment(autoescape=True).from_string(TEMPLATE)
+    title = f"Compositional video guidance: {result['suite']}"
+    text = page.render(title=title, subtitle=subtitle, key=key, sections=found, prompts=prompt_rows(result))
+    with atomic(out) as path:
+        path.write_text(text, encoding="utf-8")
+    print(f"wrote {out}")
+    return out
+
+
+if __name__ == "__main__":
+    run(main, prog="python -m cvg.report")

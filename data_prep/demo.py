@@ -1,0 +1,182 @@
+"""``make demo``: the whole method in minutes, each step by its public command.
+
+render clips -> dual inversion -> training -> export -> evaluation -> samples -> report. A step that is finished and
+whose command is the same is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvg.cli import run
+from cvg.errors import UserError
+from cvg.evaluation.table import columns, interval, number
+from cvg.files import read_json, write_json
+
+CONFIG = Path(__file__).parents[1] / "lightning_configs" / "demo.yaml"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demo.
+
+    Attributes:
+        name: shown, and the key of its entry in steps.json.
+        command: module and options of ``python -m``.
+        output: what exists once it is finished.
+        fresh: folder that an interrupted run leaves unusable and that is removed before another.
+    """
+
+    name: str
+    command: list[str]
+    output: Path
+    fresh: Path | None = None
+
+
+def run_step(step: Step, out: Path, after: bool) -> bool:
+    """Run a step unless it is done, and note its command and time in OUT/steps.json.
+
+    Args:
+        step: the step.
+        out: the demo's folder.
+        after: an earlier step ran just now, so this one must run again.
+
+    Returns:
+        Whether it ran.
+
+    Raises:
+        UserError: the command failed.
+    """
+    log = out / "steps.json"
+    done: dict[str, Any] = read_json(log) if log.exists() else {}
+    shown = f"python -m {shlex.join(step.command)}"
+    if not after and step.output.exists() and done.get(step.name, {}).get("command") == step.command:
+        print(f"\n== {step.name}: done before, in {done[step.name]['seconds']:.0f} s\n   {shown}", flush=True)
+        return False
+    print(f"\n== {step.name}\n   {shown}", flush=True)
+    if step.fresh is not None and step.fresh.exists():
+        shutil.rmtree(step.fresh)
+    began = time.perf_counter()
+    code = subprocess.run([sys.executable, "-m", *step.command], check=False).returncode
+    seconds = time.perf_counter() - began
+    if code == -2 or code == 130:
+        raise KeyboardInterrupt
+    if code or not step.output.exists():
+        raise UserError(
+            f"demo: the step {step.name!r} ended with exit code {code}, see its message above; "
+            "the same command goes on after the last finished step"
+        )
+    write_json(log, done | {step.name: {"command": step.command, "seconds": round(seconds, 1)}})
+    print(f"   {step.name}: {seconds:.0f} s", flush=True)
+    return True
+
+
+def preparation(out: Path, generator: str, config: Path, clips: int, device: str) -> list[Step]:
+    """The steps up to the trained classifier."""
+    log = out / "train"
+    accelerator = "cpu" if device == "cpu" else "auto"
+    train = ["cvg.train", "fit", "--config", str(config), "--data.shards", json.dumps([str(out / "shards")])]
+    train += ["--trainer.accelerator", accelerator, "--trainer.logger.init_args.save_dir", str(out)]
+    train += ["--trainer.logger.init_args.name", "train", "--trainer.logger.init_args.version", "log"]
+    invert = ["data_prep.invert", "--data", str(out / "clips"), "--out", str(out / "shards")]
+    invert += ["--generator", generator, "--device", device]
+    checkpoint, classifier = log / "log" / "checkpoints" / "best.ckpt", out / "classifier"
+    export = ["cvg.export", "--checkpoint", str(checkpoint), "--out", str(classifier)]
+    return [
+        Step(
+            "render",
+            ["data_prep.render", "--out", str(out / "clips"), "--clips", str(clips)],
+            out / "clips" / "manifest.jsonl",
+        ),
+        Step("invert", invert, out / "shards" / "shards.json"),
+        Step("train", train, checkpoint, fresh=log),
+        Step("export", export, classifier / "config.json"),
+    ]
+
+
+def evaluation(out: Path, options: list[str], prompts: int, control_prompts: int) -> Step:
+    """Evaluation of the trained classifier on held-out prompts."""
+    controls = ["--control_prompts", str(control_prompts)] if control_prompts else ["--controls", "false"]
+    command = ["cvg.evaluate", "--json", str(out / "evaluation.json"), "--prompts", str(prompts), *options, *controls]
+    return Step("evaluate", command, out / "evaluation.json")
+
+
+def presentation(out: Path, options: list[str], clips: int, device: str) -> list[Step]:
+    """Clips of the first evaluated prompts, and the report."""
+    prompts = list(dict.fromkeys(row["prompt"] for row in read_json(out / "evaluation.json")["rows"]))[:clips]
+    sample = ["cvg.sample", "--prompt", json.dumps(prompts), "--out", str(out / "samples"), *options]
+    report = ["cvg.report", "--evaluation", str(out / "evaluation.json"), "--samples", str(out / "samples")]
+    report += ["--training", str(out / "train" / "log"), "--out", str(out / "report.html"), "--device", device]
+    return [
+        Step("sample", sample, out / "samples", fresh=out / "samples"),
+        Step("report", report, out / "report.html"),
+    ]
+
+
+def summary(out: Path) -> str:
+    """The figures to look at first, and what each step took."""
+    result, training = read_json(out / "evaluation.json"), read_json(out / "train" / "log" / "metrics.json")
+    seconds = {name: entry["seconds"] for name, entry in read_json(out / "steps.json").items()}
+    rows = [
+        [f"{result['unguided']['n']} held-out prompts", "(95%)"],
+        ["unguided accuracy", interval(result["unguided"], "accuracy")],
+        ["guided accuracy", interval(result["guided"], "accuracy")],
+        ["gain", interval(result["gain"], "value", signed=True)],
+        ["leakage gap (p+ minus p-)", number(training["val/leakage_gap"], signed=True)],
+        ["time, guided / unguided", number(result["time_ratio"])],
+        ["seconds in all", f"{sum(seconds.values()):.0f}"],
+    ]
+    return columns(rows)
+
+
+def main(
+    out: Path = Path("runs/demo"),
+    generator: str = "shapes-wan",
+    config: Path = CONFIG,
+    clips: int = 120,
+    prompts: int = 24,
+    control_prompts: int = 8,
+    samples: int = 8,
+    steps: int = 20,
+    batch_size: int = 8,
+    device: str = "cpu",
+) -> None:
+    """Train a small classifier on the shipped generator, guide with it, and report.
+
+    Args:
+        out: working folder; run again to go on where it stopped.
+        generator: pipeline folder, hub id, or shipped name.
+        config: training configuration.
+        clips: rendered clips to invert.
+        prompts: held-out prompts to evaluate.
+        control_prompts: prompts for the evaluation's controls; 0 skips them.
+        samples: side-by-side clips in the report.
+        steps: denoising steps of evaluation and samples.
+        batch_size: videos at a time.
+        device: torch device.
+    """
+    if min(clips, prompts, samples, steps, batch_size) < 1 or control_prompts < 0:
+        raise UserError(
+            "demo: clips, prompts, samples, steps and batch_size must be at least 1, control_prompts at least 0"
+        )
+    options = ["--classifier", str(out / "classifier"), "--generator", generator, "--steps", str(steps)]
+    options += ["--batch_size", str(batch_size), "--device", device]
+    ran = False
+    for step in preparation(out, generator, config, clips, device):
+        ran |= run_step(step, out, ran)
+    ran |= run_step(evaluation(out, options, prompts, control_prompts), out, ran)
+    for step in presentation(out, options, samples, device):
+        ran |= run_step(step, out, ran)
+    print(f"\n{summary(out)}\n\nreport: {out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    run(main, prog="python -m data_prep.demo")

@@ -1,0 +1,114 @@
+"""The report is one file that stands alone."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from cvg.cli import run
+from cvg.errors import UserError
+from cvg.evaluation.figures import read_curves
+from cvg.overlays import blend
+from cvg.report import main
+from cvg.shapes.renderer import FPS, render
+from cvg.shapes.world import sample_scene, sample_spec
+from cvg.video import write_gif, write_video
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_evaluation(tmp_path_factory.getbasetemp() / "tiny")
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    folder = tmp_path / "log" / "version_0"
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text(
+        "epoch,step,train/loss,val/accuracy_negative,val/accuracy_positive,val/leakage_gap,val/loss\n"
+        "0,9,2.5,,,,\n0,9,,0.4,0.5,0.1,2.4\n1,19,1.5,,,,\n1,19,,0.6,0.7,0.1,1.4\n"
+    )
+    (folder / "metrics.json").write_text(json.dumps({"val/leakage_gap": 0.1}))
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    right, wrong = (sample_spec(rng, "motion", labels=[label]) for label in ("left", "right"))
+    frames = np.concatenate([render(sample_scene(spec, rng)) for spec in (wrong, right)], axis=2)
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for name, prompt in (("clip", right.prompt), ("other", "a <b>dog</b> on a sofa")):
+        write_video(folder / f"{name}.side-by-side.mp4", frames, FPS, scale=2)
+        write_gif(folder / f"{name}.side-by-side.gif", frames, FPS, scale=2)
+        (folder / f"{name}.json").write_text(json.dumps({"prompt": prompt, "seed": 0}))
+    return folder
+
+
+def test_report_stands_alone(evaluation: Path, training: Path, samples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    args = [f"--evaluation={evaluation}", f"--training={training}", f"--samples={samples}", f"--out={out}", "--maps=1"]
+    run(main, "report", args=args)
+    text = out.read_text()
+    assert not re.search(r"https?://|//[a-z]|<script|<link|@import", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+    sources = re.findall(r'src="([^"]+)"', text)
+    kinds = []
+    for source in sources:
+        header, data = source.split(",", 1)
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            image.load()
+            kinds.append(image.format)
+            assert f"data:image/{str(image.format).lower()};base64" == header
+    assert kinds.count("GIF") == 2 and kinds.count("PNG") >= 3
+    assert 'guided: <span class="right">right</span>' in text
+    assert 'unguided: <span class="wrong">' in text
+    assert "&lt;b&gt;dog&lt;/b&gt;" in text and "<b>dog</b>" not in text  # prompts are escaped
+    for title in ("Accuracy", "Controls", "Predictability", "Entity maps", "Training", "Settings"):
+        assert f"<h2>{title}</h2>" in text
+
+
+def test_report_of_the_evaluation_alone(evaluation: Path, tmp_path: Path) -> None:
+    out = main(evaluation=evaluation, out=tmp_path / "deep" / "report.html", maps=0)
+    assert "Entity maps" not in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluation": Path("/nowhere.json")}, "/nowhere.json"),
+        ({"out": Path("folder")}, "ends in .html"),
+        ({"samples": Path("/nowhere")}, "no side-by-side clips"),
+        ({"training": Path("/nowhere")}, "training log"),
+    ],
+)
+def test_bad_input_is_named(changes: dict[str, Any], message: str, evaluation: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        main(**{"evaluation": evaluation, "out": tmp_path / "report.html", "maps": 0} | changes)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_curves(training: Path) -> None:
+    curves = read_curves(training / "version_0" / "metrics.csv")
+    assert curves["val/loss"] == [(9.0, 2.4), (19.0, 1.4)]
+    assert len(curves["train/loss"]) == 2
+
+
+def test_blend_colours_where_the_maps_are() -> None:
+    volume = torch.zeros(2, 4, 8, 8)
+    volume[0, :, 2, 2] = volume[1, :, 6, 6] = 1
+    picture = blend(np.full((13, 64, 64, 3), 128, np.uint8), volume, entities=2)
+    assert picture.shape == (4, 64, 64, 3)
+    red, blue, neither = picture[0, 20, 20], picture[0, 52, 52], picture[0, 20, 52]
+    assert red[0] > red[2] + 0.3 and blue[2] > blue[0] + 0.3
+    assert np.ptp(neither) < 0.01
