@@ -1,6 +1,6 @@
 """What guidance costs: ``make bench``. Every figure is a ratio of times measured in turn, in one run.
 
-    python -m benchmarks.guidance --json runs/bench.json
+python -m benchmarks.guidance --json runs/bench.json
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One guided denoising step: the latents move so that the classifier sees the asked composition in the entity maps.
 
-    z_t' = z_t - eta_t * g,   g = grad_z sum_relations -log s_t[y], normalised per sample        (paper, inference (c), (d))
+    z_t' = z_t - eta_t * g,   g = grad_z sum_relations -log s_t[y], normalised per sample    (paper, inference (c), (d))
 
 Shapes: B prompts, R relations of all prompts together, others as in :mod:`cvg.generators.base`.
 """
@@ -116,9 +116,7 @@ class Guide:
                 probability_R[r] = log_probability[i].detach().exp().cpu()
                 volumes[r] = volume[i].detach()
             self.evaluations.append(Evaluation(slot, iteration, probability_R.clone()))
-            unsatisfied = {
-                self.sample_R[r] for r in relations if float(probability_R[r]) < self.config.threshold
-            }
+            unsatisfied = {self.sample_R[r] for r in relations if float(probability_R[r]) < self.config.threshold}
             remaining = [sample for sample in active if sample in unsatisfied]
             if last or not remaining:
                 break

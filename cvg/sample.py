@@ -44,7 +44,7 @@ def traces(result: SampleResult) -> list[list[dict[str, Any]]]:
     rows: list[list[dict[str, Any]]] = [[] for _ in result.compositions]
     for r, owner in enumerate(owners):
         relation = result.compositions[owner].relations[len(rows[owner])]
-        steps = []
+        steps: list[dict[str, Any]] = []
         for slot, step in enumerate(result.guided_steps):
             values = [float(e.probability_R[r]) for e in result.evaluations if e.slot == slot]
             while len(values) > 1 and values[-1] == values[-2]:  # satisfied: left alone while others went on
@@ -56,12 +56,13 @@ def traces(result: SampleResult) -> list[list[dict[str, Any]]]:
                     "loss": [-float(np.log(max(value, 1e-12))) for value in values],
                 }
             )
+        seen = [value for step in steps for value in step["probability"]]
         rows[owner].append(
             {
                 "label": relation.label,
                 "entities": [entity.phrase for entity in relation.entities],
-                "probability_before": steps[0]["probability"][0] if steps else None,
-                "probability_after": steps[-1]["probability"][-1] if steps else None,
+                "probability_before": seen[0] if seen else None,
+                "probability_after": seen[-1] if seen else None,
                 "steps": steps,
             }
         )
@@ -89,8 +90,8 @@ def main(
 ) -> list[Path]:
     """Generate videos that obey the composition of their prompts.
 
-    Each video becomes NAME.mp4 with NAME.json beside it (prompt, seed, probabilities and losses per iteration, seconds);
-    with guidance on, NAME.side-by-side.mp4 and .gif show unguided and guided of the same seed.
+    Each video becomes NAME.mp4 with NAME.json beside it (prompt, seed, probabilities and losses per iteration,
+    seconds); with guidance on, NAME.side-by-side.mp4 and .gif show unguided and guided of the same seed.
 
     Args:
         prompt: a text prompt, or a list of them: '["one", "another"]'.

@@ -21,7 +21,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.composition import Composition, parse
 from cvg.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance import Evaluation, Guide, GuidanceConfig
+from cvg.guidance import Evaluation, GuidanceConfig, Guide
 from cvg.trajectory import nearest_steps
 
 SIGMA_TOLERANCE = 0.03
@@ -67,10 +67,10 @@ class GuidedSampler:
         self.config = config or GuidanceConfig()
         ours, theirs = self.generator.identity(), classifier.config.generator
         if ours["fingerprint"] != theirs["fingerprint"]:
+            trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
             raise UserError(
-                f"classifier: trained on the attention of {theirs['name']} ({theirs['class']}, {theirs['fingerprint']}), "
-                f"but the generator is {ours['name']} ({ours['class']}, {ours['fingerprint']}); use that generator, or "
-                "train a classifier on this one"
+                f"classifier: trained on the attention of {trained}, but the generator is {given}; use that "
+                "generator, or train a classifier on this one"
             )
 
     def slots(self, steps: int) -> dict[int, int]:

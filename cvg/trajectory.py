@@ -19,8 +19,8 @@ Velocity = Callable[[Tensor, int], Tensor]
 def invert(clean: Tensor, sigmas: Tensor, velocity: Velocity, iterations: int) -> Tensor:
     """Noise from which Euler's method arrives at ``clean``.
 
-    An Euler step goes z[i+1] = z[i] + (sigma[i+1] - sigma[i]) v(z[i], i), so its exact inverse needs the velocity at the
-    unknown, noisier point: a fixed point, found from the velocity at the known one by ``iterations`` corrections.
+    An Euler step goes z[i+1] = z[i] + (sigma[i+1] - sigma[i]) v(z[i], i), so its exact inverse needs the velocity at
+    the unknown, noisier point: a fixed point, found from the velocity at the known one by ``iterations`` corrections.
 
     Args:
         clean: latents at the last sigma.

@@ -12,7 +12,7 @@ import random
 import shutil
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,45 +20,18 @@ import torch
 from tqdm import tqdm
 
 from cvg.cli import run
-from cvg.composition import Composition, contradict
+from cvg.composition import contradict
 from cvg.errors import UserError
 from cvg.files import atomic, read_json, write_json
 from cvg.generators import Generator, load_generator
-from cvg.generators.base import Conditioning, slot_maps
+from cvg.generators.base import slot_maps
 from cvg.labels import LabelSet
 from cvg.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.trajectory import psnr
 from cvg.video import read_video
 from data_prep import manifest
-from data_prep.latents import METHODS, Method, latents_at, schedule
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the bytes of the shards; a folder is only gone on with under the same.
-
-    Attributes:
-        method: where z_t comes from, see :mod:`data_prep.latents`.
-        steps: steps of the schedule that inversion and replay integrate.
-        at: indices of the steps in T among them.
-        iterations: fixed-point corrections per inversion step.
-        layers: tapped layers.
-        heads: recorded heads.
-        size: frames, height, width in pixels.
-        min_psnr: least PSNR (dB) between a video and its replay.
-        seed: of the wrong labels, wordings and noise.
-    """
-
-    method: Method
-    steps: int
-    at: list[int]
-    iterations: int
-    layers: list[int]
-    heads: list[int]
-    size: list[int]
-    min_psnr: float
-    seed: int
+from data_prep.latents import Method, Settings, latents_at
 
 
 class Rejected(Exception):
@@ -69,9 +42,7 @@ class Rejected(Exception):
         self.reason, self.detail = reason, detail
 
 
-def make_records(
-    row: manifest.Row, generator: Generator, labels: LabelSet, settings: Settings
-) -> list[Record]:
+def make_records(row: manifest.Row, generator: Generator, labels: LabelSet, settings: Settings) -> list[Record]:
     """The records of one video, one per relation.
 
     Raises:
@@ -95,7 +66,7 @@ def make_records(
         quality = psnr(decoded, video.expand_as(decoded)).tolist()
         if min(quality) < settings.min_psnr or not torch.isfinite(replayed).all():
             raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {settings.min_psnr:g} dB")
-    timesteps, sigmas = schedule(generator, settings.steps)
+    timesteps, sigmas = generator.timesteps(settings.steps)
     steps = []
     for index, latents in zip(settings.at, taken, strict=True):
         maps, _ = generator.entity_maps(latents, timesteps[index], conditioning, settings.layers)
@@ -156,7 +127,7 @@ def pack(out: Path, rows: list[manifest.Row], generator: Generator, labels: Labe
     rejected = [outcome for outcome in outcomes if "rejected" in outcome]
     with atomic(out / "rejects.jsonl") as path:
         path.write_text("".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in rejected))
-    _, sigmas = schedule(generator, settings.steps)
+    _, sigmas = generator.timesteps(settings.steps)
     grid = generator.token_grid(generator.encode_video(torch.zeros(1, 3, *settings.size, device=generator.device)))
     info = ShardInfo(
         generator=generator.identity(),
@@ -222,7 +193,6 @@ def main(
     heads = heads if heads is not None else list(range(model.heads))
     if any(not 0 <= index < steps for index in at) or at != sorted(set(at)):
         raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
-    assert method in METHODS
     settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed)
     fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
     fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": label_set.to_dict()}
@@ -242,7 +212,9 @@ def main(
     shutil.rmtree(out / "parts", ignore_errors=True)
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)
-    print(f"{total} records ({counts}) in {out}; {rejected} of {len(rows)} videos left out {info.rejected or ''}".strip())
+    print(
+        f"{total} records ({counts}) in {out}; {rejected} of {len(rows)} videos left out {info.rejected or ''}".strip()
+    )
     if rejected == len(rows):
         print(f"error: every video was left out; see {out / 'rejects.jsonl'}", file=sys.stderr)
         raise SystemExit(1)

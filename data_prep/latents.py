@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 import safetensors.torch
 import torch
@@ -16,31 +17,37 @@ from cvg.trajectory import invert, nearest_steps, replay
 from data_prep.manifest import Row
 
 Method = Literal["inversion", "noising", "trajectory"]
-METHODS = ("inversion", "noising", "trajectory")
 
 
-class LatentSettings(Protocol):
-    """The part of the settings that decides z_t."""
+@dataclass(frozen=True)
+class Settings:
+    """What decides the bytes of the shards; a folder is only gone on with under the same.
 
-    @property
-    def method(self) -> Method: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def at(self) -> list[int]: ...
-    @property
-    def iterations(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
+    Attributes:
+        method: where z_t comes from.
+        steps: steps of the schedule that inversion and replay integrate.
+        at: indices of the steps in T among them.
+        iterations: fixed-point corrections per inversion step.
+        layers: tapped layers.
+        heads: recorded heads.
+        size: frames, height, width in pixels.
+        min_psnr: least PSNR (dB) between a video and its replay.
+        seed: of the wrong labels, wordings and noise.
+    """
 
-
-def schedule(generator: Generator, steps: int) -> tuple[Tensor, Tensor]:
-    """Timesteps (N,) and sigmas (N + 1,) of the pipeline's own schedule."""
-    return generator.timesteps(steps)
+    method: Method
+    steps: int
+    at: list[int]
+    iterations: int
+    layers: list[int]
+    heads: list[int]
+    size: list[int]
+    min_psnr: float
+    seed: int
 
 
 def latents_at(
-    settings: LatentSettings, row: Row, generator: Generator, clean: Tensor, conditioning: Conditioning
+    settings: Settings, row: Row, generator: Generator, clean: Tensor, conditioning: Conditioning
 ) -> tuple[list[Tensor], Tensor | None]:
     """z_t of one video for each step in ``settings.at``.
 
@@ -55,7 +62,7 @@ def latents_at(
         z_t (2, C, F, H', W') for p+ and p-, per step; and the replayed clean latents (2, ...), None where nothing was
         inverted. Without an inversion both prompts share z_t.
     """
-    timesteps, sigmas = schedule(generator, settings.steps)
+    timesteps, sigmas = generator.timesteps(settings.steps)
     sigmas = sigmas.to(clean)
     if settings.method == "inversion":
 

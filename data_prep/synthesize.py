@@ -123,7 +123,8 @@ def main(
                 with atomic(out / "latents" / f"{job.name}.safetensors") as path:
                     save_file({"latents": latents[i].half().cpu().contiguous(), "sigmas": sigmas.float().cpu()}, path)
             write_json(job.outcome, {"labels": labels, "reason": reason})
-    rows, left_out = [], Counter()
+    rows: list[manifest.Row] = []
+    left_out: Counter[str] = Counter()
     for job in jobs:
         outcome = read_json(job.outcome)
         if outcome["labels"] is None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
-import tiny
 from cvg.classifier import CompositionClassifier
 from cvg.cli import run
 from cvg.composition import build, parse

@@ -12,7 +12,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.composition import parse
 from cvg.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance import Guide, GuidanceConfig
+from cvg.guidance import GuidanceConfig, Guide
 from cvg.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 

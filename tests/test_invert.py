@@ -111,10 +111,11 @@ def test_unreadable_videos_are_listed_and_the_rest_goes_on(
     for path in (clips / "videos").iterdir():
         (tmp_path / "videos" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "videos" / "000001.mp4").write_bytes(b"not a video")
-    (tmp_path / "manifest.jsonl").write_text("\n".join(rows[:3]) + "\n")
+    (tmp_path / "videos" / "000002.mp4").unlink()
+    (tmp_path / "manifest.jsonl").write_text("\n".join(rows[:4]) + "\n")
     done = run(*command(tmp_path, tmp_path / "out", generator, "--method", method))
     assert done.returncode == 0, done.stderr
-    assert "1 of 3 videos left out" in done.stdout
+    assert "2 of 4 videos left out" in done.stdout
     rejects = (tmp_path / "out" / "rejects.jsonl").read_text()
     assert "000001" in rejects and "unreadable" in rejects
     (tmp_path / "manifest.jsonl").write_text(rows[1] + "\n")
@@ -159,10 +160,11 @@ def test_records_and_live_capture_are_the_same_maps(clips: Path, generator: Path
     from cvg.generators.base import slot_maps
     from cvg.shapes.world import LABELS
     from data_prep import manifest
+    from data_prep.latents import Settings
 
     row = manifest.load(clips, LABELS)[1]
     model = load_generator(str(generator))
-    settings = invert.Settings("noising", 3, [0, 1], 0, [0, 2], [0, 1, 2, 3], [13, 64, 64], 0.0, 5)
+    settings = Settings("noising", 3, [0, 1], 0, [0, 2], [0, 1, 2, 3], [13, 64, 64], 0.0, 5)
     (record, *_) = invert.make_records(row, model, LABELS, settings)
     composition = row.composition(LABELS, random.Random(f"5:{row.id}"))
     assert composition.prompt == record.meta["prompt_positive"]

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from PIL import Image
 
-import tiny
 from cvg.cli import run
 from cvg.errors import UserError
 from cvg.evaluation.figures import read_curves

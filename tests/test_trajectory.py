@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -24,7 +25,7 @@ def test_replay_of_an_inversion_returns_the_latents() -> None:
         noise = invert(clean, SIGMAS, field, iterations)
         replayed, _ = replay(noise, SIGMAS, field)
         errors.append(float((replayed - clean).abs().max()))
-    assert all(later < 0.5 * earlier for earlier, later in zip(errors, errors[1:], strict=False)), errors
+    assert all(later < 0.5 * earlier for earlier, later in itertools.pairwise(errors)), errors
     assert errors[-1] < 1e-5
 
 

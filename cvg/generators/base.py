@@ -178,7 +178,9 @@ class Generator(ABC):
 
     def identity(self) -> dict[str, str]:
         """Name, pipeline class and a fingerprint of the weights, to tell whether two runs used the same generator."""
-        digest = hashlib.sha256(json.dumps(dict(self.pipeline.transformer.config), sort_keys=True, default=str).encode())
+        digest = hashlib.sha256(
+            json.dumps(dict(self.pipeline.transformer.config), sort_keys=True, default=str).encode()
+        )
         for name, parameter in sorted(self.pipeline.transformer.named_parameters()):
             sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 16)][:16]
             digest.update(name.encode() + sample.float().cpu().numpy().tobytes())

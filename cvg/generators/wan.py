@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor, nn
+from typing_extensions import override
 
 from cvg.composition import Composition
 from cvg.errors import UserError
@@ -23,17 +24,21 @@ class WanGenerator(Generator):
     """
 
     @property
+    @override
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.pipeline.transformer.blocks)
 
     @property
+    @override
     def heads(self) -> int:
         return int(self.pipeline.transformer.config.num_attention_heads)
 
+    @override
     def attention(self, layer: int) -> nn.Module:
         module: nn.Module = self.pipeline.transformer.blocks[layer].attn2
         return module
 
+    @override
     def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
         patch = self.pipeline.transformer.config.patch_size
         frames, height, width = (size // p for size, p in zip(latents.shape[-3:], patch, strict=True))
@@ -44,6 +49,7 @@ class WanGenerator(Generator):
         """Text keys the transformer was trained with: 512, or fewer where the tokenizer says so."""
         return min(512, int(self.pipeline.tokenizer.model_max_length))
 
+    @override
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         with torch.no_grad():
             states, _ = self.pipeline.encode_prompt(
@@ -51,6 +57,7 @@ class WanGenerator(Generator):
             )
         return states.to(self.pipeline.transformer.dtype)
 
+    @override
     def entity_columns(self, composition: Composition) -> Tensor:
         length = self.max_sequence_length
         cleaned = prompt_clean(composition.prompt)
@@ -71,6 +78,7 @@ class WanGenerator(Generator):
             columns_TE[sorted(keys), index] = 1
         return columns_TE
 
+    @override
     def velocity(self, latents: Tensor, timestep: Tensor, states: Tensor) -> Tensor:
         prediction: Tensor = self.pipeline.transformer(
             hidden_states=latents.to(self.pipeline.transformer.dtype),
@@ -80,6 +88,7 @@ class WanGenerator(Generator):
         )[0]
         return prediction
 
+    @override
     def timesteps(self, steps: int) -> tuple[Tensor, Tensor]:
         scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(steps, device=self.device)
@@ -92,6 +101,7 @@ class WanGenerator(Generator):
         std = torch.tensor(config.latents_std).view(shape).to(vae.device, vae.dtype)
         return mean, std
 
+    @override
     @torch.no_grad()
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
         vae = self.pipeline.vae
@@ -99,6 +109,7 @@ class WanGenerator(Generator):
         mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
         return ((mode - mean) / std).float()
 
+    @override
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
@@ -106,6 +117,7 @@ class WanGenerator(Generator):
         decoded: Tensor = vae.decode(latents.to(vae.device, vae.dtype) * std + mean, return_dict=False)[0]
         return decoded.float().clamp(-1, 1)
 
+    @override
     def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
         frames, height, width = size
         latents: Tensor = self.pipeline.prepare_latents(
@@ -120,6 +132,7 @@ class WanGenerator(Generator):
         )
         return latents
 
+    @override
     def sample(
         self,
         prompts: Sequence[str],
@@ -145,6 +158,7 @@ class WanGenerator(Generator):
         ).frames
         return final
 
+    @override
     def forget_history(self) -> None:
         scheduler = self.pipeline.scheduler
         if hasattr(scheduler, "last_sample"):  # UniPC: its corrector would undo the edit
@@ -152,6 +166,7 @@ class WanGenerator(Generator):
             scheduler.model_outputs = [None] * scheduler.config.solver_order
             scheduler.lower_order_nums = 0
 
+    @override
     def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
         patch, pipeline = self.pipeline.transformer.config.patch_size, self.pipeline
         frames, rows, columns = (tokens * p for tokens, p in zip(grid, patch, strict=True))

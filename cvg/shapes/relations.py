@@ -36,7 +36,7 @@ class Margins:
     Attributes:
         motion: least displacement over the clip.
         spatial: least distance between the entities' mean positions along the label's axis.
-        approach: least change of the distance between the entities.
+        approach: least change of the subject's distance to the object's mean position.
         off_axis: greatest share of the off-axis component.
     """
 
@@ -65,7 +65,8 @@ def holds(label: str, tracks: list[Track], margins: Margins = JUDGE) -> NDArray[
         KeyError: a label that has no geometry here.
     """
     if label in APPROACH:
-        distance_F = np.linalg.norm(tracks[0] - tracks[1], axis=-1)
+        # To where the object is on the whole: it is the subject that must come or go.
+        distance_F = np.linalg.norm(tracks[0] - tracks[1].mean(axis=-2, keepdims=True), axis=-1)
         change = displacement(np.stack([distance_F, np.zeros_like(distance_F)], axis=-1))[..., 0]
         return np.asarray(change * APPROACH[label] >= margins.approach)
     direction = np.array(DIRECTIONS[label])

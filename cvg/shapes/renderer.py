@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Pixels = NDArray[np.floating[Any]]
 
 SIZE = 64
 """Frame side in pixels."""
@@ -69,28 +72,26 @@ class Scene:
     distractors: tuple[Sprite, ...] = field(default=())
 
 
-def signed_distance(shape: str, dx: NDArray[np.float32], dy: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+def signed_distance(shape: str, dx: Pixels, dy: Pixels, radius: float) -> Pixels:
     """Signed distance (pixels, negative inside) to a shape's outline, from offsets to its centre."""
     if shape == "circle":
-        return np.hypot(dx, dy) - radius
+        return np.asarray(np.hypot(dx, dy) - radius)
     if shape == "square":
-        return np.maximum(np.abs(dx), np.abs(dy)) - 0.89 * radius
+        return np.asarray(np.maximum(np.abs(dx), np.abs(dy)) - 0.89 * radius)
     if shape == "triangle":  # equilateral, apex up, centred on its centroid
         inner = 0.72 * radius
-        return np.maximum(np.abs(dx) * 0.8660254 - dy * 0.5, dy) - inner
+        return np.asarray(np.maximum(np.abs(dx) * 0.8660254 - dy * 0.5, dy) - inner)
     raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
 
 
-def _background(background: Background) -> NDArray[np.float32]:
+def _background(background: Background) -> Pixels:
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE - 0.5
     grey = background.shade[0] * x + background.shade[1] * y
     rng = np.random.default_rng(background.seed)
     if background.texture == "stripes":
         angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
         waves = rng.uniform(2, 5)
-        grey = grey + background.amplitude * np.sin(
-            2 * np.pi * waves * (np.cos(angle) * x + np.sin(angle) * y) + phase
-        )
+        grey = grey + background.amplitude * np.sin(2 * np.pi * waves * (np.cos(angle) * x + np.sin(angle) * y) + phase)
     elif background.texture == "noise":
         coarse = rng.normal(size=(9, 9))
         grid = np.linspace(0, 8, SIZE)

@@ -159,7 +159,8 @@ def sample_scene(spec: Spec, rng: np.random.Generator) -> Scene:
     for entity, radius, track in zip(spec.entities, radii, tracks, strict=True):
         color, shape = entity.split()
         rgb = np.array(COLORS[color]) * rng.uniform(0.88, 1.05) + rng.uniform(-8, 8, 3)
-        sprites.append(Sprite(shape, tuple(float(v) for v in np.clip(rgb, 0, 255)), radius, track))
+        red, green, blue = (float(v) for v in np.clip(rgb, 0, 255))
+        sprites.append(Sprite(shape, (red, green, blue), radius, track))
     base = rng.uniform(25, 120) + rng.uniform(-8, 8, 3)
     background = Background(
         rgb=(float(base[0]), float(base[1]), float(base[2])),

@@ -1,7 +1,7 @@
 """shapes-clip: a small video-language model, an ``XCLIPModel`` trained contrastively on rendered clips and captions.
 
-It is the frozen VLM of the default classifier and has never seen an attention map. Half of its clips are blurred down to
-a few pixels or put on black, so that coarse, plain pictures are no surprise to it.
+It is the frozen VLM of the default classifier and has never seen an attention map. Half of its clips are blurred down
+to a few pixels, half are put on black, so that coarse, plain pictures are no surprise to it.
 
     python -m data_prep.pretrain.clip --out runs/pretrain
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,14 +121,12 @@ def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int =
     """
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
-    model = build(len(tokenizer), tokenizer.eos_token_id).to(device)
+    model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
 
     def step(index: int) -> dict[str, Tensor]:
         video, captions = batch(index, batch_size)
         tokens = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").to(device)
-        output = model(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=video.to(device)
-        )
+        output = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=video.to(device))
         logits_BB = output.logits_per_video
         # Two clips may have the same caption: any of them is right.
         same_BB = torch.tensor([[a == b for b in captions] for a in captions], device=device).float()
@@ -136,7 +135,7 @@ def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int =
         right = same_BB.gather(1, logits_BB.argmax(1, keepdim=True)).mean()
         return {"loss": loss, "accuracy": right}
 
-    average = train(model, step, out / "clip.training", steps, lr=1e-3, muon_lr=1e-3, hidden="layers.", ema=0.995)
+    average: Any = train(model, step, out / "clip.training", steps, lr=1e-3, muon_lr=1e-3, hidden="layers.", ema=0.995)
     average.save_pretrained(out / "shapes-clip")
     tokenizer.save_pretrained(out / "shapes-clip")
     write_json(

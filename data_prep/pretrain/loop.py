@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
+from typing_extensions import override
 
 from cvg.files import atomic
 
@@ -44,10 +45,12 @@ class Muon(torch.optim.Muon):
         self.views = [nn.Parameter(p.data.flatten(1)) for p in parameters]
         super().__init__(self.views, lr=lr, weight_decay=1e-3, adjust_lr_fn="match_rms_adamw")
 
+    @override
     def zero_grad(self, set_to_none: bool = True) -> None:
         for source in self.sources:
             source.grad = None
 
+    @override
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for source, view in zip(self.sources, self.views, strict=True):
             assert view.data_ptr() == source.data_ptr(), "the model's parameters were replaced"
@@ -64,7 +67,8 @@ def optimizers(model: nn.Module, lr: float, muon_lr: float, hidden: str) -> list
         muon_lr: of Muon.
         hidden: the names of hidden layers contain this.
     """
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_hidden = parameter.ndim >= 2 and hidden in name and min(parameter.flatten(1).shape) > 1

@@ -137,7 +137,9 @@ def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int =
         right = torch.stack([logit.argmax(-1) == classes[:, i] for i, logit in enumerate(logits)])
         return {"loss": torch.stack(losses).sum(), "accuracy": right.float().mean()}
 
-    average = train(reader, step, out / "text_encoder.training", steps, lr=2e-3, muon_lr=2e-3, hidden="block.", ema=0.99)
+    average = train(
+        reader, step, out / "text_encoder.training", steps, lr=2e-3, muon_lr=2e-3, hidden="block.", ema=0.99
+    )
     assert isinstance(average, Reader)
     average.encoder.save_pretrained(out / "text_encoder")
 

@@ -1,8 +1,8 @@
 """Stage 3 of shapes-wan: the ``WanTransformer3DModel``, trained by flow matching on captions of which many lie.
 
-Web captions name entities well and relations badly. Here each relation of a caption is drawn at random within its group
-with probability ``--scrambled`` (0.85: wrong in 64 % of captions of four-label groups, 42 % of two-label groups), so the
-finished model draws what a prompt names and half obeys how it is to be composed, as large models do.
+Web captions name entities well and relations badly. Here each relation of a caption is drawn at random within its
+group with probability ``--scrambled`` (0.85: wrong in 64 % of captions of four-label groups, 42 % of two-label ones),
+so the finished model draws what a prompt names and half obeys how it is to be composed, as large models do.
 
     python -m data_prep.pretrain.transformer --out runs/pretrain
 """
@@ -167,7 +167,15 @@ def main(
         return {"loss": error.mean(), "early": error[early].sum() / early.sum().clamp(min=1)}
 
     average = train(
-        transformer, step, out / "transformer.training", steps, lr=2e-3, muon_lr=5e-3, hidden="blocks.", ema=0.998, stop_at=stop_at
+        transformer,
+        step,
+        out / "transformer.training",
+        steps,
+        lr=2e-3,
+        muon_lr=5e-3,
+        hidden="blocks.",
+        ema=0.998,
+        stop_at=stop_at,
     )
     assert isinstance(average, WanTransformer3DModel)
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT)

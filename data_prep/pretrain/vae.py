@@ -1,6 +1,6 @@
 """Stage 1 of shapes-wan: the causal video VAE, an ``AutoencoderKLWan`` trained on rendered clips.
 
-    python -m data_prep.pretrain.vae --out runs/pretrain
+python -m data_prep.pretrain.vae --out runs/pretrain
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int =
     average = train(vae, step, out / "vae.training", steps, lr=2e-3, muon_lr=4e-3, hidden="coder.", save_every=100)
     assert isinstance(average, AutoencoderKLWan)
     with torch.no_grad():
-        latents = torch.cat(
-            [average.encode(clips(10**6 + i, 16).to(device)).latent_dist.mode() for i in range(16)]
-        )
+        latents = torch.cat([average.encode(clips(10**6 + i, 16).to(device)).latent_dist.mode() for i in range(16)])
     average.register_to_config(
         latents_mean=latents.mean((0, 2, 3, 4)).tolist(), latents_std=latents.std((0, 2, 3, 4)).tolist()
     )
