@@ -74,10 +74,10 @@ sample: setup  ## prompt -> guided video: PROMPT="..."
 	$(PY) -m cvg.sample --prompt "$$PROMPT" --generator "$$GENERATOR" --out "$(or $(OUT),runs/sample)" $(ARGS)
 
 evaluate: setup  ## composition accuracy, guided and unguided
-	$(PY) -m cvg.evaluate --suite shapes --generator "$$GENERATOR" --out "$(or $(OUT),runs/evaluation)" $(ARGS)
+	$(PY) -m cvg.evaluate --suite shapes --generator "$$GENERATOR" --json "$(or $(OUT),runs/evaluation.json)" $(ARGS)
 
 report: setup  ## tables and figures of an evaluation
-	$(PY) -m cvg.report --out "$(or $(OUT),runs/report)" $(ARGS)
+	$(PY) -m cvg.report --out "$(or $(OUT),runs/report.html)" $(ARGS)
 
 bench: setup  ## time and memory of guided sampling
 	$(PY) -m benchmarks.guidance $(ARGS)

@@ -16,7 +16,7 @@ def run(function: Callable[..., Any], prog: str, description: str | None = None,
 
     Every parameter becomes ``--name`` (required without a default), of its annotated type, explained by the
     function's ``Args:``. ``--config FILE`` reads options from YAML (later options win), ``--print_config`` writes such
-    a file, ``--help`` explains all.
+    a file, ``--help`` explains all. ``--batch-size`` is ``--batch_size``.
 
     Args:
         function: annotated function with a Google-style docstring. It must not have a parameter named ``config``.
@@ -30,11 +30,20 @@ def run(function: Callable[..., Any], prog: str, description: str | None = None,
     Raises:
         SystemExit: code 2 after ``error: <message>`` on stderr for wrong options and every UserError; 130 on Ctrl-C.
     """
+    given = sys.argv[1:] if args is None else args
     try:
-        return auto_cli(function, args=args, as_positional=False, prog=prog, description=description)
+        return auto_cli(function, args=[_underscored(arg) for arg in given], as_positional=False, prog=prog, description=description)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _underscored(argument: str) -> str:
+    """``--batch-size=8`` as ``--batch_size=8``; values are left as they are."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"

@@ -128,3 +128,17 @@ def test_interrupt_exits_130(capsys: pytest.CaptureFixture[str]) -> None:
         run("--data=slow")
     assert caught.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_dashes_in_option_names_are_underscores_and_values_stay() -> None:
+    def sizes(batch_size: int, name: str = "x") -> tuple[int, str]:
+        """Return them.
+
+        Args:
+            batch_size: a number.
+            name: a name.
+        """
+        return batch_size, name
+
+    assert cli.run(sizes, "python -m thing", args=["--batch-size=3", "--name", "a-b"]) == (3, "a-b")
+    assert cli.run(sizes, "python -m thing", args=["--batch-size", "4"]) == (4, "x")

@@ -66,13 +66,13 @@ def loss(vae: AutoencoderKLWan, video: Tensor, generator: torch.Generator) -> di
     return {"loss": pixels + edges + 1e-4 * kl, "pixels": pixels, "kl": kl, "mse": error.pow(2).mean()}
 
 
-def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int = 4, device: str = "cpu") -> None:
+def main(out: Path = Path("runs/pretrain"), steps: int = 1750, batch_size: int = 4, device: str = "cpu") -> None:
     """Train the VAE and save it, with its latents' mean and deviation, in OUT/vae.
 
     Args:
         out: working folder; the finished model is OUT/vae, the state and the log are in OUT/vae.training.
         steps: optimiser steps.
-        batch_size: clips per step; in the first four tenths of the steps twice as many clips of 5 frames.
+        batch_size: clips per step; in the first third of the steps twice as many clips of 5 frames.
         device: torch device.
     """
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int =
 
     def step(index: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(index)
-        video = clips(index, 2 * batch_size, 5) if index < 0 * steps else clips(index, batch_size)
+        video = clips(index, 2 * batch_size, 5) if index < 0.35 * steps else clips(index, batch_size)
         return loss(vae, video.to(device), generator)
 
     average = train(vae, step, out / "vae.training", steps, lr=2e-3, muon_lr=4e-3, hidden="coder.", save_every=100)
