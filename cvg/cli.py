@@ -32,7 +32,8 @@ def run(function: Callable[..., Any], prog: str, description: str | None = None,
     """
     given = sys.argv[1:] if args is None else args
     try:
-        return auto_cli(function, args=[_underscored(arg) for arg in given], as_positional=False, prog=prog, description=description)
+        options = [_underscored(argument) for argument in given]
+        return auto_cli(function, args=options, as_positional=False, prog=prog, description=description)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

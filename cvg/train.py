@@ -12,6 +12,7 @@ from typing import Any
 import jsonargparse
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from omegaconf import OmegaConf
 
 from cvg.datamodule import CompositionDataModule
 from cvg.errors import UserError
@@ -20,24 +21,18 @@ from cvg.module import CompositionModule
 _MODE = "yaml_with_base"
 
 
-def _merge(base: Any, over: Any) -> Any:
-    if isinstance(base, dict) and isinstance(over, dict):
-        return base | {key: _merge(base.get(key), value) for key, value in over.items()}
-    return over
+def _load(text: str, folder: Path = Path()) -> Any:
+    """Read YAML as jsonargparse does, and lay it over its ``base``, a path relative to ``folder``.
 
-
-def _load(text: str) -> Any:
-    """Read YAML as jsonargparse does, and resolve ``base``.
-
-    jsonargparse reads each file with its own folder as the working directory, so a relative base is found there. Its
-    own way, a ``config:`` key inside the file, replaces whole sections of the included file instead of merging.
+    jsonargparse reads each file with its own folder as the working directory. Its own way of including a file, a
+    ``config:`` key, replaces whole sections of it instead of merging.
     """
     value = jsonargparse.get_loader("yaml")(text)
     if isinstance(value, dict) and "base" in value:
-        base = Path(str(value.pop("base")))
+        base = folder / str(value.pop("base"))
         if not base.is_file():
             raise UserError(f"config: its base {base} is not there; give a path relative to the file that names it")
-        value = _merge(_load(base.read_text()), value)
+        value = OmegaConf.to_container(OmegaConf.merge(_load(base.read_text(), base.parent), value), resolve=True)
     return value
 
 
