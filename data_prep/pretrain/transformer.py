@@ -23,6 +23,7 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 
 from cvg.cli import run
 from cvg.files import atomic
+from cvg.shapes import assets
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
 from data_prep.pretrain.loop import train
@@ -125,6 +126,7 @@ def main(
     device: str = "cpu",
     bfloat16: bool = True,
     compile: bool = True,
+    start: str | None = None,
     stop_at: int | None = None,
 ) -> None:
     """Train the transformer and assemble the pipeline folder OUT/shapes-wan.
@@ -139,13 +141,18 @@ def main(
         device: torch device.
         bfloat16: compute in bfloat16, weights and optimiser in float32.
         compile: compile the transformer.
+        start: pipeline folder, or shipped name, whose transformer training starts from; from nothing when left out.
         stop_at: stop at this step and keep the state; the folder is written all the same.
     """
     torch.manual_seed(0)
     vae = AutoencoderKLWan.from_pretrained(out / "vae").eval().to(device)
     captioner = Captioner(out, device)
     latents, specs = encode_clips(out, vae, clips, device)
-    transformer = build().to(device)
+    transformer = build()
+    if start is not None:
+        trained = WanTransformer3DModel.from_pretrained(assets.path(start), subfolder="transformer")
+        transformer.load_state_dict(trained.state_dict())
+    transformer = transformer.to(device)
     if compile:
         transformer.compile()
 

@@ -1,0 +1,82 @@
+"""Dependencies point one way, through any number of modules."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for folder in ("cvg", "data_prep") for path in (ROOT / folder).rglob("*.py")}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What a module imports at run time, submodules of our own resolved."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def reachable(module: str) -> set[str]:
+    """Every module, ours or not, that importing ``module`` may import."""
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        for name in imports(todo.pop()):
+            if name not in seen:
+                seen.add(name)
+                if name in MODULES:
+                    todo.append(name)
+    return seen
+
+
+def reaches(module: str, target: str) -> bool:
+    return any(name == target or name.startswith(target + ".") for name in reachable(module))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("cvg")])
+def test_cvg_never_imports_data_prep(module: str) -> None:
+    assert not reaches(module, "data_prep")
+
+
+@pytest.mark.parametrize("module", ["cvg.train", "cvg.module", "cvg.datamodule", "cvg.export", "cvg.classifier.model"])
+def test_training_never_imports_a_generator(module: str) -> None:
+    assert not reaches(module, "cvg.generators")
+    assert not reaches(module, "diffusers")
+
+
+@pytest.mark.parametrize("module", ["cvg.guidance", "cvg.sampler", "cvg.sample", "cvg.evaluate", "cvg.report"])
+def test_sampling_never_imports_training(module: str) -> None:
+    assert not reaches(module, "lightning")
+    assert not reaches(module, "cvg.module")
+
+
+def test_only_one_module_touches_ffmpeg() -> None:
+    assert {name for name in MODULES if {"ffmpeg", "imageio_ffmpeg"} & imports(name)} == {"cvg.video"}
+
+
+def test_only_its_adapter_knows_a_family() -> None:
+    adapters = {"cvg.generators.wan", "cvg.generators.registry"}
+    training = {name for name in MODULES if name.startswith("data_prep.pretrain")}
+    named = {name for name, path in MODULES.items() if "WanPipeline" in path.read_text() or "attn2" in path.read_text()}
+    assert named <= adapters | training
+
+
+def test_the_graph_is_seen() -> None:
+    """The tests above would pass on an empty graph."""
+    assert (
+        reaches("cvg.sample", "diffusers") and reaches("cvg.train", "lightning") and reaches("data_prep.invert", "cvg")
+    )
