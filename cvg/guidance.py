@@ -7,7 +7,7 @@ Shapes: B prompts, R relations of all prompts together, others as in :mod:`cvg.g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,8 +110,10 @@ class Guide:
             last = iteration == self.config.iterations
             with torch.set_grad_enabled(not last):
                 z = edited[active].requires_grad_(not last)
-                volume = self._volume(z, timestep, slot, active, relations)
-                log_probability = self._log_probability(volume, slot, relations)
+                volume = self.volume(z, timestep, slot, active, relations)
+                kept = {earlier: volume_R[relations] for earlier, volume_R in self.volumes_RKFHW.items()}
+                verdict_RY = self.verdict(kept | {slot: volume}, slot, relations)
+                log_probability = torch.stack([verdict_RY[i, self.targets_R[r]] for i, r in enumerate(relations)])
             for i, r in enumerate(relations):
                 probability_R[r] = log_probability[i].detach().exp().cpu()
                 volumes[r] = volume[i].detach()
@@ -129,9 +131,7 @@ class Guide:
         self.volumes_RKFHW[slot] = torch.stack([volumes[r] for r in range(len(self.sample_R))])
         return edited.to(latents.dtype)
 
-    def _volume(
-        self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int], relations: Sequence[int]
-    ) -> Tensor:
+    def volume(self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int], relations: Sequence[int]) -> Tensor:
         """Volumes (R', K, F, H, W) of the active samples' relations at this step, differentiable in z."""
         config = self.classifier.config
         conditioning = Conditioning(self.conditioning.states[active], self.conditioning.columns_BTE[active])
@@ -140,19 +140,22 @@ class Guide:
         maps_RLAKFHW = slot_maps(maps_BLAEFHW[:, :, config.heads], rows, [self.slots_R[r] for r in relations])
         return self.classifier.step_volume(maps_RLAKFHW, self.present_RK[relations], slot)
 
-    def _log_probability(self, volume_RKFHW: Tensor, slot: int, relations: Sequence[int]) -> Tensor:
-        """log s_t[y] of each relation's target, the softmax restricted to the target's group: (R',)."""
+    def verdict(self, volumes_RKFHW: Mapping[int, Tensor], slot: int, relations: Sequence[int]) -> Tensor:
+        """log s_t of every label, the softmax restricted to each relation's group: (R', Y), minus infinity elsewhere.
+
+        Args:
+            volumes_RKFHW: volumes of these relations, of this slot and of those before it.
+            slot: the present slot; it also fixes the noise of smoothing, the same for every iteration, so that the
+                objective is fixed and smooth.
+            relations: indices of the relations.
+        """
         present = self.present_RK[relations]
-        volumes = {s: kept[relations] for s, kept in self.volumes_RKFHW.items()} | {slot: volume_RKFHW}
-        phi = self.classifier.assemble(volumes, present)
+        phi = self.classifier.assemble(volumes_RKFHW, present)
         steps_RS = torch.zeros(len(relations), phi.shape[1], dtype=torch.bool, device=phi.device)
-        steps_RS[:, list(volumes)] = True
-        noise = torch.Generator().manual_seed(slot)  # the same noise for every iteration: a smooth, fixed objective
+        steps_RS[:, list(volumes_RKFHW)] = True
+        noise = torch.Generator().manual_seed(slot)
         logits = self.classifier.classify_smoothed(phi, present, steps_RS, max(1, self.config.smoothing), noise)
-        rows = [
-            group_log_probs(logits[i : i + 1], self.groups_R[r])[0, self.targets_R[r]] for i, r in enumerate(relations)
-        ]
-        return torch.stack(rows)
+        return torch.cat([group_log_probs(logits[i : i + 1], self.groups_R[r]) for i, r in enumerate(relations)])
 
 
 def _unit(gradient: Tensor) -> Tensor:

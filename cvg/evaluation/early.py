@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvg.classifier.model import group_log_probs
 from cvg.composition import Composition
-from cvg.generators.base import slot_maps
 from cvg.guidance import Guide
 from cvg.sampler import SIGMA_TOLERANCE, GuidedSampler
 from cvg.trajectory import nearest_steps
@@ -113,24 +111,14 @@ def early_verdicts(
         latents: z_t by slot, as :func:`run_plain` keeps them.
         steps: denoising steps of the run.
     """
-    classifier, generator = sampler.classifier, sampler.generator
-    guide = Guide(generator, classifier, compositions, sampler.config)
-    timesteps, _ = generator.timesteps(steps)
+    guide = Guide(sampler.generator, sampler.classifier, compositions, sampler.config)
+    timesteps, _ = sampler.generator.timesteps(steps)
     at = reachable_slots(sampler, steps)
+    samples, relations = range(len(compositions)), range(len(guide.sample_R))
     volumes: dict[int, Tensor] = {}
     verdicts = []
     for slot, z in sorted(latents.items()):
-        maps_BLAEFHW, _ = generator.entity_maps(
-            z.float(), timesteps[at[slot]], guide.conditioning, classifier.config.layers
-        )
-        maps_RLAKFHW = slot_maps(maps_BLAEFHW[:, :, classifier.config.heads], guide.sample_R, guide.slots_R)
-        volumes[slot] = classifier.step_volume(maps_RLAKFHW, guide.present_RK, slot)
-        phi = classifier.assemble(volumes, guide.present_RK)
-        steps_RS = torch.zeros(phi.shape[:2], dtype=torch.bool, device=phi.device)
-        steps_RS[:, list(volumes)] = True
-        noise = torch.Generator().manual_seed(slot)
-        samples = max(1, sampler.config.smoothing)
-        logits = classifier.classify_smoothed(phi, guide.present_RK, steps_RS, samples, noise)
-        rows = [group_log_probs(logits[r : r + 1], group) for r, group in enumerate(guide.groups_R)]
-        verdicts.append(EarlyVerdict(slot, at[slot], torch.cat(rows).cpu(), volumes[slot].cpu()))
+        volumes[slot] = guide.volume(z.float(), timesteps[at[slot]], slot, samples, relations)
+        log_probability_RY = guide.verdict(volumes, slot, relations)
+        verdicts.append(EarlyVerdict(slot, at[slot], log_probability_RY.cpu(), volumes[slot].cpu()))
     return verdicts
