@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from cvg.composition import Composition
 from cvg.evaluation.early import early_verdicts, run_plain
 from cvg.guidance import Guide
-from cvg.sample import to_frames
+from cvg.pixels import to_frames
 from cvg.sampler import GuidedSampler
 
 COLOURS = ((0.84, 0.19, 0.15), (0.13, 0.40, 0.67))

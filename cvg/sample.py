@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from cvg.classifier.model import CompositionClassifier
@@ -20,6 +18,7 @@ from cvg.errors import UserError
 from cvg.files import write_json
 from cvg.generators import load_generator
 from cvg.guidance import GuidanceConfig
+from cvg.pixels import to_frames
 from cvg.sampler import GuidedSampler, SampleResult
 from cvg.video import write_gif, write_video
 
@@ -29,13 +28,6 @@ class _Job:
     composition: Composition
     seed: int
     path: Path
-
-
-def to_frames(video_CFHW: Tensor) -> NDArray[np.uint8]:
-    """A video in [-1, 1] as uint8 frames (F, H, W, 3)."""
-    scaled = (video_CFHW.clamp(-1, 1) + 1) * 127.5
-    frames: NDArray[np.uint8] = scaled.round().byte().permute(1, 2, 3, 0).cpu().numpy()
-    return frames
 
 
 def traces(result: SampleResult) -> list[list[dict[str, Any]]]:

@@ -26,6 +26,7 @@ from cvg.files import atomic, read_json, write_json
 from cvg.generators import Generator, load_generator
 from cvg.generators.base import slot_maps
 from cvg.labels import LabelSet
+from cvg.pixels import to_video
 from cvg.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.trajectory import psnr
@@ -56,7 +57,7 @@ def make_records(row: manifest.Row, generator: Generator, labels: LabelSet, sett
         pixels = read_video(row.video, frames, height, width, start=row.start, end=row.end)
     except UserError as error:
         raise Rejected("unreadable", str(error)) from error
-    video = torch.from_numpy(pixels).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    video = to_video(pixels)[None]
     clean = generator.encode_video(video.to(generator.device))
     conditioning = generator.encode([positive, negative])
     taken, replayed = latents_at(settings, row, generator, clean, conditioning)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cvg.cli import run
 from cvg.files import atomic, read_json, write_json
 from cvg.generators import Generator, load_generator
-from cvg.sample import to_frames
+from cvg.pixels import to_frames
 from cvg.shapes.oracle import read
 from cvg.shapes.renderer import FPS, FRAMES, SIZE
 from cvg.shapes.world import KINDS, LABELS, Spec, sample_spec

@@ -15,7 +15,8 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.composition import Composition
 from cvg.evaluation.early import EarlyVerdict, early_verdicts, run_plain
 from cvg.evaluation.suite import Case, Suite
-from cvg.sample import to_frames, traces
+from cvg.pixels import to_frames
+from cvg.sample import traces
 from cvg.sampler import GuidedSampler
 
 Row = dict[str, Any]

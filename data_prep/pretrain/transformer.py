@@ -23,6 +23,7 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 
 from cvg.cli import run
 from cvg.files import atomic
+from cvg.pixels import to_video
 from cvg.shapes import assets
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
@@ -64,7 +65,7 @@ def encode_clips(out: Path, vae: AutoencoderKLWan, count: int, device: str) -> t
         for _ in trange(0, count, 32, desc="encode clips", mininterval=5):
             batch = [sample_spec(rng, KINDS[i % len(KINDS)]) for i in range(32)]
             videos = np.stack([render(sample_scene(spec, rng)) for spec in batch])
-            video = torch.from_numpy(videos).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+            video = to_video(videos)
             with torch.no_grad():
                 latent = vae.encode(video.to(device)).latent_dist.mode().cpu()
             chunks.append(((latent - mean) / std).half())

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from cvg.cli import run
+from cvg.pixels import to_video
 from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import sample_scene, sample_spec
 from data_prep.pretrain.loop import train
@@ -46,7 +47,7 @@ def clips(seed: int, count: int, frames: int = FRAMES) -> Tensor:
     """Rendered clips of training entities, or their first frames: (B, 3, F, H, W) in [-1, 1]."""
     rng = np.random.default_rng([seed, 1])
     videos = np.stack([render(sample_scene(sample_spec(rng), rng))[:frames] for _ in range(count)])
-    return torch.from_numpy(videos).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    return to_video(videos)
 
 
 def loss(vae: AutoencoderKLWan, video: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
