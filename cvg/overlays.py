@@ -14,7 +14,6 @@ from torch.nn.functional import interpolate
 
 from cvg.composition import Composition
 from cvg.evaluation.early import early_verdicts, run_plain
-from cvg.guidance import Guide
 from cvg.pixels import to_frames
 from cvg.sampler import GuidedSampler
 
@@ -47,16 +46,6 @@ class Overlay:
     guided_frames: NDArray[np.uint8]
 
 
-class _KeepingSampler(GuidedSampler):
-    """Keeps the guide of the last batch: it has the volumes of every guided slot."""
-
-    guide: Guide
-
-    def _callback(self, guide: Guide, slots: dict[int, int], timesteps: Tensor) -> object:
-        self.guide = guide
-        return super()._callback(guide, slots, timesteps)
-
-
 def compute(
     sampler: GuidedSampler,
     compositions: Sequence[Composition],
@@ -73,25 +62,32 @@ def compute(
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the pipeline's default when None.
     """
-    keeping = _KeepingSampler(sampler.generator, sampler.classifier, sampler.config)
-    slots = {slot: step for step, slot in sampler.slots(steps).items()}
+    slots = sampler.slots(steps)
     plain = run_plain(sampler, compositions, seeds, steps, guidance_scale)
-    before = {v.slot: v.volume_RKFHW for v in early_verdicts(sampler, compositions, plain.latents, steps)}
+    edited: dict[int, Tensor] = {}
+
+    def look(step: int, z: Tensor) -> None:
+        if step in slots:
+            edited[slots[step]] = z.clone()
+
     prompts = [composition.prompt for composition in compositions]
-    guided = keeping(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale)
-    after = {slot: volume.cpu() for slot, volume in keeping.guide.volumes_RKFHW.items()}
+    guided = sampler(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale, observe=look)
+    before, after = (
+        {verdict.slot: verdict.volume_RKFHW for verdict in early_verdicts(sampler, compositions, latents, steps)}
+        for latents in (plain.latents, edited)
+    )
+    order = sorted(slots.values())
+    owners = [(sample, relation) for sample, c in enumerate(compositions) for relation in c.relations]
     overlays = []
-    for r, sample in enumerate(keeping.guide.sample_R):
-        composition = compositions[sample]
-        relation = composition.relations[r - keeping.guide.sample_R.index(sample)]
+    for r, (sample, relation) in enumerate(owners):
         overlays.append(
             Overlay(
-                prompt=composition.prompt,
+                prompt=compositions[sample].prompt,
                 label=relation.label,
                 entities=tuple(entity.phrase for entity in relation.entities),
-                steps=[slots[slot] for slot in sorted(slots)],
-                unguided_SKFHW=torch.stack([before[slot][r] for slot in sorted(slots)]),
-                guided_SKFHW=torch.stack([after[slot][r] for slot in sorted(slots)]),
+                steps=sorted(slots),
+                unguided_SKFHW=torch.stack([before[slot][r] for slot in order]),
+                guided_SKFHW=torch.stack([after[slot][r] for slot in order]),
                 unguided_frames=to_frames(plain.video_BCFHW[sample]),
                 guided_frames=to_frames(guided.video_BCFHW[sample]),
             )

@@ -10,7 +10,7 @@ the last guided step the pipeline runs as it always does.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,7 +82,7 @@ class GuidedSampler:
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
         _, sigmas = self.generator.timesteps(steps)
         nearest = nearest_steps(sigmas, wanted)
-        off = max(abs(float(sigmas[step]) - sigma) for step, sigma in zip(nearest, wanted, strict=True))
+        off = max((abs(float(sigmas[step]) - sigma) for step, sigma in zip(nearest, wanted, strict=True)), default=0.0)
         if off > SIGMA_TOLERANCE or len(set(nearest)) < len(nearest):
             raise UserError(
                 f"{steps} steps: no separate denoising steps near the classifier's noise levels "
@@ -99,6 +99,7 @@ class GuidedSampler:
         steps: int = 50,
         guidance_scale: float | None = None,
         size: tuple[int, int, int] | None = None,
+        observe: Callable[[int, Tensor], None] | None = None,
     ) -> SampleResult:
         """Generate one video per prompt.
 
@@ -111,6 +112,8 @@ class GuidedSampler:
             steps: denoising steps.
             guidance_scale: of classifier-free guidance; the family's default when None.
             size: (frames, height, width) in pixels; the one the classifier was trained for when None.
+            observe: called with (step, z_t) before each denoising step, with the latents the step starts from: z_t'
+                where it is guided. It must not change them.
 
         Raises:
             UserError: a prompt that cannot be parsed, or a schedule that does not fit the classifier.
@@ -121,26 +124,29 @@ class GuidedSampler:
         size = size or self.generator.pixel_size(self.classifier.config.grid)
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         latents = self.generator.initial_latents(noise, size)
-        guide, slots, callback = None, {}, None
-        if guided:
-            slots = self.slots(steps)
-            guide = Guide(self.generator, self.classifier, compositions, self.config)
-            timesteps, _ = self.generator.timesteps(steps)
-            if 0 in slots:
-                latents = guide.edit(latents, timesteps[0], slots[0])
-            callback = self._callback(guide, slots, timesteps)
+        slots = self.slots(steps) if guided else {}
+        guide = Guide(self.generator, self.classifier, compositions, self.config) if guided else None
+        timesteps, _ = self.generator.timesteps(steps)
+
+        def before_step(step: int, latents: Tensor) -> Tensor:
+            # With a step size of zero, later steps keep the scheduler's history: the run is the plain one, bit for bit.
+            if guide is not None and step in slots and (step == 0 or self.config.step_size > 0):
+                latents = guide.edit(latents, timesteps[step], slots[step])
+                if step > 0:
+                    self.generator.forget_history()
+            if observe is not None:
+                observe(step, latents)
+            return latents
+
+        def after_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            if step + 1 < steps:
+                tensors["latents"] = before_step(step + 1, tensors["latents"])
+            return tensors
+
+        callback = after_step if guided or observe is not None else None
+        latents = before_step(0, latents)
         final = self.generator.sample(prompts, latents, steps, guidance_scale, size, callback)
         video = self.generator.decode_latents(final).cpu()
         seconds = time.perf_counter() - began
         evaluations = guide.evaluations if guide else []
         return SampleResult(video, list(compositions), evaluations, sorted(slots), seconds)
-
-    def _callback(self, guide: Guide, slots: dict[int, int], timesteps: Tensor) -> Any:
-        def after_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            following = step + 1
-            if following in slots and self.config.step_size > 0:
-                tensors["latents"] = guide.edit(tensors["latents"], timesteps[following], slots[following])
-                self.generator.forget_history()
-            return tensors
-
-        return after_step

@@ -1,6 +1,6 @@
 """Unguided runs that keep the early latents, and what the classifier makes of them.
 
-The plain pipeline is called with a step callback that only looks, so its video is the unguided one bit for bit.
+The plain pipeline is only looked at, so its video is the unguided one bit for bit.
 """
 
 from __future__ import annotations
@@ -70,33 +70,27 @@ def run_plain(
     steps: int,
     guidance_scale: float | None = None,
 ) -> PlainRun:
-    """Run the unguided pipeline as ``sampler(..., guided=False)`` does, and keep z_t of the classifier's slots."""
-    slots = reachable_slots(sampler, steps)
-    at = {step: slot for slot, step in slots.items()}
+    """Sample without guidance and keep z_t of the classifier's slots."""
+    at = {step: slot for slot, step in reachable_slots(sampler, steps).items()}
     last = max(sampler.slots(steps), default=0)
-    generator = sampler.generator
     latents: dict[int, Tensor] = {}
     began = time.perf_counter()
-    marks = {0: began}
-    size = generator.pixel_size(sampler.classifier.config.grid)
-    noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-    initial = generator.initial_latents(noise, size)
-    if 0 in at:
-        latents[at[0]] = initial.clone()
+    early_seconds = 0.0
 
-    def look(pipeline: object, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        if step + 1 in at:
-            latents[at[step + 1]] = tensors["latents"].clone()
-        if step + 1 == last:
-            if generator.device.type == "cuda":
-                torch.cuda.synchronize(generator.device)
-            marks[last] = time.perf_counter()
-        return tensors
+    def look(step: int, z: Tensor) -> None:
+        nonlocal early_seconds
+        if step in at:
+            latents[at[step]] = z.clone()
+        if step == last > 0:
+            if z.is_cuda:
+                torch.cuda.synchronize(z.device)
+            early_seconds = time.perf_counter() - began
 
     prompts = [composition.prompt for composition in compositions]
-    final = generator.sample(prompts, initial, steps, guidance_scale, size, look)
-    video = generator.decode_latents(final).cpu()
-    return PlainRun(video, latents, time.perf_counter() - began, marks[last] - began)
+    result = sampler(
+        prompts, seeds, compositions, guided=False, steps=steps, guidance_scale=guidance_scale, observe=look
+    )
+    return PlainRun(result.video_BCFHW, latents, result.seconds, early_seconds)
 
 
 @torch.no_grad()

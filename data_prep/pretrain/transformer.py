@@ -125,8 +125,8 @@ def main(
     scrambled: float = 0.85,
     dropped: float = 0.1,
     device: str = "cpu",
-    bfloat16: bool = True,
-    compile: bool = True,
+    bfloat16: bool = False,
+    compile: bool = False,
     start: str | None = None,
     stop_at: int | None = None,
 ) -> None:
@@ -140,8 +140,8 @@ def main(
         scrambled: probability that a relation of a caption is drawn at random within its group.
         dropped: probability of an empty caption, for classifier-free guidance.
         device: torch device.
-        bfloat16: compute in bfloat16, weights and optimiser in float32.
-        compile: compile the transformer.
+        bfloat16: compute in bfloat16, weights and optimiser in float32; slower on CPUs that emulate it.
+        compile: compile the transformer; worth its minutes on a GPU.
         start: pipeline folder, or shipped name, whose transformer training starts from; from nothing when left out.
         stop_at: stop at this step and keep the state; the folder is written all the same.
     """

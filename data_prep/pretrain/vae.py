@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cvg.cli import run
 from cvg.pixels import to_video
+from cvg.shapes import assets
 from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import sample_scene, sample_spec
 from data_prep.pretrain.loop import train
@@ -67,24 +68,35 @@ def loss(vae: AutoencoderKLWan, video: Tensor, generator: torch.Generator) -> di
     return {"loss": pixels + edges + 1e-4 * kl, "pixels": pixels, "kl": kl, "mse": error.pow(2).mean()}
 
 
-def main(out: Path = Path("runs/pretrain"), steps: int = 1750, batch_size: int = 4, device: str = "cpu") -> None:
+def main(
+    out: Path = Path("runs/pretrain"),
+    steps: int = 1750,
+    batch_size: int = 4,
+    lr: float = 4e-3,
+    device: str = "cpu",
+    start: str | None = None,
+) -> None:
     """Train the VAE and save it, with its latents' mean and deviation, in OUT/vae.
 
     Args:
         out: working folder; the finished model is OUT/vae, the state and the log are in OUT/vae.training.
         steps: optimiser steps.
-        batch_size: clips per step; in the first third of the steps twice as many clips of 5 frames.
+        batch_size: clips per step; from nothing, the first third of the steps take twice as many of 5 frames.
+        lr: peak learning rate of Muon, twice that of AdamW; lower it to go on from trained weights.
         device: torch device.
+        start: pipeline folder, or shipped name, whose VAE training starts from; from nothing when left out.
     """
     torch.manual_seed(0)
-    vae = build().to(device)
+    vae = build() if start is None else AutoencoderKLWan.from_pretrained(assets.path(start), subfolder="vae")
+    vae = vae.to(device)
+    short = 0.35 * steps if start is None else 0
 
     def step(index: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(index)
-        video = clips(index, 2 * batch_size, 5) if index < 0.35 * steps else clips(index, batch_size)
+        video = clips(index, 2 * batch_size, 5) if index < short else clips(index, batch_size)
         return loss(vae, video.to(device), generator)
 
-    average = train(vae, step, out / "vae.training", steps, lr=2e-3, muon_lr=4e-3, hidden="coder.", save_every=100)
+    average = train(vae, step, out / "vae.training", steps, lr=lr / 2, muon_lr=lr, hidden="coder.", save_every=100)
     assert isinstance(average, AutoencoderKLWan)
     with torch.no_grad():
         latents = torch.cat([average.encode(clips(10**6 + i, 16).to(device)).latent_dist.mode() for i in range(16)])
