@@ -97,4 +97,11 @@ def saved_trajectory(row: Row, wanted: Sequence[float], like: Tensor) -> list[Te
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"trajectory {row.trajectory}: cannot be read ({error}); synthesize the video again") from error
     closest = nearest_steps(torch.cat([saved["sigmas"], torch.zeros(1)]), wanted)
+    off = [sigma for i, sigma in zip(closest, wanted, strict=True) if abs(float(saved["sigmas"][i]) - sigma) > 0.03]
+    if off:
+        raise UserError(
+            f"trajectory {row.trajectory}: no latents near noise level {off[0]:.3f}; it holds "
+            f"{[round(sigma, 3) for sigma in saved['sigmas'].tolist()]}: choose other steps with --at, or synthesize with "
+            "more --steps"
+        )
     return [saved["latents"][i][None].to(like) for i in closest]
