@@ -103,7 +103,8 @@ def invert_row(row: manifest.Row, parts: Path, generator: Generator, labels: Lab
     try:
         records = make_records(row, generator, labels, settings)
     except Rejected as rejected:
-        outcome: dict[str, Any] = {"rejected": rejected.reason, "detail": rejected.detail, "video": str(row.video)}
+        outcome: dict[str, Any] = {"id": row.id, "video": str(row.video)}
+        outcome |= {"rejected": rejected.reason, "detail": rejected.detail}
     else:
         for record in records:
             for extension, data in encode(record).items():
