@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:
                     f"{getattr(other, name)!r}); mix only folders made with the same generator, taps and labels"
                 )
     return info
+
+
+def _chosen(name: str, wanted: list[int] | None, available: list[int]) -> list[int]:
+    """``wanted``, or everything; UserError unless it is an ascending choice of what is available."""
+    if wanted is None:
+        return available
+    if not wanted or wanted != sorted(set(wanted)) or not set(wanted) <= set(available):
+        raise UserError(f"data.{name} {wanted}: expected some of the shards' {available}, in ascending order")
+    return wanted
 
 
 class Loader:
@@ -67,6 +77,8 @@ class CompositionDataModule(L.LightningDataModule):
             random half, 2: twice); all 1 when not given.
         batch_size: samples of a training batch, over all processes together; each sample brings its p+ and its p-.
         eval_batch_size: the same in validation and test.
+        layers: of the shards' layers, the ones the classifier is to read; all when not given.
+        at: positions, among the shards' noise levels, of the steps T that are to be guided; all when not given.
         mirror: label pairs that a left-right (``horizontal``) or up-down (``vertical``) flip of the maps exchanges,
             e.g. ``{horizontal: {left: right}}``; training samples are flipped at random. None: no flips.
         shuffle: samples in the shuffle buffer; an epoch is a full shuffle when it holds them all.
@@ -84,6 +96,8 @@ class CompositionDataModule(L.LightningDataModule):
         weights: list[float] | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 128,
+        layers: list[int] | None = None,
+        at: list[int] | None = None,
         mirror: dict[str, dict[str, str]] | None = None,
         shuffle: int = 5000,
         cache_gb: float = 4.0,
@@ -100,14 +114,21 @@ class CompositionDataModule(L.LightningDataModule):
         if min(batch_size, eval_batch_size, shuffle) < 1:
             raise UserError("data: batch_size, eval_batch_size and shuffle must be at least 1")
         self.batch_size, self.eval_batch_size, self.shuffle = batch_size, eval_batch_size, shuffle
+        self.layers, self.at = layers, at
         self.mirror, self.cache_gb, self.num_workers, self.seed = mirror, cache_gb, num_workers, seed
         self._info: ShardInfo | None = None
+        self._stored: ShardInfo
+        self._taps: tuple[list[int], list[int]]
 
     @property
     def info(self) -> ShardInfo:
-        """What all records share."""
+        """What all records share, of the chosen layers and steps."""
         if self._info is None:
-            self._info = merge_infos({folder: ShardInfo.load(folder) for folder in self.folders})
+            stored = self._stored = merge_infos({folder: ShardInfo.load(folder) for folder in self.folders})
+            layers = _chosen("layers", self.layers, stored.layers)
+            at = _chosen("at", self.at, list(range(len(stored.sigmas))))
+            self._taps = at, [stored.layers.index(layer) for layer in layers]
+            self._info = replace(stored, layers=layers, sigmas=[stored.sigmas[i] for i in at])
         return self._info
 
     def setup(self, stage: str) -> None:
@@ -116,7 +137,7 @@ class CompositionDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What the order of training samples depends on, for the checkpoint."""
-        names = ("seed", "batch_size", "shuffle", "weights", "mirror")
+        names = ("seed", "batch_size", "shuffle", "weights", "layers", "at", "mirror")
         records = [ShardInfo.load(folder).count("train") for folder in self.folders]
         return {name: getattr(self, name) for name in names} | {"records": records}
 
@@ -151,6 +172,8 @@ class CompositionDataModule(L.LightningDataModule):
         stream = Stream(
             sources=sources,
             info=self.info,
+            stored=self._stored,
+            taps=self._taps,
             batch_size=size,
             training=training,
             mirror=Mirror(self.mirror, self.info.label_set) if self.mirror else None,

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,9 @@ class Stream(IterableDataset[Batch]):
     """
 
     sources: list[Source]
-    info: ShardInfo
+    info: ShardInfo  # of what the batches hold
+    stored: ShardInfo  # of what the tars hold
+    taps: tuple[list[int], list[int]]  # positions of the wanted steps and layers among the stored ones
     batch_size: int  # global
     training: bool
     mirror: Mirror | None = None
@@ -128,10 +130,17 @@ class Stream(IterableDataset[Batch]):
         if isinstance(item, Record):
             return item
         record = decode(item)
-        if tuple(record.positive_SLAKFHW.shape) != self.info.shape:
+        if tuple(record.positive_SLAKFHW.shape) != self.stored.shape:
             raise UserError(
                 f"record {record.key!r} of {item['__url__']}: maps of shape {tuple(record.positive_SLAKFHW.shape)}, "
-                f"shards.json says {self.info.shape}; make the shards again"
+                f"shards.json says {self.stored.shape}; make the shards again"
+            )
+        steps, layers = self.taps
+        if self.info.shape != self.stored.shape:
+            record = replace(
+                record,
+                positive_SLAKFHW=record.positive_SLAKFHW[steps][:, layers],
+                negative_SLAKFHW=record.negative_SLAKFHW[steps][:, layers],
             )
         return record
 

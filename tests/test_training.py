@@ -146,6 +146,18 @@ def test_folders_are_mixed_by_weight(shard_factory: Callable[..., Path], tmp_pat
     assert [len(batch["label"]) for batch in batches_of(few)] == [64]
 
 
+def test_steps_and_layers_can_be_chosen_from_what_is_stored(shards: Path) -> None:
+    (all_of_it,) = batches_of(CompositionDataModule([str(shards)], batch_size=160))
+    data = CompositionDataModule([str(shards)], batch_size=160, at=[1], layers=[0])
+    assert data.info.sigmas == [0.9] and data.info.layers == [0]
+    (chosen,) = batches_of(data)
+    for side in ("positive", "negative"):
+        assert torch.equal(chosen[side], all_of_it[side][:, 1:, :1])
+    for options in ({"at": [2]}, {"at": [1, 0]}, {"layers": []}, {"layers": [5]}):
+        with pytest.raises(UserError, match=f"data.{next(iter(options))} .*in ascending order"):
+            CompositionDataModule([str(shards)], **options).setup("fit")  # type: ignore[arg-type]
+
+
 def test_bad_data_is_refused(shard_factory: Callable[..., Path], shards: Path, tmp_path: Path) -> None:
     a = shard_factory(tmp_path / "a", {"train": 8})
     for name, value in (("sigmas", [0.9, 0.8]), ("generator", {"name": "x"}), ("layers", [4, 5])):

@@ -32,7 +32,9 @@ from data_prep.pretrain.text import MAX_TOKENS, TEXT_DIM
 from data_prep.pretrain.vae import LATENT_CHANNELS
 
 SHIFT = 3.0
-"""Timestep shift of the training distribution and of the shipped scheduler."""
+"""Timestep shift of the shipped scheduler."""
+TRAINING_SHIFT = 5.0
+"""That of the training distribution: what is drawn at all, and where, is settled at high noise."""
 
 
 def build() -> WanTransformer3DModel:
@@ -164,7 +166,7 @@ def main(
         clean = latents[torch.from_numpy(chosen)].float().to(device)
         states = captioner([caption(specs[i], scrambled, dropped, rng) for i in chosen])
         uniform = torch.rand(batch_size, generator=generator)
-        sigma = (SHIFT * uniform / (1 + (SHIFT - 1) * uniform)).to(device)
+        sigma = (TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         weight = sigma.view(-1, 1, 1, 1, 1)
         noisy = (1 - weight) * clean + weight * noise
