@@ -101,7 +101,7 @@ def saved_trajectory(row: Row, wanted: Sequence[float], like: Tensor) -> list[Te
     if off:
         raise UserError(
             f"trajectory {row.trajectory}: no latents near noise level {off[0]:.3f}; it holds "
-            f"{[round(sigma, 3) for sigma in saved['sigmas'].tolist()]}: choose other steps with --at, or synthesize with "
-            "more --steps"
+            f"{[round(sigma, 3) for sigma in saved['sigmas'].tolist()]}: choose other steps with --at, or synthesize "
+            "with more --steps"
         )
     return [saved["latents"][i][None].to(like) for i in closest]
