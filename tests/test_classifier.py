@@ -272,6 +272,8 @@ def test_folder_round_trip(tmp_path: Path, vlm: tuple[str, Path]) -> None:
     config = make_config(backbone={"name": "clip", "path": str(vlm[1]), "pool": 2})
     classifier = CompositionClassifier(config).eval()
     classifier.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "Composition classifier" in card and "More Information Needed" not in card
     again = CompositionClassifier.from_pretrained(tmp_path)
     assert again.config == config and not again.training
     maps = make_maps()

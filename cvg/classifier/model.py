@@ -24,6 +24,22 @@ from cvg.shapes import assets
 
 SCHEMA = 1
 
+CARD = """---
+{{ card_data }}
+---
+
+# Composition classifier
+
+Trained with CVG (Compositional Video Generation via Inference-Time Guidance, {{ paper_url }}) on the cross-attention maps
+of one frozen text-to-video model. `config.json` names that model, the tapped layers and heads, the noise levels, the
+label set and the frozen backbone.
+
+    from cvg.classifier import CompositionClassifier
+    from cvg.sampler import GuidedSampler
+
+    sampler = GuidedSampler(pipeline, CompositionClassifier.from_pretrained("THIS FOLDER"))
+"""
+
 
 @dataclass
 class ClassifierConfig:
@@ -73,7 +89,14 @@ def group_log_probs(logits_BY: Tensor, label_indices: list[int]) -> Tensor:
     return logits_BY.masked_fill(outside, -torch.inf).log_softmax(-1)
 
 
-class CompositionClassifier(nn.Module, PyTorchModelHubMixin, library_name="cvg", license="apache-2.0"):
+class CompositionClassifier(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="cvg",
+    license="apache-2.0",
+    paper_url="https://arxiv.org/abs/2605.14988",
+    model_card_template=CARD,
+):
     """phi -> distribution over compositions; ``save_pretrained`` and ``from_pretrained`` a folder.
 
     The folder holds ``config.json`` and ``model.safetensors`` (aggregator, absent volume and head; never the VLM).
