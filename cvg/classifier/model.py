@@ -30,9 +30,9 @@ CARD = """---
 
 # Composition classifier
 
-Trained with CVG (Compositional Video Generation via Inference-Time Guidance, {{ paper_url }}) on the cross-attention maps
-of one frozen text-to-video model. `config.json` names that model, the tapped layers and heads, the noise levels, the
-label set and the frozen backbone.
+Trained with CVG (Compositional Video Generation via Inference-Time Guidance, {{ paper_url }}) on the cross-attention
+maps of one frozen text-to-video model. `config.json` names that model, the tapped layers and heads, the noise levels,
+the label set and the frozen backbone.
 
     from cvg.classifier import CompositionClassifier
     from cvg.sampler import GuidedSampler

@@ -138,7 +138,7 @@ def _sample_tracks(spec: Spec, rng: np.random.Generator) -> tuple[list[float], l
             else:
                 path = rng.uniform(-0.04, 0.04, (n, 1, 2))
             track = centre + path * time_F
-            reach = (radii[i] * 1.25 + 1) / SIZE
+            reach = (radii[i] * 1.45 + 0.5) / SIZE  # a triangle's tip is 1.44 radii from its centre
             valid &= (track.min(axis=(1, 2)) > reach) & (track.max(axis=(1, 2)) < 1 - reach)
             tracks.append(track)
         if count == 2:
