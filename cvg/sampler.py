@@ -24,9 +24,6 @@ from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance import Evaluation, GuidanceConfig, Guide
 from cvg.trajectory import nearest_steps
 
-SIGMA_TOLERANCE = 0.03
-"""How far a sampling step's noise level may lie from the one that the classifier was trained at."""
-
 
 @dataclass
 class SampleResult:
@@ -81,14 +78,13 @@ class GuidedSampler:
         """
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
         _, sigmas = self.generator.timesteps(steps)
-        nearest = nearest_steps(sigmas, wanted)
-        off = max((abs(float(sigmas[step]) - sigma) for step, sigma in zip(nearest, wanted, strict=True)), default=0.0)
-        if off > SIGMA_TOLERANCE or len(set(nearest)) < len(nearest):
+        slots = {step: slot for slot, step in enumerate(nearest_steps(sigmas[:-1], wanted)) if step is not None}
+        if len(slots) < len(wanted):
             raise UserError(
                 f"{steps} steps: no separate denoising steps near the classifier's noise levels "
                 f"{[round(s, 3) for s in wanted]}; use more steps"
             )
-        return {step: slot for slot, step in enumerate(nearest)}
+        return slots
 
     def __call__(
         self,

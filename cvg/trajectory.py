@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+SIGMA_TOLERANCE = 0.03
+"""How far a step's noise level may lie from one that a classifier was trained at, or is to be."""
+
 Velocity = Callable[[Tensor, int], Tensor]
 """v(z, i): the model's prediction for z at step i of the schedule."""
 
@@ -70,6 +73,13 @@ def psnr(first: Tensor, second: Tensor) -> Tensor:
     return 10 * torch.log10(4 / error)
 
 
-def nearest_steps(sigmas: Tensor, targets: Sequence[float]) -> list[int]:
-    """For each target sigma the index of the nearest step of a schedule (its last, final sigma excluded)."""
-    return [int((sigmas[:-1].cpu() - target).abs().argmin()) for target in targets]
+def nearest_steps(sigmas: Tensor, targets: Sequence[float]) -> list[int | None]:
+    """For each target noise level the nearest step, None where none lies within ``SIGMA_TOLERANCE`` of it.
+
+    Args:
+        sigmas: noise level of each step, (N,): a schedule without its final sigma.
+        targets: noise levels wanted.
+    """
+    distances_TN = (sigmas.cpu() - torch.tensor(targets, dtype=sigmas.dtype)[:, None]).abs()
+    nearest = [(int(row.argmin()), float(row.min())) for row in distances_TN]
+    return [step if distance <= SIGMA_TOLERANCE else None for step, distance in nearest]

@@ -96,12 +96,13 @@ def saved_trajectory(row: Row, wanted: Sequence[float], like: Tensor) -> list[Te
         saved = safetensors.torch.load_file(row.trajectory)
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"trajectory {row.trajectory}: cannot be read ({error}); synthesize the video again") from error
-    closest = nearest_steps(torch.cat([saved["sigmas"], torch.zeros(1)]), wanted)
-    off = [sigma for i, sigma in zip(closest, wanted, strict=True) if abs(float(saved["sigmas"][i]) - sigma) > 0.03]
-    if off:
-        raise UserError(
-            f"trajectory {row.trajectory}: no latents near noise level {off[0]:.3f}; it holds "
-            f"{[round(sigma, 3) for sigma in saved['sigmas'].tolist()]}: choose other steps with --at, or synthesize "
-            "with more --steps"
-        )
-    return [saved["latents"][i][None].to(like) for i in closest]
+    latents = []
+    for sigma, step in zip(wanted, nearest_steps(saved["sigmas"], wanted), strict=True):
+        if step is None:
+            raise UserError(
+                f"trajectory {row.trajectory}: no latents near noise level {sigma:.3f}; it holds "
+                f"{[round(held, 3) for held in saved['sigmas'].tolist()]}: choose other steps with --at, or synthesize "
+                "with more --steps"
+            )
+        latents.append(saved["latents"][step][None].to(like))
+    return latents

@@ -44,5 +44,6 @@ def test_psnr_of_a_known_error() -> None:
     assert psnr(video, other).tolist() == [math.inf, pytest.approx(10 * math.log10(4 / 0.04), rel=1e-5)]
 
 
-def test_nearest_steps_never_names_the_final_sigma() -> None:
-    assert nearest_steps(torch.tensor([1.0, 0.9, 0.5, 0.0]), [0.97, 0.6, 0.0]) == [0, 2, 2]
+def test_the_nearest_step_is_named_only_where_it_is_near() -> None:
+    assert nearest_steps(torch.tensor([1.0, 0.9, 0.5]), [0.97, 0.53, 0.6, 0.0]) == [0, 2, None, None]
+    assert nearest_steps(torch.tensor([1.0, 0.9]), []) == []

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cvg.composition import Composition
 from cvg.guidance import Guide
-from cvg.sampler import SIGMA_TOLERANCE, GuidedSampler
+from cvg.sampler import GuidedSampler
 from cvg.trajectory import nearest_steps
 
 
@@ -57,8 +57,8 @@ def reachable_slots(sampler: GuidedSampler, steps: int) -> dict[int, int]:
     guided = {slot: step for step, slot in sampler.slots(steps).items()}
     wanted = sampler.classifier.config.sigmas
     _, sigmas = sampler.generator.timesteps(steps)
-    for slot, step in enumerate(nearest_steps(sigmas, wanted)):
-        if abs(float(sigmas[step]) - wanted[slot]) <= SIGMA_TOLERANCE and step not in guided.values():
+    for slot, step in enumerate(nearest_steps(sigmas[:-1], wanted)):
+        if step is not None and step not in guided.values():
             guided.setdefault(slot, step)
     return dict(sorted(guided.items()))
 
