@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,20 +117,18 @@ class CompositionDataModule(L.LightningDataModule):
         self.batch_size, self.eval_batch_size, self.shuffle = batch_size, eval_batch_size, shuffle
         self.layers, self.at = layers, at
         self.mirror, self.cache_gb, self.num_workers, self.seed = mirror, cache_gb, num_workers, seed
-        self._info: ShardInfo | None = None
-        self._stored: ShardInfo
-        self._taps: tuple[list[int], list[int]]
+
+    @cached_property
+    def stored(self) -> ShardInfo:
+        """What all records of the folders share."""
+        return merge_infos({folder: ShardInfo.load(folder) for folder in self.folders})
 
     @property
     def info(self) -> ShardInfo:
-        """What all records share, of the chosen layers and steps."""
-        if self._info is None:
-            stored = self._stored = merge_infos({folder: ShardInfo.load(folder) for folder in self.folders})
-            layers = _chosen("layers", self.layers, stored.layers)
-            at = _chosen("at", self.at, list(range(len(stored.sigmas))))
-            self._taps = at, [stored.layers.index(layer) for layer in layers]
-            self._info = replace(stored, layers=layers, sigmas=[stored.sigmas[i] for i in at])
-        return self._info
+        """The same, of the chosen layers and steps: what batches hold."""
+        layers = _chosen("layers", self.layers, self.stored.layers)
+        at = _chosen("at", self.at, list(range(len(self.stored.sigmas))))
+        return replace(self.stored, layers=layers, sigmas=[self.stored.sigmas[i] for i in at])
 
     def setup(self, stage: str) -> None:
         """Check the folders before anything is built."""
@@ -172,8 +171,7 @@ class CompositionDataModule(L.LightningDataModule):
         stream = Stream(
             sources=sources,
             info=self.info,
-            stored=self._stored,
-            taps=self._taps,
+            stored=self.stored,
             batch_size=size,
             training=training,
             mirror=Mirror(self.mirror, self.info.label_set) if self.mirror else None,

@@ -42,9 +42,8 @@ class Stream(IterableDataset[Batch]):
     """
 
     sources: list[Source]
-    info: ShardInfo  # of what the batches hold
+    info: ShardInfo  # of what the batches hold: some of the stored steps and layers
     stored: ShardInfo  # of what the tars hold
-    taps: tuple[list[int], list[int]]  # positions of the wanted steps and layers among the stored ones
     batch_size: int  # global
     training: bool
     mirror: Mirror | None = None
@@ -135,14 +134,13 @@ class Stream(IterableDataset[Batch]):
                 f"record {record.key!r} of {item['__url__']}: maps of shape {tuple(record.positive_SLAKFHW.shape)}, "
                 f"shards.json says {self.stored.shape}; make the shards again"
             )
-        steps, layers = self.taps
-        if self.info.shape != self.stored.shape:
-            record = replace(
-                record,
-                positive_SLAKFHW=record.positive_SLAKFHW[steps][:, layers],
-                negative_SLAKFHW=record.negative_SLAKFHW[steps][:, layers],
-            )
-        return record
+        steps = [self.stored.sigmas.index(sigma) for sigma in self.info.sigmas]
+        layers = [self.stored.layers.index(layer) for layer in self.info.layers]
+        return replace(
+            record,
+            positive_SLAKFHW=record.positive_SLAKFHW[steps][:, layers],
+            negative_SLAKFHW=record.negative_SLAKFHW[steps][:, layers],
+        )
 
     def _collate(self, chosen: list[tuple[Any, int, bool]]) -> Batch:
         labels = self.info.label_set
