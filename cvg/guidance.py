@@ -2,6 +2,8 @@
 
     z_t' = z_t - eta_t * g,   g = grad_z sum_relations -log s_t[y], normalised per sample    (paper, inference (c), (d))
 
+and then each channel is given back the mean and deviation it had.
+
 Shapes: B prompts, R relations of all prompts together, others as in :mod:`cvg.generators.base`.
 """
 
@@ -24,14 +26,15 @@ class GuidanceConfig:
     """How guided steps are taken.
 
     Attributes:
-        step_size: eta, the root mean square of one edit per latent element (the latents of the first step have 1).
+        step_size: eta, the root mean square of one edit per latent element (the latents of the first step have 1),
+            before :func:`move` restores the channels' statistics.
         iterations: gradient steps per guided denoising step, at most.
         threshold: a sample is left alone once every relation of it has this probability.
         smoothing: noisy evaluations of the classifier averaged per gradient.
         guided_steps: how many of the classifier's steps are guided, noisiest first.
     """
 
-    step_size: float = 0.15
+    step_size: float = 0.07
     iterations: int = 3
     threshold: float = 0.95
     smoothing: int = 4
@@ -126,7 +129,7 @@ class Guide:
             (gradient,) = torch.autograd.grad(log_probability, z, -moving.to(log_probability))
             for i, sample in enumerate(active):
                 if sample in unsatisfied:
-                    edited[sample] -= self.config.step_size * _unit(gradient[i].float())
+                    edited[sample] = move(edited[sample], gradient[i].float(), self.config.step_size)
             active = remaining
         self.volumes_RKFHW[slot] = torch.stack([volumes[r] for r in range(len(self.sample_R))])
         return edited.to(latents.dtype)
@@ -156,6 +159,29 @@ class Guide:
         noise = torch.Generator().manual_seed(slot)
         logits = self.classifier.classify_smoothed(phi, present, steps_RS, max(1, self.config.smoothing), noise)
         return torch.cat([group_log_probs(logits[i : i + 1], self.groups_R[r]) for i, r in enumerate(relations)])
+
+
+def move(z: Tensor, gradient: Tensor, step_size: float) -> Tensor:
+    """One sample's step against the gradient that leaves each channel's mean and deviation what they were.
+
+    The latents of early steps are almost all noise, and the generator knows noise of one mean and size. A plain step
+    shifts and grows channels, which it takes for colour and texture: entities melt or double.
+
+    Args:
+        z: latents (C, F, H', W').
+        gradient: of the loss, of the same shape.
+        step_size: root mean square of the step before the correction.
+
+    Returns:
+        The moved latents; with a step size of zero, ``z`` bit for bit.
+    """
+    if step_size == 0:
+        return z
+    axes = (-3, -2, -1)
+    moved = z - step_size * _unit(gradient)
+    deviation, moved_deviation = z.std(axes, keepdim=True), moved.std(axes, keepdim=True)
+    scale = torch.where(moved_deviation > 0, deviation / moved_deviation, 1.0)
+    return (moved - moved.mean(axes, keepdim=True)) * scale + z.mean(axes, keepdim=True)
 
 
 def _unit(gradient: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.composition import parse
 from cvg.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance import GuidanceConfig, Guide
+from cvg.guidance import GuidanceConfig, Guide, move
 from cvg.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 
@@ -72,11 +72,40 @@ def test_an_edit_raises_the_target_probability(generator: Generator, classifier:
     assert (last > first).all()
 
 
-def test_each_edit_has_the_step_sizes_rms(generator: Generator, classifier: CompositionClassifier) -> None:
+def test_each_edit_has_about_the_step_sizes_rms(generator: Generator, classifier: CompositionClassifier) -> None:
     latents = noise(generator, 3)
     steered = guide(generator, classifier, PROMPTS, step_size=0.1, iterations=1, threshold=2.0)
     edit = steered.edit(latents, torch.tensor(999), 0) - latents
-    torch.testing.assert_close(edit.flatten(1).square().mean(1).sqrt(), torch.full((3,), 0.1), rtol=1e-4, atol=0)
+    torch.testing.assert_close(edit.flatten(1).square().mean(1).sqrt(), torch.full((3,), 0.1), rtol=0.1, atol=0)
+
+
+def test_an_edit_keeps_each_channels_mean_and_deviation(
+    generator: Generator, classifier: CompositionClassifier
+) -> None:
+    latents = noise(generator, 3)
+    steered = guide(generator, classifier, PROMPTS, step_size=0.3, iterations=2, threshold=2.0)
+    edited = steered.edit(latents, torch.tensor(999), 0)
+    assert not torch.allclose(edited, latents, atol=0.1)
+    for statistic in (torch.mean, torch.std):
+        torch.testing.assert_close(
+            statistic(edited.flatten(2), dim=2), statistic(latents.flatten(2), dim=2), atol=1e-5, rtol=1e-4
+        )
+
+
+def test_a_move_is_the_step_followed_by_matching_each_channel() -> None:
+    """Against a plain loop over channels in float64; a channel without variance stays as it is."""
+    source = torch.Generator().manual_seed(0)
+    z, gradient = torch.randn(2, 4, 2, 3, 3, generator=source, dtype=torch.float64)
+    z[3], gradient[3] = 0.5, 0.0
+    wanted = z - 0.2 * gradient / gradient.square().mean().sqrt()
+    for channel, before in zip(wanted, z, strict=True):
+        channel -= channel.mean()
+        if before.std() > 0:
+            channel *= before.std() / channel.std()
+        channel += before.mean()
+    torch.testing.assert_close(move(z, gradient, 0.2), wanted)
+    assert torch.equal(move(z, gradient, 0.0), z)
+    torch.testing.assert_close(move(z, torch.zeros_like(z), 0.2), z)
 
 
 def test_the_edit_follows_the_gradient_of_the_loss(generator: Generator, classifier: CompositionClassifier) -> None:
@@ -96,7 +125,7 @@ def test_the_edit_follows_the_gradient_of_the_loss(generator: Generator, classif
     loss = -logits[:, group].log_softmax(-1)[0, group.index(classifier.labels.index("left of"))]
     (gradient,) = torch.autograd.grad(loss, z)
     cosine = torch.nn.functional.cosine_similarity(edit.flatten(), -gradient.flatten(), dim=0)
-    assert cosine > 0.999
+    assert cosine > 0.98  # restoring the channels' statistics turns the edit a little
 
 
 def test_a_satisfied_sample_is_left_alone(generator: Generator, classifier: CompositionClassifier) -> None:
