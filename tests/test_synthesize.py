@@ -27,7 +27,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(spec: Spec, frames: np.ndarray) -> tuple[tuple[str, ...] | None, str]:
-    """A random generator shows nothing: say that every clip but those of two relations shows its labels' opposites."""
+    """A random generator shows nothing: say that every clip of one relation shows the first label of its group."""
     if len(spec.relations) > 1:
         return None, "cannot tell"
     return tuple(LABELS.groups[LABELS[r.label].group][0].name for r in spec.relations), ""

@@ -84,6 +84,15 @@ def signed_distance(shape: str, dx: Pixels, dy: Pixels, radius: float) -> Pixels
     raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
 
 
+def sprite_distance(sprite: Sprite) -> Pixels:
+    """Signed distance (F, 64, 64), in pixels and negative inside, of each pixel's centre to a sprite's outline."""
+    centre = sprite.track_F2.astype(np.float32) * SIZE
+    axis = np.arange(SIZE, dtype=np.float32) + 0.5
+    dx = axis[None, None, :] - centre[:, 0, None, None]
+    dy = axis[None, :, None] - centre[:, 1, None, None]
+    return signed_distance(sprite.shape, dx, dy, sprite.radius)
+
+
 def _background(background: Background) -> Pixels:
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE - 0.5
     grey = background.shade[0] * x + background.shade[1] * y
@@ -109,12 +118,7 @@ def render(scene: Scene) -> NDArray[np.uint8]:
     """
     frames = scene.sprites[0].track_F2.shape[0]
     video = np.repeat(_background(scene.background)[None], frames, axis=0)
-    axis = np.arange(SIZE, dtype=np.float32) + 0.5
     for sprite in (*scene.distractors, *scene.sprites):
-        centre = sprite.track_F2.astype(np.float32) * SIZE
-        dx = axis[None, None, :] - centre[:, 0, None, None]
-        dy = axis[None, :, None] - centre[:, 1, None, None]
-        distance = signed_distance(sprite.shape, dx, dy, sprite.radius)
-        alpha = np.clip(0.5 - distance, 0, 1)[..., None]
+        alpha = np.clip(0.5 - sprite_distance(sprite), 0, 1)[..., None]
         video += alpha * (np.array(sprite.rgb, np.float32) - video)
     return np.clip(np.rint(video), 0, 255).astype(np.uint8)

@@ -21,7 +21,7 @@ from transformers import XCLIPConfig, XCLIPModel
 
 from cvg.cli import run
 from cvg.files import write_json
-from cvg.shapes.renderer import FRAMES, SIZE, Background, render
+from cvg.shapes.renderer import FRAMES, SIZE, Background, Scene, render
 from cvg.shapes.world import LABELS, Spec, sample_scene, sample_spec
 from data_prep.pretrain.loop import train
 from data_prep.pretrain.text import MAX_TOKENS, build_tokenizer
@@ -86,6 +86,15 @@ def variants(rng: np.random.Generator) -> list[Spec]:
     ]
 
 
+def every(scene: Scene, stride: int) -> Scene:
+    """The scene at every ``stride``-th frame: only what is looked at need be drawn."""
+    sprites, distractors = (
+        tuple(replace(sprite, track_F2=sprite.track_F2[::stride]) for sprite in group)
+        for group in (scene.sprites, scene.distractors)
+    )
+    return replace(scene, sprites=sprites, distractors=distractors)
+
+
 def batch(seed: int, count: int) -> tuple[Tensor, list[str]]:
     """Clips (B, F, 3, H, W), normalised, and their captions."""
     rng = np.random.default_rng([seed, 5])
@@ -98,7 +107,7 @@ def batch(seed: int, count: int) -> tuple[Tensor, list[str]]:
         scene = sample_scene(spec, rng)
         if rng.random() < 0.5:
             scene = replace(scene, background=Background((8.0, 8.0, 8.0)), distractors=())
-        pixels = render(scene)[:: (FRAMES - 1) // (NUM_FRAMES - 1)]
+        pixels = render(every(scene, (FRAMES - 1) // (NUM_FRAMES - 1)))
         frames = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
         if rng.random() < 0.5:
             side = int(rng.choice([8, 16, 32]))

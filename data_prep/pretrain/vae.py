@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from cvg.cli import run
+from cvg.errors import UserError
 from cvg.pixels import to_video
 from cvg.shapes import assets
 from cvg.shapes.renderer import FRAMES, render
@@ -75,6 +76,7 @@ def main(
     lr: float = 4e-3,
     device: str = "cpu",
     start: str | None = None,
+    decoder_only: bool = False,
 ) -> None:
     """Train the VAE and save it, with its latents' mean and deviation, in OUT/vae.
 
@@ -85,10 +87,19 @@ def main(
         lr: peak learning rate of Muon, twice that of AdamW; lower it to go on from trained weights.
         device: torch device.
         start: pipeline folder, or shipped name, whose VAE training starts from; from nothing when left out.
+        decoder_only: leave the encoder of START as it is: a transformer trained on its latents stays valid.
+
+    Raises:
+        UserError: the decoder alone, of nothing.
     """
+    if decoder_only and start is None:
+        raise UserError("decoder_only: needs a VAE to keep the encoder of; name one with --start")
     torch.manual_seed(0)
     vae = build() if start is None else AutoencoderKLWan.from_pretrained(assets.path(start), subfolder="vae")
     vae = vae.to(device)
+    if decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     short = 0.35 * steps if start is None else 0
 
     def step(index: int) -> dict[str, Tensor]:
@@ -98,11 +109,13 @@ def main(
 
     average = train(vae, step, out / "vae.training", steps, lr=lr / 2, muon_lr=lr, hidden="coder.", save_every=100)
     assert isinstance(average, AutoencoderKLWan)
-    with torch.no_grad():
-        latents = torch.cat([average.encode(clips(10**6 + i, 16).to(device)).latent_dist.mode() for i in range(16)])
-    average.register_to_config(
-        latents_mean=latents.mean((0, 2, 3, 4)).tolist(), latents_std=latents.std((0, 2, 3, 4)).tolist()
-    )
+    if not decoder_only:
+        with torch.no_grad():
+            latents = torch.cat([average.encode(clips(10**6 + i, 16).to(device)).latent_dist.mode() for i in range(16)])
+        average.register_to_config(
+            latents_mean=latents.mean((0, 2, 3, 4)).tolist(), latents_std=latents.std((0, 2, 3, 4)).tolist()
+        )
+    average.register_to_config(_name_or_path="")  # or the path of START is written into the folder
     average.save_pretrained(out / "vae")
 
 

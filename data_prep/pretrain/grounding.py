@@ -1,0 +1,59 @@
+"""A reader for the transformer's training: it names, from a middle block, what each latent token shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from diffusers import WanTransformer3DModel
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cvg.shapes.renderer import FRAMES, SIZE, Scene, sprite_distance
+from cvg.shapes.world import ENTITIES, Spec
+
+READ = 3
+"""Block whose hidden state the reader sees."""
+
+
+class Grounded(nn.Module):
+    """The transformer, and a reader that names the entity at each latent token from a middle block's hidden state.
+
+    The reader is for training only. Velocity errors are mostly those of the background; naming what is where, asked
+    of the noisy latents, teaches the blocks early which entities there are (as representation alignment does: Yu et
+    al., arXiv 2410.06940).
+    """
+
+    def __init__(self, transformer: WanTransformer3DModel) -> None:
+        super().__init__()
+        self.transformer = transformer
+        width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+        self.reader = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(ENTITIES) + 1))
+
+    def forward(self, noisy: Tensor, timestep: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Velocity, and logits (B, tokens, entities + 1) of which entity, or the background, a token shows."""
+        hidden: list[Tensor] = []
+        hook = self.transformer.blocks[READ].register_forward_hook(lambda *call: hidden.append(call[-1]))
+        velocity: Tensor = self.transformer(noisy, timestep, states, return_dict=False)[0]
+        hook.remove()
+        return velocity, self.reader(hidden[0].float())
+
+
+def coverage(scene: Scene) -> NDArray[np.float32]:
+    """Share of each latent token that each entity covers: (2, F, H, W), zeros for a second entity that is not there."""
+    shares = np.zeros((2, 1 + (FRAMES - 1) // 4, SIZE // 8, SIZE // 8), np.float32)
+    for share, sprite in zip(shares, scene.sprites, strict=False):
+        inside = sprite_distance(sprite) < 0
+        patches = inside.reshape(FRAMES, SIZE // 8, 8, SIZE // 8, 8).mean((2, 4))
+        share[0], share[1:] = patches[0], patches[1:].reshape(-1, 4, *patches.shape[1:]).mean(1)
+    return shares
+
+
+def targets(shares_B2FHW: Tensor, specs: list[Spec]) -> Tensor:
+    """What the reader is to say: (B, tokens, entities + 1), the last column the background."""
+    shares = shares_B2FHW.float().flatten(2)
+    wanted = torch.zeros(len(specs), shares.shape[-1], len(ENTITIES) + 1)
+    for row, share, spec in zip(wanted, shares, specs, strict=True):
+        for slot, entity in enumerate(spec.entities):
+            row[:, ENTITIES.index(entity)] = share[slot]
+    wanted[..., -1] = (1 - wanted.sum(-1)).clamp_min(0)
+    return wanted
