@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -10,29 +11,39 @@ from cvg.errors import UserError
 from cvg.labels import LabelSet
 from cvg.records import Record
 
-_AXIS = {"horizontal": -1, "vertical": -2}
+_MIRRORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "horizontal": lambda maps: maps.flip(-1),
+    "vertical": lambda maps: maps.flip(-2),
+    "diagonal": lambda maps: maps.transpose(-1, -2),
+    "time": lambda maps: maps.flip(-3),
+}
 
 
 class Mirror:
-    """Flip maps left-right and up-down, each with probability 1/2, and swap the labels that a flip exchanges.
+    """Mirror maps in space and time, each mirror with probability 1/2, and swap the labels that it exchanges.
 
-    The flipped map is exactly the map of the mirrored scene as far as positions go; labels that are not named stay
-    what they are, so every label that a flip changes must be named.
+    The mirrored map is exactly the map of the mirrored scene as far as positions go; labels that are not named stay
+    what they are, so every label that a mirror changes must be named.
 
     Args:
-        swaps: by ``horizontal`` and ``vertical``, pairs of labels that the flip exchanges (either direction is enough),
-            e.g. ``{"horizontal": {"left": "right"}}``. Axes that are not named are not flipped.
+        swaps: by mirror, pairs of labels that it exchanges (either direction is enough), e.g.
+            ``{"horizontal": {"left": "right"}}``. ``horizontal`` exchanges left and right, ``vertical`` up and down,
+            ``diagonal`` rows and columns (square maps only), ``time`` the order of frames. Others are not used.
         labels: the label set.
+        grid: the maps' (F, H, W).
 
     Raises:
-        UserError: an unknown axis or label, a label in two pairs, or a pair across groups.
+        UserError: an unknown mirror or label, a diagonal one of maps that are not square, a label in two pairs, or a
+            pair across groups.
     """
 
-    def __init__(self, swaps: dict[str, dict[str, str]], labels: LabelSet) -> None:
+    def __init__(self, swaps: dict[str, dict[str, str]], labels: LabelSet, grid: tuple[int, int, int]) -> None:
         self.swaps: dict[str, dict[str, str]] = {}
         for axis, pairs in swaps.items():
-            if axis not in _AXIS:
-                raise UserError(f"mirror: axis {axis!r}; expected {' or '.join(_AXIS)}")
+            if axis not in _MIRRORS:
+                raise UserError(f"mirror: {axis!r} is unknown; expected {', '.join(_MIRRORS)}")
+            if axis == "diagonal" and grid[1] != grid[2]:
+                raise UserError(f"mirror: the maps are {grid[1]} x {grid[2]}; the diagonal mirror needs square ones")
             swap: dict[str, str] = {}
             for a, b in pairs.items():
                 if labels[a].group != labels[b].group:
@@ -49,6 +60,6 @@ class Mirror:
         positive, negative, label = record.positive_SLAKFHW, record.negative_SLAKFHW, record.label
         for axis, swap in self.swaps.items():
             if rng.random() < 0.5:
-                positive, negative = positive.flip(_AXIS[axis]), negative.flip(_AXIS[axis])
+                positive, negative = _MIRRORS[axis](positive), _MIRRORS[axis](negative)
                 label = swap.get(label, label)
         return positive, negative, label

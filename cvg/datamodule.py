@@ -80,8 +80,8 @@ class CompositionDataModule(L.LightningDataModule):
         eval_batch_size: the same in validation and test.
         layers: of the shards' layers, the ones the classifier is to read; all when not given.
         at: positions, among the shards' noise levels, of the steps T that are to be guided; all when not given.
-        mirror: label pairs that a left-right (``horizontal``) or up-down (``vertical``) flip of the maps exchanges,
-            e.g. ``{horizontal: {left: right}}``; training samples are flipped at random. None: no flips.
+        mirror: label pairs that a mirror of the maps exchanges, e.g. ``{horizontal: {left: right}}``; training samples
+            are mirrored at random, see :class:`cvg.augment.Mirror`. None: no mirrors.
         shuffle: samples in the shuffle buffer; an epoch is a full shuffle when it holds them all.
         cache_gb: keep decoded records in memory when the tars of a split are no larger than this; 0 never does.
         num_workers: reading processes; 0 is fastest for cached records, which each worker would hold again.
@@ -174,7 +174,7 @@ class CompositionDataModule(L.LightningDataModule):
             stored=self.stored,
             batch_size=size,
             training=training,
-            mirror=Mirror(self.mirror, self.info.label_set) if self.mirror else None,
+            mirror=Mirror(self.mirror, self.info.label_set, self.info.grid) if self.mirror else None,
             seed=self.seed,
             buffer=self.shuffle,
             cached=bytes_on_disk <= self.cache_gb * 1e9,

@@ -34,6 +34,10 @@ MIRROR = {
     "horizontal": {"left": "right", "left of": "right of"},
     "vertical": {"up": "down", "above": "below"},
 }
+ALL_MIRRORS = MIRROR | {
+    "diagonal": {"left": "up", "right": "down", "left of": "above", "right of": "below"},
+    "time": {"left": "right", "up": "down"},
+}
 SMALL: dict[str, Any] = {"dim": 16, "depth": 1, "attention_heads": 2}
 
 
@@ -184,28 +188,51 @@ def test_bad_data_is_refused(shard_factory: Callable[..., Path], shards: Path, t
             CompositionDataModule(**options)
 
 
-def test_mirror_flips_maps_and_labels_together(record_factory: Callable[..., Record], shards: Path) -> None:
-    labels = ShardInfo.load(shards).label_set
-    mirror = Mirror(MIRROR, labels)
+@pytest.mark.parametrize(
+    ("mirror", "label", "swapped", "undo"),
+    [
+        ("horizontal", "left", "right", lambda maps: maps.flip(-1)),
+        ("horizontal", "above", "above", lambda maps: maps.flip(-1)),
+        ("vertical", "above", "below", lambda maps: maps.flip(-2)),
+        ("diagonal", "left", "up", lambda maps: maps.transpose(-1, -2)),
+        ("diagonal", "above", "left of", lambda maps: maps.transpose(-1, -2)),
+        ("time", "left", "right", lambda maps: maps.flip(-3)),
+        ("time", "above", "above", lambda maps: maps.flip(-3)),
+    ],
+)
+def test_mirror_changes_maps_and_label_together(
+    mirror: str,
+    label: str,
+    swapped: str,
+    undo: Callable[[torch.Tensor], torch.Tensor],
+    record_factory: Callable[..., Record],
+    shards: Path,
+) -> None:
+    info = ShardInfo.load(shards)
+    mirrored = Mirror({mirror: ALL_MIRRORS[mirror]}, info.label_set, info.grid)
     seen = set()
-    for seed in range(32):
-        for name in ("left", "above"):
-            record = record_factory("x", name, seed)
-            positive, negative, label = mirror(record, random.Random(seed))
-            dims = [d for d, flipped in ((-1, label == "right"), (-2, label == "below")) if flipped]
-            undo = [dims, [*dims, -2 if name == "left" else -1]]  # the other axis leaves this label alone
-            assert any(torch.equal(positive.flip(d), record.positive_SLAKFHW) for d in undo)
-            assert any(torch.equal(negative.flip(d), record.negative_SLAKFHW) for d in undo)
-            seen.add(label)
-    assert seen == {"left", "right", "above", "below"}
+    for seed in range(16):
+        record = record_factory("x", label, seed)
+        positive, negative, name = mirrored(record, random.Random(seed))
+        changed = not torch.equal(positive, record.positive_SLAKFHW)
+        seen.add(changed)
+        assert name == (swapped if changed else label)
+        assert torch.equal(undo(positive) if changed else positive, record.positive_SLAKFHW)
+        assert torch.equal(undo(negative) if changed else negative, record.negative_SLAKFHW)
+    assert seen == {False, True}
+
+
+def test_mirrors_that_make_no_sense_are_refused(shards: Path) -> None:
+    labels = ShardInfo.load(shards).label_set
     for swaps, message in (
-        ({"diagonal": {}}, "axis 'diagonal'"),
+        ({"sideways": {}}, "'sideways' is unknown"),
+        ({"diagonal": {}}, "8 x 6"),
         ({"horizontal": {"left": "sideways"}}, "sideways"),
         ({"horizontal": {"left": "left of"}}, "different groups"),
         ({"horizontal": {"left": "right", "up": "right"}}, "two horizontal pairs"),
     ):
         with pytest.raises(UserError, match=message):
-            Mirror(swaps, labels)  # type: ignore[arg-type]
+            Mirror(swaps, labels, (4, 8, 6))  # type: ignore[arg-type]
 
 
 def test_step_subsets_are_never_empty_and_reach_all() -> None:

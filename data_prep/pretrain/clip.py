@@ -17,12 +17,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import trange
 from transformers import XCLIPConfig, XCLIPModel
 
 from cvg.cli import run
 from cvg.files import write_json
 from cvg.shapes.renderer import FRAMES, SIZE, Background, Scene, render
-from cvg.shapes.world import LABELS, Spec, sample_scene, sample_spec
+from cvg.shapes.world import KINDS, LABELS, Spec, sample_scene, sample_spec
 from data_prep.pretrain.loop import train
 from data_prep.pretrain.text import MAX_TOKENS, build_tokenizer
 
@@ -67,23 +68,24 @@ def build(vocabulary: int, eos: int) -> XCLIPModel:
     return XCLIPModel(config)
 
 
-def variants(rng: np.random.Generator) -> list[Spec]:
+def variants(rng: np.random.Generator, kind: str | None = None, held_out: bool = False) -> list[Spec]:
     """Specs of the same entities, template and wording number, of four different compositions where there are four."""
-    spec = sample_spec(rng)
+    spec = sample_spec(rng, kind, held_out)
     label_sets = [[label.name for label in LABELS.groups[LABELS[r.label].group]] for r in spec.relations]
     choices = [tuple(str(rng.choice(labels)) for labels in label_sets) for _ in range(4 * VARIANTS)]
     if len(label_sets) == 1:
         choices = [(name,) for name in rng.permutation(label_sets[0])]
     distinct = list(dict.fromkeys(choices))[:VARIANTS]
-    number = int(rng.integers(3))
-    return [
-        replace(
-            spec,
-            relations=tuple(replace(r, label=name) for r, name in zip(spec.relations, names, strict=True)),
-            wordings=tuple(LABELS[name].wordings[number] for name in names),
-        )
-        for names in distinct
+    relations = [
+        tuple(replace(r, label=name) for r, name in zip(spec.relations, names, strict=True)) for names in distinct
     ]
+    return reworded([replace(spec, relations=several) for several in relations], rng)
+
+
+def reworded(specs: list[Spec], rng: np.random.Generator) -> list[Spec]:
+    """The specs with a wording number drawn for all of them: the style of a caption must not tell variants apart."""
+    number = int(rng.integers(3))
+    return [replace(spec, wordings=tuple(LABELS[r.label].wordings[number] for r in spec.relations)) for spec in specs]
 
 
 def every(scene: Scene, stride: int) -> Scene:
@@ -95,45 +97,95 @@ def every(scene: Scene, stride: int) -> Scene:
     return replace(scene, sprites=sprites, distractors=distractors)
 
 
-def batch(seed: int, count: int) -> tuple[Tensor, list[str]]:
-    """Clips (B, F, 3, H, W), normalised, and their captions."""
-    rng = np.random.default_rng([seed, 5])
-    specs: list[Spec] = []
-    while len(specs) < count:
-        specs += variants(rng)
-    specs = specs[:count]
-    videos = []
-    for spec in specs:
-        scene = sample_scene(spec, rng)
-        if rng.random() < 0.5:
-            scene = replace(scene, background=Background((8.0, 8.0, 8.0)), distractors=())
-        pixels = render(every(scene, (FRAMES - 1) // (NUM_FRAMES - 1)))
-        frames = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-        if rng.random() < 0.5:
-            side = int(rng.choice([8, 16, 32]))
-            frames = F.interpolate(frames, (side, side), mode="area")
-            frames = F.interpolate(frames, (SIZE, SIZE), mode="bilinear")
-        videos.append(frames)
-    video = torch.stack(videos)
+def clip(scene: Scene, rng: np.random.Generator) -> Tensor:
+    """A clip of a scene at the model's own frames, normalised: (F, 3, H, W)."""
+    if rng.random() < 0.5:
+        scene = replace(scene, background=Background((8.0, 8.0, 8.0)), distractors=())
+    else:
+        shift = rng.uniform(-15, 15, 3)
+        red, green, blue = (float(c + d) for c, d in zip(scene.background.rgb, shift, strict=True))
+        scene = replace(
+            scene, background=replace(scene.background, rgb=(red, green, blue), seed=int(rng.integers(2**31)))
+        )
+    pixels = render(every(scene, (FRAMES - 1) // (NUM_FRAMES - 1)))
+    frames = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    if rng.random() < 0.5:
+        side = int(rng.choice([8, 16, 32]))
+        frames = F.interpolate(frames, (side, side), mode="area")
+        frames = F.interpolate(frames, (SIZE, SIZE), mode="bilinear")
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-    return (video - mean) / std, [spec.prompt for spec in specs]
+    return (frames - mean) / std
 
 
-def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int = 48, device: str = "cpu") -> None:
+class Scenes:
+    """Batches of clips from a fixed set of scenes, grouped by variants: finding a scene takes longer than drawing it.
+
+    Args:
+        groups: how many sets of variants; about three and a half scenes each.
+    """
+
+    def __init__(self, groups: int) -> None:
+        rng = np.random.default_rng(5)
+        self.groups: list[list[tuple[Spec, Scene]]] = [
+            [(spec, sample_scene(spec, rng)) for spec in variants(rng)]
+            for _ in trange(groups, desc="scenes", mininterval=5)
+        ]
+
+    def batch(self, seed: int, count: int) -> tuple[Tensor, list[str]]:
+        """Clips (B, F, 3, H, W) and their captions."""
+        rng = np.random.default_rng([seed, 5])
+        clips: list[Tensor] = []
+        captions: list[str] = []
+        while len(clips) < count:
+            group = self.groups[rng.integers(len(self.groups))]
+            clips += [clip(scene, rng) for _, scene in group]
+            captions += [spec.prompt for spec in reworded([spec for spec, _ in group], rng)]
+        return torch.stack(clips[:count]), captions[:count]
+
+
+@torch.no_grad()
+def zero_shot(model: Any, tokenizer: Any, clips: int = 64) -> dict[str, float]:
+    """Share of held-out clips, by kind, whose own caption beats those that differ from it in the relation alone.
+
+    Chance is 1/4, and 1/2 for relative motion, which has two labels.
+    """
+    right: dict[str, float] = {}
+    for kind in KINDS:
+        rng = np.random.default_rng([KINDS.index(kind), 6])
+        hits = 0
+        for _ in range(clips):
+            specs = variants(rng, kind, held_out=True)
+            tokens = tokenizer([spec.prompt for spec in specs], padding="max_length", max_length=MAX_TOKENS)
+            tokens = {name: torch.tensor(tokens[name], device=model.device) for name in ("input_ids", "attention_mask")}
+            video = clip(sample_scene(specs[0], rng), rng)[None].to(model.device)
+            hits += int(model(pixel_values=video, **tokens).logits_per_video.argmax()) == 0
+        right[kind] = hits / clips
+    return right
+
+
+def main(
+    out: Path = Path("runs/pretrain"),
+    steps: int = 1500,
+    batch_size: int = 48,
+    groups: int = 3000,
+    device: str = "cpu",
+) -> None:
     """Train the model and write the folder OUT/shapes-clip (model, tokenizer, processor settings).
 
     Args:
         out: working folder.
         steps: optimiser steps.
         batch_size: clips per step.
+        groups: sets of scenes that differ in the relation alone.
         device: torch device.
     """
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
+    scenes = Scenes(groups)
     model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
 
     def step(index: int) -> dict[str, Tensor]:
-        video, captions = batch(index, batch_size)
+        video, captions = scenes.batch(index, batch_size)
         tokens = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").to(device)
         output = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=video.to(device))
         logits_BB = output.logits_per_video
@@ -144,7 +196,7 @@ def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int =
         right = same_BB.gather(1, logits_BB.argmax(1, keepdim=True)).mean()
         return {"loss": loss, "accuracy": right}
 
-    average: Any = train(model, step, out / "clip.training", steps, lr=1e-3, muon_lr=1e-3, hidden="layers.", ema=0.995)
+    average: Any = train(model, step, out / "clip.training", steps, lr=2e-3, muon_lr=3e-3, hidden="layers.", ema=0.995)
     average.save_pretrained(out / "shapes-clip")
     tokenizer.save_pretrained(out / "shapes-clip")
     write_json(
@@ -162,7 +214,8 @@ def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int =
             "image_std": STD,
         },
     )
-    print(json.dumps({"parameters": sum(p.numel() for p in average.parameters())}))
+    parameters = sum(p.numel() for p in average.parameters())
+    print(json.dumps({"parameters": parameters, "zero_shot": zero_shot(average.eval(), tokenizer)}))
 
 
 if __name__ == "__main__":

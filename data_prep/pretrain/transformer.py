@@ -39,6 +39,8 @@ TRAINING_SHIFT = 5.0
 """That of the training distribution: what is drawn at all, and where, is settled at high noise."""
 NAMING = 0.5
 """Weight of the reader's loss."""
+TWO_RELATIONS = 2.0
+"""How often a clip of two relations is drawn, others being 1: they are the hardest to draw whole."""
 
 
 def build() -> WanTransformer3DModel:
@@ -158,6 +160,8 @@ def main(
     vae = AutoencoderKLWan.from_pretrained(out / "vae").eval().to(device)
     captioner = Captioner(out, device)
     clip_data, specs = encode_clips(out, vae, clips, device)
+    share = np.array([TWO_RELATIONS if spec.kind == "two_relations" else 1.0 for spec in specs])
+    share /= share.sum()
     transformer = build()
     if start is not None:
         begun = WanTransformer3DModel.from_pretrained(assets.path(start), subfolder="transformer")
@@ -169,7 +173,7 @@ def main(
     def step(index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([index, 4])
         generator = torch.Generator().manual_seed(index)
-        chosen = rng.integers(len(specs), size=batch_size)
+        chosen = rng.choice(len(specs), size=batch_size, p=share)
         clean = clip_data["latents"][chosen].float().to(device)
         named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen]).to(device)
         states = captioner([caption(specs[i], scrambled, dropped, rng) for i in chosen])
