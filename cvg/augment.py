@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -37,7 +37,7 @@ class Mirror:
             pair across groups.
     """
 
-    def __init__(self, swaps: dict[str, dict[str, str]], labels: LabelSet, grid: tuple[int, int, int]) -> None:
+    def __init__(self, swaps: dict[str, dict[str, str]], labels: LabelSet, grid: Sequence[int]) -> None:
         self.swaps: dict[str, dict[str, str]] = {}
         for axis, pairs in swaps.items():
             if axis not in _MIRRORS:

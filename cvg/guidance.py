@@ -4,18 +4,20 @@
 
 and then each channel is given back the mean and deviation it had.
 
-Shapes: B prompts, R relations of all prompts together, others as in :mod:`cvg.generators.base`.
+Shapes: B prompts, R relations of all prompts together, N noisy copies (smoothing), S steps of the
+classifier, D features; others as in :mod:`cvg.generators.base`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cvg.classifier.model import CompositionClassifier, group_log_probs
+from cvg.classifier.smoothing import smooth_noise
 from cvg.composition import Composition
 from cvg.errors import UserError
 from cvg.generators.base import Conditioning, Generator, slot_maps
@@ -35,10 +37,10 @@ class GuidanceConfig:
     """
 
     step_size: float = 0.07
-    iterations: int = 3
+    iterations: int = 1
     threshold: float = 0.95
-    smoothing: int = 4
-    guided_steps: int = 2
+    smoothing: int = 2
+    guided_steps: int = 4
 
     def __post_init__(self) -> None:
         for name in ("step_size", "iterations", "smoothing", "guided_steps", "threshold"):
@@ -56,7 +58,7 @@ class Evaluation:
 
 
 class Guide:
-    """The guided steps of one batch of prompts; keeps the volumes of earlier guided steps.
+    """The guided steps of one batch of prompts; keeps what the backbone made of earlier guided steps.
 
     Args:
         generator: the frozen generator.
@@ -90,8 +92,16 @@ class Guide:
                 self.targets_R.append(classifier.labels.index(relation.label))
                 self.groups_R.append(classifier.labels.group_indices(relation.label))
         self.present_RK = torch.tensor([[e is not None for e in row] for row in self.slots_R], device=generator.device)
-        self.volumes_RKFHW: dict[int, Tensor] = {}
         self.evaluations: list[Evaluation] = []
+        # One noise for all relations, iterations and steps: the objective stays fixed, and a verdict does not depend on
+        # what a sample is batched with.
+        copies = max(1, config.smoothing) if classifier.config.noise else 1
+        shape = (copies, 1, *classifier.absent_SKFHW.shape)
+        drawn = smooth_noise(shape, torch.Generator().manual_seed(0)).to(classifier.absent_SKFHW)
+        self.noise_N1SKFHW = classifier.config.noise * drawn
+        with torch.no_grad():
+            absent_RSD = classifier.absent_features(self.present_RK)
+        self.features_NRSD = absent_RSD.expand(copies, *absent_RSD.shape).clone()
 
     def edit(self, latents: Tensor, timestep: Tensor, slot: int) -> Tensor:
         """Guide one denoising step.
@@ -107,19 +117,19 @@ class Guide:
         edited = latents.float().clone()
         active = list(range(len(latents)))
         probability_R = torch.zeros(len(self.sample_R))
-        volumes: dict[int, Tensor] = {}
+        seen_NRD = self.features_NRSD[:, :, slot].clone()
         for iteration in range(self.config.iterations + 1):
             relations = [r for r, sample in enumerate(self.sample_R) if sample in active]
             last = iteration == self.config.iterations
             with torch.set_grad_enabled(not last):
                 z = edited[active].requires_grad_(not last)
                 volume = self.volume(z, timestep, slot, active, relations)
-                kept = {earlier: volume_R[relations] for earlier, volume_R in self.volumes_RKFHW.items()}
-                verdict_RY = self.verdict(kept | {slot: volume}, slot, relations)
+                features = self.features(volume, slot, relations)
+                verdict_RY = self.verdict(features, slot, relations)
                 log_probability = torch.stack([verdict_RY[i, self.targets_R[r]] for i, r in enumerate(relations)])
             for i, r in enumerate(relations):
                 probability_R[r] = log_probability[i].detach().exp().cpu()
-                volumes[r] = volume[i].detach()
+            seen_NRD[:, relations] = features.detach()
             self.evaluations.append(Evaluation(slot, iteration, probability_R.clone()))
             unsatisfied = {self.sample_R[r] for r in relations if float(probability_R[r]) < self.config.threshold}
             remaining = [sample for sample in active if sample in unsatisfied]
@@ -131,7 +141,7 @@ class Guide:
                 if sample in unsatisfied:
                     edited[sample] = move(edited[sample], gradient[i].float(), self.config.step_size)
             active = remaining
-        self.volumes_RKFHW[slot] = torch.stack([volumes[r] for r in range(len(self.sample_R))])
+        self.features_NRSD[:, :, slot] = seen_NRD
         return edited.to(latents.dtype)
 
     def volume(self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int], relations: Sequence[int]) -> Tensor:
@@ -143,21 +153,24 @@ class Guide:
         maps_RLAKFHW = slot_maps(maps_BLAEFHW[:, :, config.heads], rows, [self.slots_R[r] for r in relations])
         return self.classifier.step_volume(maps_RLAKFHW, self.present_RK[relations], slot)
 
-    def verdict(self, volumes_RKFHW: Mapping[int, Tensor], slot: int, relations: Sequence[int]) -> Tensor:
+    def features(self, volume_RKFHW: Tensor, slot: int, relations: Sequence[int]) -> Tensor:
+        """What the backbone makes of noisy copies of this slot's volumes: (N, R', D)."""
+        present = self.present_RK[relations]
+        noisy = volume_RKFHW + self.noise_N1SKFHW[:, :, slot] * present[:, :, None, None, None]
+        backbone = self.classifier.backbone
+        return backbone(noisy.flatten(0, 1), present.repeat(len(noisy), 1)).unflatten(0, noisy.shape[:2])
+
+    def verdict(self, features_NRD: Tensor, slot: int, relations: Sequence[int]) -> Tensor:
         """log s_t of every label, the softmax restricted to each relation's group: (R', Y), minus infinity elsewhere.
 
         Args:
-            volumes_RKFHW: volumes of these relations, of this slot and of those before it.
-            slot: the present slot; it also fixes the noise of smoothing, the same for every iteration, so that the
-                objective is fixed and smooth.
+            features_NRD: of these relations, of this slot; those of the slots before it are remembered.
+            slot: the present slot.
             relations: indices of the relations.
         """
-        present = self.present_RK[relations]
-        phi = self.classifier.assemble(volumes_RKFHW, present)
-        steps_RS = torch.zeros(len(relations), phi.shape[1], dtype=torch.bool, device=phi.device)
-        steps_RS[:, list(volumes_RKFHW)] = True
-        noise = torch.Generator().manual_seed(slot)
-        logits = self.classifier.classify_smoothed(phi, present, steps_RS, max(1, self.config.smoothing), noise)
+        before, after = self.features_NRSD[:, relations, :slot], self.features_NRSD[:, relations, slot + 1 :]
+        features_NRSD = torch.cat([before, features_NRD[:, :, None], after], dim=2)
+        logits = self.classifier.head(features_NRSD.flatten(2)).mean(0)
         return torch.cat([group_log_probs(logits[i : i + 1], self.groups_R[r]) for i, r in enumerate(relations)])
 
 

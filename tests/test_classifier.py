@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel, XCLIPConfig, XCLIPModel
 from cvg.classifier import ClassifierConfig, CompositionClassifier, group_log_probs
 from cvg.classifier.aggregator import Aggregator, normalise, resample
 from cvg.classifier.backbones.clip import ClipBackbone, show
-from cvg.classifier.smoothing import evidence_mask, smooth_noise, smoothed, worst_case
+from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.errors import UserError
 
 GRID3 = (FRAMES, SIDE, SIDE)
@@ -137,35 +137,35 @@ def test_absent_slots_are_zero_and_influence_nothing() -> None:
 
 
 def test_show_is_dark_without_evidence_and_saturated_with_it() -> None:
-    volume = torch.zeros(1, 1, 2, 4, 8, 8)
-    volume[:, :, 0, :, :4] = 8
-    volume[:, :, 1, :, :, :4] = -1
+    volume = torch.zeros(1, 2, 4, 8, 8)
+    volume[:, 0, :, :4] = 8
+    volume[:, 1, :, :, :4] = -1
     video = show(volume, 4, 8)
     assert video.shape == (1, 4, 3, 8, 8)
     assert video.min() >= 0 and video.max() <= 1
     assert (video[:, :, 0, :4] > 0.95).all() and (video[:, :, 0, 4:] < 0.15).all()  # subject: red
     assert not video[:, :, 1].any() and (video[:, :, 2] < 0.15).all()  # no green; the object's blue is dark
-    value = torch.tensor([-2.0, 0, 2, 8, 20]).view(1, 1, 1, 1, 1, 5).expand(1, 1, 2, 1, 5, 5).clone().requires_grad_()
+    value = torch.tensor([-2.0, 0, 2, 8, 20]).view(1, 1, 1, 1, 5).expand(1, 2, 1, 5, 5).clone().requires_grad_()
     (slope,) = torch.autograd.grad(show(value, 1, 5).sum(), value)
     assert (slope > 1e-4).all()
 
 
 def test_features_equal_the_models_own(vlm: tuple[str, Path]) -> None:
     kind, folder = vlm
-    backbone = ClipBackbone(str(folder), STEPS, SLOTS, GRID3)
+    backbone = ClipBackbone(str(folder), SLOTS, GRID3)
     model: Any = (CLIPModel if kind == "clip" else XCLIPModel).from_pretrained(folder).eval()
-    phi = torch.randn(2, STEPS, SLOTS, *GRID3)
+    volume = torch.randn(2, SLOTS, *GRID3)
     with torch.no_grad():
-        own = model.vision_model(pixel_values=backbone.pixels(phi), output_hidden_states=True)
-        tokens = backbone.tokens(phi)
+        own = model.vision_model(pixel_values=backbone.pixels(volume), output_hidden_states=True)
+        tokens = backbone.tokens(volume)
     frames = FRAMES if kind == "clip" else 3
-    assert tokens.shape == (2 * STEPS, frames, 16, 16)
+    assert tokens.shape == (2, frames, 16, 16)
     torch.testing.assert_close(tokens.flatten(0, 1), own.last_hidden_state[:, 1:])
-    features = backbone(phi, torch.ones(2, SLOTS, dtype=torch.bool))
+    features = backbone(volume, torch.ones(2, SLOTS, dtype=torch.bool))
     assert features.shape == (2, backbone.feature_dim)
-    early = ClipBackbone(str(folder), STEPS, SLOTS, GRID3, layer=1, pool=2)
+    early = ClipBackbone(str(folder), SLOTS, GRID3, layer=1, pool=2)
     with torch.no_grad():
-        pooled = early.tokens(phi)
+        pooled = early.tokens(volume)
     square = own.hidden_states[1][:, 1:].unflatten(1, (2, 2, 2, 2)).mean((2, 4)).flatten(1, 2)
     torch.testing.assert_close(pooled.flatten(0, 1), square)
 
@@ -175,9 +175,10 @@ def test_pixels_of_a_video_stay_together(vlm: tuple[str, Path]) -> None:
     if kind == "clip":
         return
     # X-CLIP's frames exchange messages: one video's features must not depend on the others in the batch.
-    backbone = ClipBackbone(str(folder), STEPS, SLOTS, GRID3)
-    phi, present = torch.randn(3, STEPS, SLOTS, *GRID3), torch.ones(3, SLOTS, dtype=torch.bool)
-    torch.testing.assert_close(backbone(phi, present)[1:2], backbone(phi[1:2], present[1:2]), atol=1e-4, rtol=1e-4)
+    backbone = ClipBackbone(str(folder), SLOTS, GRID3)
+    volume, present = torch.randn(3, SLOTS, *GRID3), torch.ones(3, SLOTS, dtype=torch.bool)
+    one = backbone(volume[1:2], present[1:2])
+    torch.testing.assert_close(backbone(volume, present)[1:2], one, atol=1e-4, rtol=1e-4)
 
 
 def test_frozen_backbone_keeps_out_of_training(vlm: tuple[str, Path]) -> None:
@@ -243,7 +244,9 @@ def test_forward_is_the_sum_of_its_parts() -> None:
     assert torch.equal(phi[2, 0], classifier.absent_SKFHW[0])
     assert not phi[1, :, 1].any()
     one = classifier.step_volume(maps[1:2, 0], PRESENT[1:2], 0)
-    torch.testing.assert_close(classifier.assemble({0: one}, PRESENT[1:2]), phi[1:2])
+    torch.testing.assert_close(one, phi[1:2, 0])
+    nothing = classifier.keep_steps(phi, PRESENT, torch.zeros_like(steps))
+    torch.testing.assert_close(classifier.absent_features(PRESENT), classifier.features(nothing, PRESENT))
     everything = classifier.volume(maps, PRESENT, STEPS_ALL)
     torch.testing.assert_close(classifier.keep_steps(everything, PRESENT, steps), phi)
     assert torch.equal(classifier(maps, PRESENT, steps), classifier.classify(phi, PRESENT))
@@ -332,16 +335,3 @@ def test_worst_case_raises_the_loss_within_its_radius() -> None:
         torch.testing.assert_close(rms, torch.full((3,), 0.3))
         assert (loss(phi + delta) > loss(phi)).all()
     assert all(p.grad is None for p in classifier.parameters())
-
-
-def test_smoothed_logits_are_the_mean_over_noisy_copies() -> None:
-    torch.manual_seed(0)
-    classifier = CompositionClassifier(make_config()).eval()
-    phi = classifier.volume(make_maps(), PRESENT, STEPS_ALL).detach().requires_grad_()
-    logits = classifier.classify_smoothed(phi, PRESENT, STEPS_ALL, 5, torch.Generator().manual_seed(1))
-    noise = smooth_noise((5, 1, *phi.shape[1:]), torch.Generator().manual_seed(1))
-    copies = [classifier.classify(phi + 0.5 * n * evidence_mask(PRESENT, STEPS_ALL), PRESENT) for n in noise]
-    torch.testing.assert_close(logits, torch.stack(copies).mean(0))
-    assert torch.autograd.grad(logits.sum(), phi)[0].any()
-    plain = smoothed(classifier.classify, phi, PRESENT, STEPS_ALL, 0.0, 5, torch.Generator())
-    assert torch.equal(plain, classifier.classify(phi, PRESENT))

@@ -230,7 +230,7 @@ def test_evaluation_schema(result: dict[str, Any]) -> None:
     assert [entry["n"] for entry in result["best_of_n"]] == [1, 2, 3, 4]
     assert "accuracy" in result["best_of_n_equal_time"]
     assert [entry["slot"] for entry in result["predictability"]] == [0, 1]
-    assert result["settings"]["guiding"]["guided_steps"] == 2
+    assert result["settings"]["guiding"]["guided_steps"] == 4
     assert len(result["classifier"]["fingerprint"]) == len(result["generator"]["fingerprint"]) == 16
     first, second = result["rows"]
     assert first["seed"] != second["seed"] and len(first["candidates"]) == 4 and "candidates" not in second

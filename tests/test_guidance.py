@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from tiny import STEPS, tiny_classifier, tiny_pipeline
 
 from cvg.classifier.model import CompositionClassifier
+from cvg.classifier.smoothing import evidence_mask, smooth_noise
 from cvg.composition import parse
 from cvg.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
@@ -70,6 +72,30 @@ def test_an_edit_raises_the_target_probability(generator: Generator, classifier:
     steered.edit(noise(generator, 3), torch.tensor(999), 0)
     first, last = steered.evaluations[0].probability_R, steered.evaluations[-1].probability_R
     assert (last > first).all()
+
+
+@pytest.mark.parametrize(("noise_level", "seen"), [(0.0, 2), (0.5, 1), (0.5, 2)])
+def test_a_verdict_is_the_mean_over_noisy_copies_of_the_whole_phi(
+    generator: Generator, classifier: CompositionClassifier, noise_level: float, seen: int
+) -> None:
+    """What is remembered of earlier steps, or absent, against `classify` on a phi put together here."""
+    classifier = copy.deepcopy(classifier)
+    classifier.config = replace(classifier.config, noise=noise_level)
+    torch.nn.init.normal_(classifier.absent_SKFHW)
+    steered = guide(generator, classifier, PROMPTS, smoothing=3)
+    relations, present = range(len(steered.sample_R)), steered.present_RK
+    with torch.no_grad():
+        phi = classifier.absent_SKFHW * present[:, None, :, None, None, None]
+        for slot in range(seen):
+            phi[:, slot] = steered.volume(noise(generator, 3), torch.tensor(999), slot, range(3), relations)
+            features = steered.features(phi[:, slot], slot, relations)
+            verdict = steered.verdict(features, slot, relations)
+            steered.features_NRSD[:, :, slot] = features
+        mask = torch.arange(phi.shape[1]).expand(phi.shape[:2]) < seen
+        drawn = smooth_noise((3, 1, *phi.shape[1:]), torch.Generator().manual_seed(0))
+        logits = [classifier.classify(phi + noise_level * n * evidence_mask(present, mask), present) for n in drawn]
+    for i, group in enumerate(steered.groups_R):
+        torch.testing.assert_close(verdict[i, group], torch.stack(logits).mean(0)[i, group].log_softmax(-1))
 
 
 def test_each_edit_has_about_the_step_sizes_rms(generator: Generator, classifier: CompositionClassifier) -> None:

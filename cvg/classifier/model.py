@@ -1,7 +1,6 @@
 """The composition classifier: entity maps -> volumes -> (frozen VLM) -> logits over the label set."""
 
 # No `from __future__ import annotations`: the Hub mixin reads the type of `config` from the signature.
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from torch import Tensor, nn
 
 from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator
-from cvg.classifier.backbones.base import only_present
 from cvg.classifier.head import LinearHead
-from cvg.classifier.smoothing import smoothed
 from cvg.errors import UserError
 from cvg.files import atomic, read_json, write_json
 from cvg.labels import LabelSet
@@ -119,8 +116,8 @@ class CompositionClassifier(
         )
         # What phi holds for a guided step that has not been seen (yet).
         self.absent_SKFHW = nn.Parameter(torch.zeros(steps, config.slots, *grid))
-        self.backbone = backbones.build(config.backbone, steps, config.slots, grid)
-        self.head = LinearHead(self.backbone.feature_dim, len(self.labels))
+        self.backbone = backbones.build(config.backbone, config.slots, grid)
+        self.head = LinearHead(steps * self.backbone.feature_dim, len(self.labels))
 
     def step_volume(self, maps_BLAKFHW: Tensor, present_BK: Tensor, step: int) -> Tensor:
         """The volume of one guided step.
@@ -145,21 +142,8 @@ class CompositionClassifier(
             )
         return self.aggregator(maps_BLAKFHW.to(self.absent_SKFHW.dtype), present_BK, step_B)
 
-    def assemble(self, volumes: Mapping[int, Tensor], present_BK: Tensor) -> Tensor:
-        """phi from the volumes of some guided steps.
-
-        Args:
-            volumes: `step_volume` by step index; at least one.
-            present_BK: bool, entity slots in use.
-
-        Returns:
-            (B, S, K, F, H, W), the learned absent volume where a step is missing.
-        """
-        absent = self._absent(present_BK)
-        return torch.stack([volumes.get(step, absent[:, step]) for step in range(absent.shape[1])], dim=1)
-
     def _absent(self, present_BK: Tensor) -> Tensor:
-        return only_present(self.absent_SKFHW.expand(len(present_BK), -1, -1, -1, -1, -1), present_BK)
+        return self.absent_SKFHW * present_BK[:, None, :, None, None, None]
 
     def volume(self, maps_BSLAKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor) -> Tensor:
         """phi of a batch whose samples each use their own steps.
@@ -180,15 +164,19 @@ class CompositionClassifier(
         """phi with the steps outside ``steps_BS`` replaced by the absent volume."""
         return torch.where(steps_BS[:, :, None, None, None, None], phi_BSKFHW, self._absent(present_BK))
 
+    def features(self, phi_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """What the backbone makes of each step's volume: (B, S, D)."""
+        batch, steps = phi_BSKFHW.shape[:2]
+        present = present_BK.repeat_interleave(steps, 0)
+        return self.backbone(phi_BSKFHW.flatten(0, 1), present).unflatten(0, (batch, steps))
+
     def classify(self, phi_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Logits (B, Y) of phi."""
-        return self.head(self.backbone(phi_BSKFHW, present_BK))
+        return self.head(self.features(phi_BSKFHW, present_BK).flatten(1))
 
-    def classify_smoothed(
-        self, phi_BSKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor, samples: int, generator: torch.Generator
-    ) -> Tensor:
-        """Mean logits (B, Y) over ``samples`` noisy copies of phi, with the noise of training; see `smoothed`."""
-        return smoothed(self.classify, phi_BSKFHW, present_BK, steps_BS, self.config.noise, samples, generator)
+    def absent_features(self, present_BK: Tensor) -> Tensor:
+        """Features (B, S, D) of a phi that holds no step's evidence."""
+        return self.features(self._absent(present_BK), present_BK)
 
     def forward(self, maps_BSLAKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor) -> Tensor:
         """Logits (B, Y) of a batch; see `volume`."""

@@ -75,36 +75,3 @@ def worst_case(
         delta = delta.detach() + stride * gradient / norm(gradient).clamp_min(1e-12)
         delta = delta * (limit / norm(delta).clamp_min(1e-12)).clamp_max(1)
     return delta.detach()
-
-
-def smoothed(
-    classify: Callable[[Tensor, Tensor], Tensor],
-    phi_BSKFHW: Tensor,
-    present_BK: Tensor,
-    steps_BS: Tensor,
-    noise: float,
-    samples: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """Mean logits over noisy copies of phi, differentiable in phi.
-
-    Args:
-        classify: (phi, present) -> logits.
-        phi_BSKFHW: the volumes.
-        present_BK: entity slots in use.
-        steps_BS: steps in use; only they receive noise.
-        noise: deviation of the noise, in units of phi.
-        samples: copies; all are evaluated in one batch.
-        generator: CPU generator of the noise.
-
-    Returns:
-        (B, Y)
-    """
-    if noise == 0:
-        return classify(phi_BSKFHW, present_BK)
-    copies = phi_BSKFHW.expand(samples, *phi_BSKFHW.shape)
-    # One noise for all samples of the batch, so that a sample's verdict does not depend on what it is batched with.
-    drawn = smooth_noise((samples, 1, *phi_BSKFHW.shape[1:]), generator).to(copies)
-    noisy = (copies + noise * drawn * evidence_mask(present_BK, steps_BS)).flatten(0, 1)
-    logits = classify(noisy, present_BK.repeat(samples, 1))
-    return logits.unflatten(0, (samples, -1)).mean(0)

@@ -109,10 +109,11 @@ def early_verdicts(
     timesteps, _ = sampler.generator.timesteps(steps)
     at = reachable_slots(sampler, steps)
     samples, relations = range(len(compositions)), range(len(guide.sample_R))
-    volumes: dict[int, Tensor] = {}
     verdicts = []
     for slot, z in sorted(latents.items()):
-        volumes[slot] = guide.volume(z.float(), timesteps[at[slot]], slot, samples, relations)
-        log_probability_RY = guide.verdict(volumes, slot, relations)
-        verdicts.append(EarlyVerdict(slot, at[slot], log_probability_RY.cpu(), volumes[slot].cpu()))
+        volume = guide.volume(z.float(), timesteps[at[slot]], slot, samples, relations)
+        features = guide.features(volume, slot, relations)
+        log_probability_RY = guide.verdict(features, slot, relations)
+        guide.features_NRSD[:, :, slot] = features
+        verdicts.append(EarlyVerdict(slot, at[slot], log_probability_RY.cpu(), volume.cpu()))
     return verdicts

@@ -11,12 +11,11 @@ from cvg.errors import UserError
 __all__ = ["Backbone", "build"]
 
 
-def build(spec: dict[str, Any], steps: int, slots: int, grid: tuple[int, int, int]) -> Backbone:
+def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backbone:
     """The backbone of a specification.
 
     Args:
         spec: ``{"name": "none"}`` or ``{"name": "clip", "path": ..., "layer": -1, "pool": 1}``.
-        steps: guided steps S.
         slots: entity slots K.
         grid: the volume's (F, H, W).
 
@@ -25,11 +24,11 @@ def build(spec: dict[str, Any], steps: int, slots: int, grid: tuple[int, int, in
     """
     options = {key: value for key, value in spec.items() if key != "name"}
     if spec.get("name") == "none" and not options:
-        return NoBackbone(steps, slots, grid)
+        return NoBackbone(slots, grid)
     if spec.get("name") == "clip" and options.get("path") and set(options) <= {"path", "layer", "pool"}:
         from cvg.classifier.backbones.clip import ClipBackbone  # transformers takes seconds to import
 
-        return ClipBackbone(steps=steps, slots=slots, grid=grid, **options)
+        return ClipBackbone(slots=slots, grid=grid, **options)
     raise UserError(
         f"backbone {spec}: expected none, or clip with a path (a CLIPModel or XCLIPModel folder) and, optionally, "
         "layer and pool"

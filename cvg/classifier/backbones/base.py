@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """A fixed, differentiable map from volumes to features.
+    """A fixed, differentiable map from the volume of a step to features; steps do not see one another.
 
     A frozen model held in ``tower`` is deliberately not a submodule: it never appears in ``parameters()`` (no
     optimiser, DDP or gradient clipping sees it), in ``state_dict()`` (checkpoints stay small), nor does ``train()``
     reach it. It does follow ``to()``.
 
     Attributes:
-        feature_dim: size D of the features.
+        feature_dim: size D of the features of one step.
     """
 
     feature_dim: int
@@ -39,11 +39,11 @@ class Backbone(nn.Module):
             model._apply(fn)
         return super()._apply(fn, recurse)
 
-    def features(self, volume_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
-        """Features of the volumes of all steps.
+    def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """Features of one step's volumes.
 
         Args:
-            volume_BSKFHW: phi.
+            volume_BKFHW: the step's part of phi.
             present_BK: bool; whatever an absent entity slot holds is ignored.
 
         Returns:
@@ -51,11 +51,11 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, volume_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
+    def forward(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """The same as `features`."""
-        return self.features(volume_BSKFHW, present_BK)
+        return self.features(volume_BKFHW, present_BK)
 
 
-def only_present(volume_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
+def only_present(volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
     """The volumes with absent entity slots set to zero."""
-    return volume_BSKFHW * present_BK[:, None, :, None, None, None]
+    return volume_BKFHW * present_BK[:, :, None, None, None]

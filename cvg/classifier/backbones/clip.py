@@ -17,7 +17,7 @@ _CHANNELS = (0, 2, 1)  # subject, object and a possible third entity: red, blue,
 _MIDDLE, _WIDTH = 2.0, 1.5
 
 
-def show(volume_BSKFHW: Tensor, frames: int, size: int) -> Tensor:
+def show(volume_BKFHW: Tensor, frames: int, size: int) -> Tensor:
     """Volumes as videos on black: the subject's evidence is red, the object's blue.
 
     The contrast is u / sqrt(1 + u^2), u = (volume - 2) / 1.5, moved into [0, 1]: no evidence (0) is 0.1, two deviations
@@ -25,14 +25,14 @@ def show(volume_BSKFHW: Tensor, frames: int, size: int) -> Tensor:
     logistic curve's would be gone.
 
     Args:
-        volume_BSKFHW: phi, at most three entity slots.
+        volume_BKFHW: a step's volumes, at most three entity slots.
         frames: frames wanted; the volume is interpolated over time when it has another number.
         size: height and width wanted, in pixels; bilinear.
 
     Returns:
-        (B*S, frames, 3, size, size) in [0, 1]
+        (B, frames, 3, size, size) in [0, 1]
     """
-    u = (volume_BSKFHW.flatten(0, 1) - _MIDDLE) / _WIDTH
+    u = (volume_BKFHW - _MIDDLE) / _WIDTH
     light = 0.5 + 0.5 * u * torch.rsqrt(1 + u.square())
     light = F.interpolate(light, size=(frames, size, size), mode="trilinear", align_corners=False)
     planes = [torch.zeros_like(light[:, 0])] * 3
@@ -65,7 +65,7 @@ def _load(path: str) -> tuple[Any, bool, Tensor, Tensor]:
 
 
 class ClipBackbone(Backbone):
-    """Patch tokens of a frozen vision tower that sees each step's volume as a video.
+    """Patch tokens of a frozen vision tower that sees a step's volume as a video.
 
     Patch tokens and not the pooled vector: the head must be able to see where things are. The features are what the
     tokens differ by from those of a video without evidence, divided by the deviation that each channel has over fixed
@@ -73,7 +73,6 @@ class ClipBackbone(Backbone):
 
     Args:
         path: folder or Hub id of a CLIPModel or XCLIPModel, or the name of a shipped one (``shapes-clip``).
-        steps: guided steps S.
         slots: entity slots K, at most 3.
         grid: the volume's (F, H, W).
         layer: which hidden state to read, as in transformers' ``hidden_states``: 0 are the embeddings, -1 is the last.
@@ -89,9 +88,7 @@ class ClipBackbone(Backbone):
     mean_C: Tensor
     std_C: Tensor
 
-    def __init__(
-        self, path: str, steps: int, slots: int, grid: tuple[int, int, int], layer: int = -1, pool: int = 1
-    ) -> None:
+    def __init__(self, path: str, slots: int, grid: tuple[int, int, int], layer: int = -1, pool: int = 1) -> None:
         super().__init__()
         if slots > len(_CHANNELS):
             raise UserError(f"backbone {path}: {slots} entity slots, but a picture has {len(_CHANNELS)} channels")
@@ -111,30 +108,30 @@ class ClipBackbone(Backbone):
         self.register_buffer("mean_C", mean, persistent=False)
         self.register_buffer("std_C", std, persistent=False)
         with torch.no_grad():
-            blank = self.tokens(torch.zeros(1, 1, slots, *grid))
-            probe = 2 * smooth_noise((8, 1, slots, *grid), torch.Generator().manual_seed(0))
+            blank = self.tokens(torch.zeros(1, slots, *grid))
+            probe = 2 * smooth_noise((8, slots, *grid), torch.Generator().manual_seed(0))
             channels = (self.tokens(probe) - blank).square().mean(dim=(0, 1, 2))
             # No channel counts for more than ten times its share, dead ones least of all.
             deviation = channels.clamp_min(0.01 * channels.mean()).clamp_min(1e-12).sqrt()
         self.register_buffer("blank", blank, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)
-        self.feature_dim = steps * blank.numel()
+        self.feature_dim = blank.numel()
 
-    def pixels(self, volume_BSKFHW: Tensor) -> Tensor:
-        """What the tower is given: (B*S*frames, 3, h, w), normalised; X-CLIP wants a video's frames in a row."""
-        video = show(volume_BSKFHW, self.frames, self.size).flatten(0, 1)
+    def pixels(self, volume_BKFHW: Tensor) -> Tensor:
+        """What the tower is given: (B*frames, 3, h, w), normalised; X-CLIP wants a video's frames in a row."""
+        video = show(volume_BKFHW, self.frames, self.size).flatten(0, 1)
         return (video - self.mean_C[:, None, None]) / self.std_C[:, None, None]
 
-    def tokens(self, volume_BSKFHW: Tensor) -> Tensor:
-        """The tower's own patch tokens, pooled: (B*S, frames, patches, D)."""
+    def tokens(self, volume_BKFHW: Tensor) -> Tensor:
+        """The tower's own patch tokens, pooled: (B, frames, patches, D)."""
         assert self.tower is not None
-        hidden = self.tower(pixel_values=self.pixels(volume_BSKFHW)).last_hidden_state[:, 1:]
+        hidden = self.tower(pixel_values=self.pixels(volume_BKFHW)).last_hidden_state[:, 1:]
         if self.pool > 1:
             square = hidden.transpose(1, 2).unflatten(-1, (self.side, self.side))
             hidden = F.avg_pool2d(square, self.pool).flatten(2).transpose(1, 2)
         return hidden.unflatten(0, (-1, self.frames))
 
-    def features(self, volume_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
-        """Features (B, S*frames*patches*D)."""
-        tokens = self.tokens(only_present(volume_BSKFHW, present_BK))
-        return ((tokens - self.blank) / self.deviation).reshape(len(volume_BSKFHW), -1)
+    def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """Features (B, frames*patches*D)."""
+        tokens = self.tokens(only_present(volume_BKFHW, present_BK))
+        return ((tokens - self.blank) / self.deviation).flatten(1)

@@ -12,10 +12,10 @@ from cvg.classifier.backbones.base import Backbone, only_present
 class NoBackbone(Backbone):
     """Flatten the volumes."""
 
-    def __init__(self, steps: int, slots: int, grid: tuple[int, int, int]) -> None:
+    def __init__(self, slots: int, grid: tuple[int, int, int]) -> None:
         super().__init__()
-        self.feature_dim = steps * slots * math.prod(grid)
+        self.feature_dim = slots * math.prod(grid)
 
-    def features(self, volume_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
-        """Features (B, S*K*F*H*W)."""
-        return only_present(volume_BSKFHW, present_BK).flatten(1)
+    def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """Features (B, K*F*H*W)."""
+        return only_present(volume_BKFHW, present_BK).flatten(1)
