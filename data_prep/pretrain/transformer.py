@@ -139,6 +139,7 @@ def main(
     bfloat16: bool = False,
     compile: bool = False,
     start: str | None = None,
+    lr: float = 5e-3,
     stop_at: int | None = None,
 ) -> None:
     """Train the transformer and assemble the pipeline folder OUT/shapes-wan.
@@ -154,6 +155,7 @@ def main(
         bfloat16: compute in bfloat16, weights and optimiser in float32; slower on CPUs that emulate it.
         compile: compile the transformer; worth its minutes on a GPU.
         start: pipeline folder, or shipped name, whose transformer training starts from; from nothing when left out.
+        lr: peak learning rate of Muon, 2.5 times that of AdamW; lower it to go on from trained weights.
         stop_at: stop at this step and keep the state; the folder is written all the same.
     """
     torch.manual_seed(0)
@@ -199,8 +201,8 @@ def main(
         step,
         out / "transformer.training",
         steps,
-        lr=2e-3,
-        muon_lr=5e-3,
+        lr=lr / 2.5,
+        muon_lr=lr,
         hidden="blocks.",
         ema=0.998,
         stop_at=stop_at,

@@ -1,0 +1,113 @@
+"""Readers for the X-CLIP's training: what a clip shows and where, and what a caption says.
+
+A small contrastive model from nothing stays at chance for long: what a caption is about has to be found in a clip
+before the two can be compared. Linear readers on both towers, thrown away afterwards, ask for it directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import XCLIPModel
+
+from cvg.shapes.relations import displacement
+from cvg.shapes.renderer import SIZE, Scene, sprite_distance
+from cvg.shapes.world import ENTITIES, LABELS, Spec
+
+FACTS = 5
+"""Per entity of a clip: mean position (2), displacement (2), change of its distance to the other entity."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the readers are to say of clips and their captions.
+
+    Attributes:
+        shown: share of each patch that each entity, or the background (last), covers: (B, F, patches, entities + 1).
+        present: entities shown, bool (B, entities).
+        facts: of the entities that are shown, else 0: (B, entities, FACTS), of about unit size.
+        said: classes of the caption's (first entity, second entity, first label, second label): (B, 4).
+    """
+
+    shown: Tensor
+    present: Tensor
+    facts: Tensor
+    said: Tensor
+
+    def to(self, device: str) -> Answers:
+        """The same on a device."""
+        return Answers(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
+    """The answers for clips of these scenes, at the scenes' own frames.
+
+    Args:
+        scenes: what was drawn.
+        specs: what the captions say of them.
+        patch: side of the vision tower's patches, in pixels.
+    """
+    side, frames = SIZE // patch, len(scenes[0].sprites[0].track_F2)
+    shown = np.zeros((len(scenes), frames, side, side, len(ENTITIES) + 1), np.float32)
+    facts = np.zeros((len(scenes), len(ENTITIES), FACTS), np.float32)
+    present = np.zeros((len(scenes), len(ENTITIES)), bool)
+    said = np.full((len(scenes), 4), -1)
+    labels = [label.name for label in LABELS.labels]
+    for row, (scene, spec) in enumerate(zip(scenes, specs, strict=True)):
+        tracks = [sprite.track_F2 for sprite in scene.sprites]
+        for slot, (entity, sprite) in enumerate(zip(spec.entities, scene.sprites, strict=True)):
+            index = ENTITIES.index(entity)
+            inside = sprite_distance(sprite) < 0
+            shown[row, ..., index] = inside.reshape(frames, side, patch, side, patch).mean((2, 4))
+            present[row, index] = True
+            facts[row, index, :2] = 4 * (tracks[slot].mean(0) - 0.5)
+            facts[row, index, 2:4] = 4 * displacement(tracks[slot])
+            if len(tracks) == 2:
+                distance = np.linalg.norm(tracks[slot] - tracks[1 - slot].mean(0), axis=-1)
+                facts[row, index, 4] = 4 * (distance[-1] - distance[0])
+            said[row, slot] = index
+        for slot, relation in enumerate(spec.relations):
+            said[row, 2 + slot] = labels.index(relation.label)
+    shown[..., -1] = np.clip(1 - shown.sum(-1), 0, None)
+    classes = np.array([len(ENTITIES), len(ENTITIES), len(labels), len(labels)])
+    return Answers(
+        torch.from_numpy(shown).flatten(2, 3),
+        torch.from_numpy(present),
+        torch.from_numpy(facts),
+        torch.from_numpy(np.where(said < 0, classes, said)),
+    )
+
+
+class Described(nn.Module):
+    """The model and its readers: of patch tokens, of the whole video's embedding, of the caption's state."""
+
+    def __init__(self, model: XCLIPModel) -> None:
+        super().__init__()
+        self.model = model
+        self.what = nn.Linear(model.config.vision_config.hidden_size, len(ENTITIES) + 1)
+        self.where = nn.Linear(model.config.projection_dim, len(ENTITIES) * (1 + FACTS))
+        self.sizes = [len(ENTITIES) + 1] * 2 + [len(LABELS) + 1] * 2
+        self.said = nn.Linear(model.config.text_config.hidden_size, sum(self.sizes))
+
+    def forward(self, output: Any, wanted: Answers) -> dict[str, Tensor]:
+        """The readers' losses.
+
+        Args:
+            output: of the model, for these clips and captions.
+            wanted: the answers.
+        """
+        tokens = output.vision_model_output.last_hidden_state[:, 1:]
+        shown = wanted.shown.flatten(0, 1)
+        what = F.cross_entropy(self.what(tokens).transpose(1, 2), shown.transpose(1, 2))
+        video = output.video_embeds * output.video_embeds.shape[-1] ** 0.5
+        read = self.where(video).unflatten(-1, (len(ENTITIES), 1 + FACTS))
+        present = F.binary_cross_entropy_with_logits(read[..., 0], wanted.present.float())
+        where = (read[..., 1:] - wanted.facts)[wanted.present].square().mean()
+        said = self.said(output.text_model_output.pooler_output).split(self.sizes, -1)
+        caption = torch.stack([F.cross_entropy(logits, wanted.said[:, i]) for i, logits in enumerate(said)]).mean()
+        return {"what": what, "present": present, "where": where, "caption": caption}
