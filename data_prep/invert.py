@@ -155,7 +155,7 @@ def main(
     labels: Path | None = None,
     method: Method = "inversion",
     steps: int = 12,
-    at: list[int] = [0, 1, 2],  # noqa: B006  (never changed)
+    at: list[int] = [1, 2, 3, 4],  # noqa: B006  (never changed)
     iterations: int = 1,
     layers: list[int] | None = None,
     heads: list[int] | None = None,
@@ -176,7 +176,7 @@ def main(
         method: inversion (the paper's), noising (z_t = (1 - sigma) x0 + sigma eps), or trajectory (of videos that the
             generator made: the latents it was sampled through).
         steps: steps of the schedule on which videos are inverted and replayed.
-        at: indices of the steps in T, 0 the noisiest.
+        at: indices of the steps in T, 0 the noisiest; there, inverted noise is not yet like the noise of sampling.
         iterations: fixed-point corrections per inversion step.
         layers: tapped layers; all when left out.
         heads: recorded heads; all when left out.
