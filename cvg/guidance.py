@@ -117,7 +117,6 @@ class Guide:
         edited = latents.float().clone()
         active = list(range(len(latents)))
         probability_R = torch.zeros(len(self.sample_R))
-        seen_NRD = self.features_NRSD[:, :, slot].clone()
         for iteration in range(self.config.iterations + 1):
             relations = [r for r, sample in enumerate(self.sample_R) if sample in active]
             last = iteration == self.config.iterations
@@ -129,7 +128,6 @@ class Guide:
                 log_probability = torch.stack([verdict_RY[i, self.targets_R[r]] for i, r in enumerate(relations)])
             for i, r in enumerate(relations):
                 probability_R[r] = log_probability[i].detach().exp().cpu()
-            seen_NRD[:, relations] = features.detach()
             self.evaluations.append(Evaluation(slot, iteration, probability_R.clone()))
             unsatisfied = {self.sample_R[r] for r in relations if float(probability_R[r]) < self.config.threshold}
             remaining = [sample for sample in active if sample in unsatisfied]
@@ -141,7 +139,6 @@ class Guide:
                 if sample in unsatisfied:
                     edited[sample] = move(edited[sample], gradient[i].float(), self.config.step_size)
             active = remaining
-        self.features_NRSD[:, :, slot] = seen_NRD
         return edited.to(latents.dtype)
 
     def volume(self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int], relations: Sequence[int]) -> Tensor:
@@ -156,18 +153,21 @@ class Guide:
     def features(self, volume_RKFHW: Tensor, slot: int, relations: Sequence[int]) -> Tensor:
         """What the backbone makes of noisy copies of this slot's volumes: (N, R', D)."""
         present = self.present_RK[relations]
-        noisy = volume_RKFHW + self.noise_N1SKFHW[:, :, slot] * present[:, :, None, None, None]
+        noisy = volume_RKFHW + self.noise_N1SKFHW[:, :, slot]  # the backbone ignores absent entity slots
         backbone = self.classifier.backbone
         return backbone(noisy.flatten(0, 1), present.repeat(len(noisy), 1)).unflatten(0, noisy.shape[:2])
 
     def verdict(self, features_NRD: Tensor, slot: int, relations: Sequence[int]) -> Tensor:
         """log s_t of every label, the softmax restricted to each relation's group: (R', Y), minus infinity elsewhere.
 
+        The features are remembered: verdicts of later slots see them too.
+
         Args:
-            features_NRD: of these relations, of this slot; those of the slots before it are remembered.
+            features_NRD: of these relations, of this slot.
             slot: the present slot.
             relations: indices of the relations.
         """
+        self.features_NRSD[:, relations, slot] = features_NRD.detach()
         before, after = self.features_NRSD[:, relations, :slot], self.features_NRSD[:, relations, slot + 1 :]
         features_NRSD = torch.cat([before, features_NRD[:, :, None], after], dim=2)
         logits = self.classifier.head(features_NRSD.flatten(2)).mean(0)

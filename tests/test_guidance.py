@@ -88,9 +88,7 @@ def test_a_verdict_is_the_mean_over_noisy_copies_of_the_whole_phi(
         phi = classifier.absent_SKFHW * present[:, None, :, None, None, None]
         for slot in range(seen):
             phi[:, slot] = steered.volume(noise(generator, 3), torch.tensor(999), slot, range(3), relations)
-            features = steered.features(phi[:, slot], slot, relations)
-            verdict = steered.verdict(features, slot, relations)
-            steered.features_NRSD[:, :, slot] = features
+            verdict = steered.verdict(steered.features(phi[:, slot], slot, relations), slot, relations)
         mask = torch.arange(phi.shape[1]).expand(phi.shape[:2]) < seen
         drawn = smooth_noise((3, 1, *phi.shape[1:]), torch.Generator().manual_seed(0))
         logits = [classifier.classify(phi + noise_level * n * evidence_mask(present, mask), present) for n in drawn]

@@ -112,8 +112,6 @@ def early_verdicts(
     verdicts = []
     for slot, z in sorted(latents.items()):
         volume = guide.volume(z.float(), timesteps[at[slot]], slot, samples, relations)
-        features = guide.features(volume, slot, relations)
-        log_probability_RY = guide.verdict(features, slot, relations)
-        guide.features_NRSD[:, :, slot] = features
+        log_probability_RY = guide.verdict(guide.features(volume, slot, relations), slot, relations)
         verdicts.append(EarlyVerdict(slot, at[slot], log_probability_RY.cpu(), volume.cpu()))
     return verdicts

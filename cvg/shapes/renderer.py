@@ -93,6 +93,13 @@ def sprite_distance(sprite: Sprite) -> Pixels:
     return signed_distance(sprite.shape, dx, dy, sprite.radius)
 
 
+def patch_shares(sprite: Sprite, patch: int) -> Pixels:
+    """Share of each square patch of ``patch`` pixels that a sprite covers: (F, 64 / patch, 64 / patch)."""
+    side = SIZE // patch
+    inside = sprite_distance(sprite) < 0
+    return np.asarray(inside.reshape(-1, side, patch, side, patch).mean((2, 4)), np.float32)
+
+
 def _background(background: Background) -> Pixels:
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE - 0.5
     grey = background.shade[0] * x + background.shade[1] * y

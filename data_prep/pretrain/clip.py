@@ -169,10 +169,12 @@ def zero_shot(model: Any, tokenizer: Any, clips: int = 64) -> dict[str, float]:
         hits = 0
         for _ in range(clips):
             specs = variants(rng, kind, held_out=True)
-            tokens = tokenizer([spec.prompt for spec in specs], padding="max_length", max_length=MAX_TOKENS)
-            tokens = {name: torch.tensor(tokens[name], device=model.device) for name in ("input_ids", "attention_mask")}
+            captions = [spec.prompt for spec in specs]
+            tokens = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
+            tokens = tokens.to(model.device)
             video = clip(sampled(sample_scene(specs[0], rng)), rng)[None].to(model.device)
-            hits += int(model(pixel_values=video, **tokens).logits_per_video.argmax()) == 0
+            output = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=video)
+            hits += int(output.logits_per_video.argmax()) == 0
         right[kind] = hits / clips
     return right
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import XCLIPModel
 
 from cvg.shapes.relations import displacement
-from cvg.shapes.renderer import SIZE, Scene, sprite_distance
+from cvg.shapes.renderer import SIZE, Scene, patch_shares
 from cvg.shapes.world import ENTITIES, LABELS, Spec
 
 FACTS = 5
@@ -56,14 +56,14 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
     shown = np.zeros((len(scenes), frames, side, side, len(ENTITIES) + 1), np.float32)
     facts = np.zeros((len(scenes), len(ENTITIES), FACTS), np.float32)
     present = np.zeros((len(scenes), len(ENTITIES)), bool)
-    said = np.full((len(scenes), 4), -1)
     labels = [label.name for label in LABELS.labels]
+    nothing = [len(ENTITIES), len(ENTITIES), len(labels), len(labels)]
+    said = np.tile(np.array(nothing), (len(scenes), 1))
     for row, (scene, spec) in enumerate(zip(scenes, specs, strict=True)):
         tracks = [sprite.track_F2 for sprite in scene.sprites]
         for slot, (entity, sprite) in enumerate(zip(spec.entities, scene.sprites, strict=True)):
             index = ENTITIES.index(entity)
-            inside = sprite_distance(sprite) < 0
-            shown[row, ..., index] = inside.reshape(frames, side, patch, side, patch).mean((2, 4))
+            shown[row, ..., index] = patch_shares(sprite, patch)
             present[row, index] = True
             facts[row, index, :2] = 4 * (tracks[slot].mean(0) - 0.5)
             facts[row, index, 2:4] = 4 * displacement(tracks[slot])
@@ -74,12 +74,11 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
         for slot, relation in enumerate(spec.relations):
             said[row, 2 + slot] = labels.index(relation.label)
     shown[..., -1] = np.clip(1 - shown.sum(-1), 0, None)
-    classes = np.array([len(ENTITIES), len(ENTITIES), len(labels), len(labels)])
     return Answers(
         torch.from_numpy(shown).flatten(2, 3),
         torch.from_numpy(present),
         torch.from_numpy(facts),
-        torch.from_numpy(np.where(said < 0, classes, said)),
+        torch.from_numpy(said),
     )
 
 

@@ -8,7 +8,7 @@ from diffusers import WanTransformer3DModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cvg.shapes.renderer import FRAMES, SIZE, Scene, sprite_distance
+from cvg.shapes.renderer import FRAMES, SIZE, Scene, patch_shares
 from cvg.shapes.world import ENTITIES, Spec
 
 READ = 3
@@ -42,8 +42,7 @@ def coverage(scene: Scene) -> NDArray[np.float32]:
     """Share of each latent token that each entity covers: (2, F, H, W), zeros for a second entity that is not there."""
     shares = np.zeros((2, 1 + (FRAMES - 1) // 4, SIZE // 8, SIZE // 8), np.float32)
     for share, sprite in zip(shares, scene.sprites, strict=False):
-        inside = sprite_distance(sprite) < 0
-        patches = inside.reshape(FRAMES, SIZE // 8, 8, SIZE // 8, 8).mean((2, 4))
+        patches = patch_shares(sprite, 8)
         share[0], share[1:] = patches[0], patches[1:].reshape(-1, 4, *patches.shape[1:]).mean(1)
     return shares
 
