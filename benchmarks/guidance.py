@@ -93,10 +93,10 @@ def main(
     conditioning = frozen.encode([parse(prompt, LABELS) for prompt in prompts])
     size = frozen.pixel_size(model.config.grid)
     latents = frozen.initial_latents([torch.Generator().manual_seed(seed) for seed in seeds], size)
-    timestep = frozen.timesteps(steps)[0][0]
+    timestep = frozen.schedule(steps).timesteps[0]
     with torch.no_grad():
         forward = {
-            "forward": lambda: frozen.velocity(latents, timestep, conditioning.states),
+            "forward": lambda: frozen.predict(latents, timestep, conditioning.states),
             "forward with capture": lambda: frozen.entity_maps(
                 latents, timestep, conditioning, model.config.layers, full=True
             ),

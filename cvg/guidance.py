@@ -20,7 +20,7 @@ from cvg.classifier.model import CompositionClassifier, group_log_probs
 from cvg.classifier.smoothing import smooth_noise
 from cvg.composition import Composition
 from cvg.errors import UserError
-from cvg.generators.base import Conditioning, Generator, slot_maps
+from cvg.generators.base import Generator, slot_maps
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,7 @@ class Guide:
     def volume(self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int], relations: Sequence[int]) -> Tensor:
         """Volumes (R', K, F, H, W) of the active samples' relations at this step, differentiable in z."""
         config = self.classifier.config
-        conditioning = Conditioning(self.conditioning.states[active], self.conditioning.columns_BTE[active])
-        maps_BLAEFHW, _ = self.generator.entity_maps(z, timestep, conditioning, config.layers)
+        maps_BLAEFHW, _ = self.generator.entity_maps(z, timestep, self.conditioning.rows(active), config.layers)
         rows = [active.index(self.sample_R[r]) for r in relations]
         maps_RLAKFHW = slot_maps(maps_BLAEFHW[:, :, config.heads], rows, [self.slots_R[r] for r in relations])
         return self.classifier.step_volume(maps_RLAKFHW, self.present_RK[relations], slot)

@@ -77,8 +77,8 @@ class GuidedSampler:
             UserError: the schedule has no step near a noise level of the classifier, or one step for two of them.
         """
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
-        _, sigmas = self.generator.timesteps(steps)
-        slots = {step: slot for slot, step in enumerate(nearest_steps(sigmas[:-1], wanted)) if step is not None}
+        levels = self.generator.schedule(steps).levels[:-1]
+        slots = {step: slot for slot, step in enumerate(nearest_steps(levels, wanted)) if step is not None}
         if len(slots) < len(wanted):
             raise UserError(
                 f"{steps} steps: no separate denoising steps near the classifier's noise levels "
@@ -122,7 +122,7 @@ class GuidedSampler:
         latents = self.generator.initial_latents(noise, size)
         slots = self.slots(steps) if guided else {}
         guide = Guide(self.generator, self.classifier, compositions, self.config) if guided else None
-        timesteps, _ = self.generator.timesteps(steps)
+        timesteps = self.generator.schedule(steps).timesteps
 
         def before_step(step: int, latents: Tensor) -> Tensor:
             # With a step size of zero, later steps keep the scheduler's history: the run is the plain one, bit for bit.
@@ -134,14 +134,9 @@ class GuidedSampler:
                 observe(step, latents)
             return latents
 
-        def after_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            if step + 1 < steps:
-                tensors["latents"] = before_step(step + 1, tensors["latents"])
-            return tensors
-
-        callback = after_step if guided or observe is not None else None
+        edit = before_step if guided or observe is not None else None
         latents = before_step(0, latents)
-        final = self.generator.sample(prompts, latents, steps, guidance_scale, size, callback)
+        final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit)
         video = self.generator.decode_latents(final).cpu()
         seconds = time.perf_counter() - began
         evaluations = guide.evaluations if guide else []

@@ -1,7 +1,6 @@
-"""The sampler's ODE dz/dsigma = v(z, sigma): inversion of a latent to noise, and its replay.
+"""The sampler's deterministic path: inversion of a latent to noise, and its replay.
 
-No classifier-free guidance here: both run under one prompt, as the maps that are recorded do. Shapes: z (B, ...),
-sigmas (N + 1,) noisiest first, as the scheduler gives them.
+No classifier-free guidance here: both run under one prompt, as the maps that are recorded do. Shapes: z (B, ...).
 """
 
 from __future__ import annotations
@@ -11,59 +10,60 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-SIGMA_TOLERANCE = 0.03
+from cvg.schedule import Schedule
+
+LEVEL_TOLERANCE = 0.03
 """How far a step's noise level may lie from one that a classifier was trained at, or is to be."""
 
-Velocity = Callable[[Tensor, int], Tensor]
-"""v(z, i): the model's prediction for z at step i of the schedule."""
+Predict = Callable[[Tensor, int], Tensor]
+"""m(z, i): the model's prediction for z at step i of the schedule."""
 
 
 @torch.no_grad()
-def invert(clean: Tensor, sigmas: Tensor, velocity: Velocity, iterations: int) -> Tensor:
-    """Noise from which Euler's method arrives at ``clean``.
+def invert(clean: Tensor, schedule: Schedule, predict: Predict, iterations: int) -> Tensor:
+    """Noise from which the schedule's steps arrive at ``clean``.
 
-    An Euler step goes z[i+1] = z[i] + (sigma[i+1] - sigma[i]) v(z[i], i), so its exact inverse needs the velocity at
-    the unknown, noisier point: a fixed point, found from the velocity at the known one by ``iterations`` corrections.
+    A step is z[i+1] = a z[i] + b m(z[i], i), so its exact inverse needs the prediction at the unknown, noisier point: a
+    fixed point, found from the prediction at the known one by ``iterations`` corrections.
 
     Args:
-        clean: latents at the last sigma.
-        sigmas: the schedule.
-        velocity: the model under the prompt.
-        iterations: corrections per step; 0 is plain inverse Euler.
+        clean: latents after the last step.
+        schedule: the steps.
+        predict: the model under the prompt.
+        iterations: corrections per step; 0 takes the prediction at the cleaner point.
 
     Returns:
-        Latents at ``sigmas[0]``.
+        Latents before the first step.
     """
     z = clean
-    for i in reversed(range(len(sigmas) - 1)):
-        step = sigmas[i + 1] - sigmas[i]
+    for i in reversed(range(len(schedule.timesteps))):
         noisier = z
         for _ in range(iterations + 1):
-            noisier = z - step * velocity(noisier, i)
+            noisier = schedule.back(z, predict(noisier, i), i)
         z = noisier
     return z
 
 
 @torch.no_grad()
 def replay(
-    noise: Tensor, sigmas: Tensor, velocity: Velocity, wanted: Sequence[int] = ()
+    noise: Tensor, schedule: Schedule, predict: Predict, wanted: Sequence[int] = ()
 ) -> tuple[Tensor, dict[int, Tensor]]:
-    """Euler's method from noise to the clean latents.
+    """The schedule's steps from noise to the clean latents.
 
     Args:
-        noise: latents at ``sigmas[0]``.
-        sigmas: the schedule.
-        velocity: the model under the prompt.
+        noise: latents before the first step.
+        schedule: the steps.
+        predict: the model under the prompt.
         wanted: steps whose latents z_t, before the step, are kept.
 
     Returns:
-        Latents at the last sigma, and the kept z_t by step index.
+        Latents after the last step, and the kept z_t by step index.
     """
     z, kept = noise, {}
-    for i in range(len(sigmas) - 1):
+    for i in range(len(schedule.timesteps)):
         if i in wanted:
             kept[i] = z
-        z = z + (sigmas[i + 1] - sigmas[i]) * velocity(z, i)
+        z = schedule.step(z, predict(z, i), i)
     return z, kept
 
 
@@ -73,13 +73,13 @@ def psnr(first: Tensor, second: Tensor) -> Tensor:
     return 10 * torch.log10(4 / error)
 
 
-def nearest_steps(sigmas: Tensor, targets: Sequence[float]) -> list[int | None]:
-    """For each target noise level the nearest step, None where none lies within ``SIGMA_TOLERANCE`` of it.
+def nearest_steps(levels: Tensor, targets: Sequence[float]) -> list[int | None]:
+    """For each target noise level the nearest step, None where none lies within ``LEVEL_TOLERANCE`` of it.
 
     Args:
-        sigmas: noise level of each step, (N,): a schedule without its final sigma.
+        levels: noise level of each step, (N,): ``Schedule.levels`` without the last.
         targets: noise levels wanted.
     """
-    distances_TN = (sigmas.cpu() - torch.tensor(targets, dtype=sigmas.dtype)[:, None]).abs()
+    distances_TN = (levels.cpu() - torch.tensor(targets, dtype=levels.dtype)[:, None]).abs()
     nearest = [(int(row.argmin()), float(row.min())) for row in distances_TN]
-    return [step if distance <= SIGMA_TOLERANCE else None for step, distance in nearest]
+    return [step if distance <= LEVEL_TOLERANCE else None for step, distance in nearest]

@@ -67,10 +67,10 @@ def make_records(row: manifest.Row, generator: Generator, labels: LabelSet, sett
         quality = psnr(decoded, video.expand_as(decoded)).tolist()
         if min(quality) < settings.min_psnr or not torch.isfinite(replayed).all():
             raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {settings.min_psnr:g} dB")
-    timesteps, sigmas = generator.timesteps(settings.steps)
+    schedule = generator.schedule(settings.steps)
     steps = []
     for index, latents in zip(settings.at, taken, strict=True):
-        maps, _ = generator.entity_maps(latents, timesteps[index], conditioning, settings.layers)
+        maps, _ = generator.entity_maps(latents, schedule.timesteps[index], conditioning, settings.layers)
         steps.append(maps[:, :, settings.heads].cpu())
     maps_2SLAEFHW = torch.stack(steps, dim=1)
     records = []
@@ -89,7 +89,7 @@ def make_records(row: manifest.Row, generator: Generator, labels: LabelSet, sett
             "video": Path(row.video).name,
             "source": row.source,
             "method": settings.method,
-            "sigmas": [float(sigmas[i]) for i in settings.at],
+            "sigmas": [float(schedule.levels[i]) for i in settings.at],
             "psnr": None if quality is None else [round(value, 3) for value in quality],
         }
         key = row.id if len(positive.relations) == 1 else f"{row.id}_r{number}"
@@ -129,13 +129,13 @@ def pack(out: Path, rows: list[manifest.Row], generator: Generator, labels: Labe
     rejected = [outcome for outcome in outcomes if "rejected" in outcome]
     with atomic(out / "rejects.jsonl") as path:
         path.write_text("".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in rejected))
-    _, sigmas = generator.timesteps(settings.steps)
+    levels = generator.schedule(settings.steps).levels
     grid = generator.token_grid(generator.encode_video(torch.zeros(1, 3, *settings.size, device=generator.device)))
     info = ShardInfo(
         generator=generator.identity(),
         layers=settings.layers,
         heads=settings.heads,
-        sigmas=[float(sigmas[i]) for i in settings.at],
+        sigmas=[float(levels[i]) for i in settings.at],
         steps=settings.steps,
         grid=list(grid),
         slots=2,

@@ -62,22 +62,21 @@ def latents_at(
         z_t (2, C, F, H', W') for p+ and p-, per step; and the replayed clean latents (2, ...), None where nothing was
         inverted. Without an inversion both prompts share z_t.
     """
-    timesteps, sigmas = generator.timesteps(settings.steps)
-    sigmas = sigmas.to(clean)
+    schedule = generator.schedule(settings.steps)
     if settings.method == "inversion":
 
-        def velocity(z: Tensor, i: int) -> Tensor:
-            return generator.velocity(z, timesteps[i], conditioning.states).float()
+        def predict(z: Tensor, i: int) -> Tensor:
+            return generator.predict(z, schedule.timesteps[i], conditioning.states).float()
 
-        noise = invert(clean.expand(2, *clean.shape[1:]), sigmas, velocity, settings.iterations)
-        replayed, kept = replay(noise, sigmas, velocity, settings.at)
+        noise = invert(clean.expand(2, *clean.shape[1:]), schedule, predict, settings.iterations)
+        replayed, kept = replay(noise, schedule, predict, settings.at)
         return [kept[i] for i in settings.at], replayed
     if settings.method == "noising":
         source = torch.Generator().manual_seed(random.Random(f"{settings.seed}:{row.id}:noise").getrandbits(63))
         noise = torch.randn(clean.shape, generator=source).to(clean)
-        taken = [(1 - sigmas[i]) * clean + sigmas[i] * noise for i in settings.at]
+        taken = [schedule.noised(clean, noise, i) for i in settings.at]
     else:
-        taken = saved_trajectory(row, [float(sigmas[i]) for i in settings.at], clean)
+        taken = saved_trajectory(row, [float(schedule.levels[i]) for i in settings.at], clean)
     return [z.expand(2, *z.shape[1:]) for z in taken], None
 
 

@@ -54,18 +54,18 @@ def sample_with_trajectory(
     Returns:
         Videos (B, 3, F, H, W) in [-1, 1]; latents (B, S, C, F, H', W') before each early step; their sigmas (S,).
     """
-    _, sigmas = generator.timesteps(steps)
-    early = int((sigmas[:-1] >= LEAST_SIGMA).sum())
+    levels = generator.schedule(steps).levels.float()
+    early = int((levels[:-1] >= LEAST_SIGMA).sum())
     latents = generator.initial_latents([torch.Generator().manual_seed(seed) for seed in seeds], size)
     kept = [latents]
 
-    def keep(pipeline: object, step: int, timestep: object, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        if step + 1 < early:
-            kept.append(tensors["latents"].clone())
-        return tensors
+    def keep(step: int, z: Tensor) -> Tensor:
+        if step < early:
+            kept.append(z.clone())
+        return z
 
     final = generator.sample(prompts, latents, steps, None, size, keep)
-    return generator.decode_latents(final), torch.stack(kept, dim=1), sigmas[:early]
+    return generator.decode_latents(final), torch.stack(kept, dim=1), levels[:early]
 
 
 def label(spec: Spec, frames: np.ndarray) -> tuple[tuple[str, ...] | None, str]:

@@ -172,12 +172,13 @@ def test_records_and_live_capture_are_the_same_maps(clips: Path, generator: Path
     source = torch.Generator().manual_seed(random.Random(f"5:{row.id}:noise").getrandbits(63))
     clean = model.encode_video(frames)
     noise = torch.randn(clean.shape, generator=source)
-    timesteps, sigmas = model.timesteps(3)
-    latents = (1 - sigmas[1]) * clean + sigmas[1] * noise
+    schedule = model.schedule(3)
+    sigma = float(schedule.levels[1])
+    latents = (1 - sigma) * clean + sigma * noise
     # Batched with another prompt, as the record was, so that the same kernels run.
     other = row.composition(LABELS, random.Random(9))
     conditioning = model.encode([composition, other])
-    maps, _ = model.entity_maps(latents.expand(2, *latents.shape[1:]), timesteps[1], conditioning, [0, 2])
+    maps, _ = model.entity_maps(latents.expand(2, *latents.shape[1:]), schedule.timesteps[1], conditioning, [0, 2])
     slots: list[int | None] = [composition.entities.index(e) for e in composition.relations[0].entities]
     live = slot_maps(maps, [0], [slots + [None] * (2 - len(slots))])[0].half()
     assert torch.equal(live, record.positive_SLAKFHW[1])

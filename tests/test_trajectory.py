@@ -8,9 +8,11 @@ import math
 import pytest
 import torch
 
+from cvg.schedule import Schedule
 from cvg.trajectory import invert, nearest_steps, psnr, replay
 
-SIGMAS = torch.linspace(1, 0, 13)
+SIGMAS = torch.linspace(1, 0, 13, dtype=torch.float64)
+SCHEDULE = Schedule(1000 * SIGMAS[:-1], 1 - SIGMAS, SIGMAS, "flow")
 
 
 def field(z: torch.Tensor, i: int) -> torch.Tensor:
@@ -22,8 +24,8 @@ def test_replay_of_an_inversion_returns_the_latents() -> None:
     clean = torch.randn(2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     errors = []
     for iterations in (0, 1, 3, 8):
-        noise = invert(clean, SIGMAS, field, iterations)
-        replayed, _ = replay(noise, SIGMAS, field)
+        noise = invert(clean, SCHEDULE, field, iterations)
+        replayed, _ = replay(noise, SCHEDULE, field)
         errors.append(float((replayed - clean).abs().max()))
     assert all(later < 0.5 * earlier for earlier, later in itertools.pairwise(errors)), errors
     assert errors[-1] < 1e-5
@@ -31,7 +33,7 @@ def test_replay_of_an_inversion_returns_the_latents() -> None:
 
 def test_replay_keeps_the_latents_before_the_wanted_steps() -> None:
     noise = torch.randn(1, 4)
-    _, kept = replay(noise, SIGMAS, field, [0, 2])
+    _, kept = replay(noise, SCHEDULE, field, [0, 2])
     assert set(kept) == {0, 2} and torch.equal(kept[0], noise)
     second = noise + (SIGMAS[1] - SIGMAS[0]) * field(noise, 0)
     torch.testing.assert_close(kept[2], second + (SIGMAS[2] - SIGMAS[1]) * field(second, 1))

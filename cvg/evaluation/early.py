@@ -56,8 +56,8 @@ def reachable_slots(sampler: GuidedSampler, steps: int) -> dict[int, int]:
     """All of the classifier's slots that the schedule has a step for: {slot: step}; the guided ones are among them."""
     guided = {slot: step for step, slot in sampler.slots(steps).items()}
     wanted = sampler.classifier.config.sigmas
-    _, sigmas = sampler.generator.timesteps(steps)
-    for slot, step in enumerate(nearest_steps(sigmas[:-1], wanted)):
+    levels = sampler.generator.schedule(steps).levels[:-1]
+    for slot, step in enumerate(nearest_steps(levels, wanted)):
         if step is not None and step not in guided.values():
             guided.setdefault(slot, step)
     return dict(sorted(guided.items()))
@@ -106,7 +106,7 @@ def early_verdicts(
         steps: denoising steps of the run.
     """
     guide = Guide(sampler.generator, sampler.classifier, compositions, sampler.config)
-    timesteps, _ = sampler.generator.timesteps(steps)
+    timesteps = sampler.generator.schedule(steps).timesteps
     at = reachable_slots(sampler, steps)
     samples, relations = range(len(compositions)), range(len(guide.sample_R))
     verdicts = []

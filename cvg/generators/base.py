@@ -1,7 +1,8 @@
 """What a text-to-video family must state, and what follows from it for all of them.
 
 Shapes: B batch, C latent channels, F latent frames, H W latent token rows and columns, T text keys, E entities of a
-prompt, K entity slots of a relation, S guided steps, L tapped layers, A heads.
+prompt, K entity slots of a relation, S guided steps, L tapped layers, A heads. Latents are (B, C, F, H', W') everywhere
+outside the adapters, whatever layout a family's pipeline keeps them in.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,12 @@ from torch import Tensor, nn
 from cvg.composition import Composition
 from cvg.errors import UserError
 from cvg.generators.capture import AttentionTap
+from cvg.schedule import Schedule
+
+States = Mapping[str, Tensor]
+"""What a family's network takes of a prompt besides latents and timestep, by name, each with the batch first."""
+Edit = Callable[[int, Tensor], Tensor]
+"""edit(i, z_t) before denoising step i (not 0): the latents to go on with; the same object when nothing changes."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,17 @@ class Conditioning:
     """Prompts as the generator sees them.
 
     Attributes:
-        states: text states that its transformer takes, (B, T, ...).
+        states: what its network takes.
         columns_BTE: weight of each text key in each entity, in order of ``Composition.entities``; zero columns pad.
     """
 
-    states: Tensor
+    states: States
     columns_BTE: Tensor
+
+    def rows(self, indices: Sequence[int]) -> Conditioning:
+        """That of some prompts of the batch."""
+        chosen = list(indices)
+        return Conditioning({name: state[chosen] for name, state in self.states.items()}, self.columns_BTE[chosen])
 
 
 class Generator(ABC):
@@ -41,6 +54,11 @@ class Generator(ABC):
         pipeline: the loaded pipeline; its modules are set to eval and need no gradients.
         name: hub id or folder it was loaded from.
     """
+
+    text: ClassVar[Literal["cross", "first", "last"]] = "cross"
+    """Where the text keys lie in the tapped attention: alone, or before or after the video's in one sequence."""
+    checkpointing: bool = False
+    """Whether gradients recompute blocks in the backward pass instead of keeping their activations."""
 
     def __init__(self, pipeline: Any, name: str) -> None:
         self.pipeline = pipeline
@@ -54,7 +72,7 @@ class Generator(ABC):
     @property
     @abstractmethod
     def blocks(self) -> Sequence[nn.Module]:
-        """The transformer's blocks, in order; layer l is ``blocks[l]``."""
+        """The network's blocks, in the order they run; layer l is ``blocks[l]``."""
 
     @property
     @abstractmethod
@@ -70,24 +88,24 @@ class Generator(ABC):
         """(F, H, W) of the video tokens of latents (B, C, F, H', W')."""
 
     @abstractmethod
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Text states of prompts, exactly as the pipeline makes them."""
+    def encode_prompts(self, prompts: Sequence[str]) -> States:
+        """What the network takes of prompts, exactly as the pipeline makes it."""
 
     @abstractmethod
     def entity_columns(self, composition: Composition) -> Tensor:
         """Weight of each text key in each entity of the composition: (T, E)."""
 
     @abstractmethod
-    def velocity(self, latents: Tensor, timestep: Tensor, states: Tensor) -> Tensor:
-        """The transformer's prediction, as velocity dz/dsigma, for latents (B, ...) at a timestep."""
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        """The network's prediction under one prompt (see ``Schedule.prediction``) for latents (B, C, F, H', W')."""
 
     @abstractmethod
-    def timesteps(self, steps: int) -> tuple[Tensor, Tensor]:
-        """The pipeline's own schedule: timesteps (N,) and sigmas (N + 1,), noisiest first."""
+    def schedule(self, steps: int) -> Schedule:
+        """The pipeline's own denoising steps."""
 
     @abstractmethod
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        """Latents (posterior mode, normalised as the transformer wants them) of videos in [-1, 1]."""
+        """Latents (posterior mode, normalised as the network wants them) of videos in [-1, 1]."""
 
     @abstractmethod
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -98,6 +116,55 @@ class Generator(ABC):
         """The noise the pipeline itself draws, one generator per video; size is (frames, height, width) in pixels."""
 
     @abstractmethod
+    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+        """(frames, height, width) in pixels of videos whose token grid is (F, H, W)."""
+
+    # What a family may state differently.
+
+    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+        """Keyword arguments of the pipeline's call beside prompt, latents, steps and guidance scale."""
+        frames, height, width = size
+        return {"num_frames": frames, "height": height, "width": width}
+
+    def pack(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, F, H', W') in the pipeline's layout."""
+        return latents
+
+    def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
+        """The pipeline's latents as (B, C, F, H', W'); size is (frames, height, width) in pixels."""
+        return latents
+
+    def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
+        """Maps of one layer, as its attention was computed, as (B, A, E, F, H, W) on the token grid."""
+        return maps_PANE.transpose(-1, -2).unflatten(-1, grid)
+
+    @property
+    def network(self) -> nn.Module:
+        """The transformer or UNet."""
+        network: nn.Module = self.pipeline.transformer
+        return network
+
+    # What follows.
+
+    @property
+    def device(self) -> torch.device:
+        """Device that the network computes on."""
+        return torch.device(self.pipeline._execution_device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's dtype."""
+        return next(p.dtype for p in self.network.parameters() if p.is_floating_point())
+
+    def encode(self, compositions: Sequence[Composition]) -> Conditioning:
+        """Text states and entity columns of prompts."""
+        columns = [self.entity_columns(composition) for composition in compositions]
+        width = max(column.shape[-1] for column in columns)
+        padded = [nn.functional.pad(column, (0, width - column.shape[-1])) for column in columns]
+        with torch.no_grad():
+            states = self.encode_prompts([composition.prompt for composition in compositions])
+        return Conditioning(states, torch.stack(padded).to(self.device))
+
     def sample(
         self,
         prompts: Sequence[str],
@@ -105,35 +172,60 @@ class Generator(ABC):
         steps: int,
         guidance_scale: float | None,
         size: tuple[int, int, int],
-        callback: Callable[..., dict[str, Tensor]] | None,
+        edit: Edit | None = None,
     ) -> Tensor:
         """Call the pipeline itself on given initial latents and return the final ones.
 
-        ``callback`` is diffusers' ``callback_on_step_end``; ``guidance_scale`` None is the pipeline's default.
+        Args:
+            prompts: one per video.
+            latents: initial noise (B, C, F, H', W'), see ``initial_latents``.
+            steps: denoising steps.
+            guidance_scale: of classifier-free guidance; the pipeline's default when None.
+            size: (frames, height, width) in pixels.
+            edit: see :data:`Edit`.
         """
 
-    @abstractmethod
+        def callback(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            if edit is not None and step + 1 < steps:
+                z = self.unpack(tensors["latents"], size)
+                edited = edit(step + 1, z)
+                if edited is not z:
+                    tensors["latents"] = self.pack(edited)
+            return tensors
+
+        optional = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+        final = self.pipeline(
+            prompt=list(prompts),
+            latents=self.pack(latents),
+            num_inference_steps=steps,
+            callback_on_step_end=None if edit is None else callback,
+            output_type="latent",
+            return_dict=False,
+            **self.options(size),
+            **optional,
+        )[0]
+        return self.unpack(final, size)
+
     def forget_history(self) -> None:
-        """Make the scheduler's next step depend on nothing before an edit of the latents."""
+        """Make a multistep scheduler's next step depend on nothing before an edit of the latents."""
+        scheduler = self.pipeline.scheduler
+        if hasattr(scheduler, "model_outputs"):
+            scheduler.model_outputs = [None] * len(scheduler.model_outputs)
+            scheduler.lower_order_nums = 0
+        if hasattr(scheduler, "last_sample"):  # UniPC: its corrector would undo the edit
+            scheduler.last_sample = None
 
-    @abstractmethod
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        """(frames, height, width) in pixels of videos whose token grid is (F, H, W)."""
-
-    # What follows.
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the transformer."""
-        return next(self.pipeline.transformer.parameters()).device
-
-    def encode(self, compositions: Sequence[Composition]) -> Conditioning:
-        """Text states and entity columns of prompts."""
-        columns = [self.entity_columns(composition) for composition in compositions]
-        width = max(column.shape[-1] for column in columns)
-        padded = [nn.functional.pad(column, (0, width - column.shape[-1])) for column in columns]
-        states = self.encode_prompts([composition.prompt for composition in compositions])
-        return Conditioning(states, torch.stack(padded).to(self.device))
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """Within it the network's blocks are checkpointed, if ``checkpointing`` is on and gradients are."""
+        wanted = self.checkpointing and torch.is_grad_enabled()
+        if wanted:
+            self.network.enable_gradient_checkpointing()  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            if wanted:
+                self.network.disable_gradient_checkpointing()  # type: ignore[operator]
 
     def entity_maps(
         self,
@@ -152,20 +244,27 @@ class Generator(ABC):
             timestep: scalar or (B,).
             conditioning: prompts of the batch.
             layers: tapped layers, ascending.
-            full: run the whole transformer and return its velocity too, instead of leaving early.
+            full: run the whole network and return its prediction too, instead of leaving early.
 
         Returns:
-            maps_BLAEFHW in float32, and the velocity (None unless ``full``).
+            maps_BLAEFHW in float32, and the prediction (None unless ``full``).
         """
-        last = layers[-1]
+        last, grid = layers[-1], self.token_grid(latents)
+        tokens = grid[0] * grid[1] * grid[2]
+        length = conditioning.columns_BTE.shape[1]
+        keys, queries = {
+            "cross": (slice(None), slice(None)),
+            "first": (slice(0, length), slice(length, None)),
+            "last": (slice(tokens, None), slice(0, tokens)),
+        }[self.text]
         following = self.blocks[last + 1] if last + 1 < len(self.blocks) and not full else None
-        tap = AttentionTap({layer: self.attention(layer) for layer in layers}, following)
-        velocity = None
-        with tap.recording(conditioning.columns_BTE) as maps:
-            velocity = self.velocity(latents, timestep, conditioning.states)
-        stacked_BLANE = torch.stack([maps[layer] for layer in layers], dim=1).float()
-        grid = self.token_grid(latents)
-        return stacked_BLANE.transpose(-1, -2).unflatten(-1, grid), velocity if full else None
+        sites = {layer: self.attention(layer) for layer in layers}
+        tap = AttentionTap(sites, conditioning.columns_BTE, keys, queries, following)
+        prediction = None
+        with tap.recording(), self._recomputing():
+            prediction = self.predict(latents, timestep, conditioning.states)
+        arranged = [self.arrange(tap.maps(layer).float(), layer, grid) for layer in layers]
+        return torch.stack(arranged, dim=1), prediction if full else None
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise UserError unless ``layers`` are distinct, ascending and exist."""
@@ -179,9 +278,9 @@ class Generator(ABC):
     def identity(self) -> dict[str, str]:
         """Name, pipeline class and a fingerprint of the weights, to tell whether two runs used the same generator."""
         digest = hashlib.sha256(
-            json.dumps(dict(self.pipeline.transformer.config), sort_keys=True, default=str).encode()
+            json.dumps(dict(self.network.config), sort_keys=True, default=str).encode()
         )
-        for name, parameter in sorted(self.pipeline.transformer.named_parameters()):
+        for name, parameter in sorted(self.network.named_parameters()):
             sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 16)][:16]
             digest.update(name.encode() + sample.float().cpu().numpy().tobytes())
         return {

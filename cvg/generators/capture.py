@@ -5,13 +5,18 @@ While a chosen attention module runs, the fused attention call is intercepted: i
 second fused call whose values are indicator columns, so the attention matrix is never materialised and the model's
 own output stays what it was, bit for bit.
 
-Shapes: B batch, A heads, N video tokens, T keys, D head width, E entities.
+Where a gradient is wanted, queries and keys are kept and the maps are computed after the forward pass, outside of any
+block that is checkpointed: its recomputation in the backward pass, without the tap, then repeats what it did.
+
+Shapes: B batch, A heads, N video tokens, T text keys, D head width, E entities; P attention problems of a sample (its
+frames, in families whose frames read the prompt one by one; else 1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,22 +45,41 @@ class _Interceptor(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One attention call: what is needed to read maps off it."""
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None
+    scale: float | None
+    columns: Tensor
+
+
 class AttentionTap:
-    """Records entity maps of some attention modules during forward passes.
+    """Records entity maps of some attention modules during one forward pass.
 
     Args:
         modules: attention module of each tapped layer.
+        columns_BTE: weight of each text key in each entity (1 on the entity's tokens).
+        keys: where the text keys lie among the attention's keys.
+        queries: where the video queries lie among the attention's queries.
         exit_before: module before whose call the forward pass ends, or None to run to the end.
     """
 
-    def __init__(self, modules: Mapping[int, nn.Module], exit_before: nn.Module | None) -> None:
+    def __init__(
+        self,
+        modules: Mapping[int, nn.Module],
+        columns_BTE: Tensor,
+        keys: slice = slice(None),
+        queries: slice = slice(None),
+        exit_before: nn.Module | None = None,
+    ) -> None:
         self.modules = dict(modules)
+        self.columns_BTE, self.keys, self.queries = columns_BTE, keys, queries
         self.exit_before = exit_before
         self.running: int | None = None
-        self.maps_BANE: dict[int, Tensor] = {}
-        self._columns_BTE = torch.empty(0)
-        self._keys = slice(None)
-        self._queries = slice(None)
+        self._maps: dict[int, list[Tensor | _Call]] = {}
 
     def record(
         self,
@@ -68,40 +92,47 @@ class AttentionTap:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> None:
-        """Entity maps of one attention call: softmax(q k^T) E, with E the entities' indicator columns.
+        """Note one attention call of the running module.
 
-        The parameters are those of ``scaled_dot_product_attention``: query (B, A, N, D), key and value (B, A, T, D).
+        The parameters are those of ``scaled_dot_product_attention``: query (P*B, A, N, D), key and value (P*B, A, T, D).
         """
         assert self.running is not None and not is_causal and dropout_p == 0.0 and not enable_gqa
-        heads, keys, width = key.shape[1:]
-        columns_BTE = self._columns_BTE.to(query)
-        entities = columns_BTE.shape[-1]
+        noted = self._maps.setdefault(self.running, [])
+        columns = self.columns_BTE.to(query)
+        if len(query) < len(columns):  # a family that attends sample by sample
+            columns = columns[len(noted) : len(noted) + 1]
+        columns = columns.repeat_interleave(len(query) // len(columns), 0)  # frames of a sample lie next to each other
+        call = _Call(query, key, attn_mask, scale, columns)
+        needs_gradient = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
+        noted.append(call if needs_gradient else self._read(call))
+
+    def _read(self, call: _Call) -> Tensor:
+        """softmax(q k^T) E, with E the entities' indicator columns: (P*B, A, N, E)."""
+        batch, heads, keys, width = call.key.shape
+        entities = call.columns.shape[-1]
         assert entities <= width, f"{entities} entities, but the head width is {width}"
-        indicator = query.new_zeros(columns_BTE.shape[0], keys, width)
+        indicator = call.query.new_zeros(batch, keys, width)
         # Fused kernels want values as wide as the keys: the columns beyond the entities stay zero.
-        indicator[:, self._keys, :entities] = columns_BTE
-        indicator = indicator[:, None].expand(query.shape[0], heads, keys, width)
-        maps = F.scaled_dot_product_attention(
-            query[:, :, self._queries], key, indicator, attn_mask=attn_mask, scale=scale
-        )
-        self.maps_BANE[self.running] = maps[..., :entities]
+        text = indicator[:, self.keys]
+        length = min(text.shape[1], call.columns.shape[1])
+        text[:, :length, :entities] = call.columns[:, :length]
+        indicator = indicator[:, None].expand(batch, heads, keys, width)
+        mask = call.mask
+        if mask is not None and mask.shape[-2] > 1:
+            mask = mask[..., self.queries, :]
+        query = call.query[:, :, self.queries]
+        maps = F.scaled_dot_product_attention(query, call.key, indicator, attn_mask=mask, scale=call.scale)
+        return maps[..., :entities]
+
+    def maps(self, layer: int) -> Tensor:
+        """Entity maps of a tapped layer: (P*B, A, N, E)."""
+        read = [self._read(noted) if isinstance(noted, _Call) else noted for noted in self._maps[layer]]
+        return torch.cat(read)
 
     @contextmanager
-    def recording(
-        self, columns_BTE: Tensor, keys: slice = slice(None), queries: slice = slice(None)
-    ) -> Iterator[dict[int, Tensor]]:
-        """Record during one forward pass; an early exit ends the ``with`` body silently.
-
-        Args:
-            columns_BTE: weight of each text key in each entity (1 on the entity's tokens), batch 1 or B.
-            keys: where the text keys lie among the attention's keys.
-            queries: where the video queries lie among the attention's queries.
-
-        Yields:
-            Maps (B, A, N, E) by layer; filled while the body runs.
-        """
-        self.maps_BANE = {}
-        self._columns_BTE, self._keys, self._queries = columns_BTE, keys, queries
+    def recording(self) -> Iterator[None]:
+        """Record during one forward pass; an early exit ends the ``with`` body silently."""
+        self._maps = {}
         handles = []
         for layer, module in self.modules.items():
             handles.append(module.register_forward_pre_hook(self._enter(layer)))
@@ -110,14 +141,14 @@ class AttentionTap:
             handles.append(self.exit_before.register_forward_pre_hook(self._exit))
         try:
             with _Interceptor(self):
-                yield self.maps_BANE
+                yield
         except EarlyExit:
             pass
         finally:
             self.running = None
             for handle in handles:
                 handle.remove()
-        missing = sorted(set(self.modules) - set(self.maps_BANE))
+        missing = sorted(set(self.modules) - set(self._maps))
         assert not missing, (
             f"layers {missing} made no scaled_dot_product_attention call; set the native attention backend"
         )

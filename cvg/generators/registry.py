@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -9,19 +10,40 @@ from diffusers import DiffusionPipeline
 
 from cvg.errors import UserError
 from cvg.generators.base import Generator
-from cvg.generators.wan import PIPELINES as WAN_PIPELINES
-from cvg.generators.wan import WanGenerator
 from cvg.shapes import assets
 
-ADAPTERS: dict[str, type[Generator]] = dict.fromkeys(WAN_PIPELINES, WanGenerator)
+ADAPTERS: dict[str, str] = {
+    "AllegroPipeline": "allegro.AllegroGenerator",
+    "AnimateDiffPipeline": "unet.AnimateDiffGenerator",
+    "CogVideoXPipeline": "cogvideox.CogVideoXGenerator",
+    "CosmosTextToWorldPipeline": "cosmos.CosmosGenerator",
+    "EasyAnimatePipeline": "easyanimate.EasyAnimateGenerator",
+    "HunyuanVideo15Pipeline": "hunyuan15.HunyuanVideo15Generator",
+    "HunyuanVideoPipeline": "hunyuan.HunyuanVideoGenerator",
+    "Kandinsky5T2VPipeline": "kandinsky5.Kandinsky5Generator",
+    "LTXPipeline": "ltx.LTXGenerator",
+    "LattePipeline": "latte.LatteGenerator",
+    "MochiPipeline": "mochi.MochiGenerator",
+    "SanaVideoPipeline": "sana_video.SanaVideoGenerator",
+    "SkyReelsV2Pipeline": "skyreels.SkyReelsGenerator",
+    "TextToVideoSDPipeline": "unet.ModelScopeGenerator",
+    "WanPipeline": "wan.WanGenerator",
+}
+"""Pipeline class -> module of this package and class in it; a family is imported when it is asked for."""
+
+
+def adapter_of(pipeline_class: str, name: str = "pipeline") -> type[Generator]:
+    """The adapter of a pipeline class. Raises UserError for an unknown class, listing the known."""
+    if pipeline_class not in ADAPTERS:
+        raise UserError(f"generator {name}: its pipeline class is {pipeline_class}; known classes: {', '.join(ADAPTERS)}")
+    module, adapter = ADAPTERS[pipeline_class].split(".")
+    found: type[Generator] = getattr(importlib.import_module(f"cvg.generators.{module}"), adapter)
+    return found
 
 
 def wrap_pipeline(pipeline: Any, name: str = "pipeline") -> Generator:
     """The adapter around a loaded diffusers pipeline. Raises UserError for an unknown class, listing the known."""
-    kind = type(pipeline).__name__
-    if kind not in ADAPTERS:
-        raise UserError(f"generator {name}: its pipeline class is {kind}; known classes: {', '.join(ADAPTERS)}")
-    return ADAPTERS[kind](pipeline, name)
+    return adapter_of(type(pipeline).__name__, name)(pipeline, name)
 
 
 def load_generator(name: str, device: str = "cpu", dtype: str = "float32") -> Generator:

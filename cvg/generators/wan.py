@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
@@ -10,10 +11,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.errors import UserError
-from cvg.generators.base import Generator
-
-PIPELINES = ("WanPipeline",)
+from cvg.generators.base import Generator, States
+from cvg.generators.spans import entity_columns
+from cvg.schedule import Schedule, flow_schedule
 
 
 class WanGenerator(Generator):
@@ -26,21 +26,21 @@ class WanGenerator(Generator):
     @property
     @override
     def blocks(self) -> Sequence[nn.Module]:
-        return list(self.pipeline.transformer.blocks)
+        return list(self.network.blocks)
 
     @property
     @override
     def heads(self) -> int:
-        return int(self.pipeline.transformer.config.num_attention_heads)
+        return int(self.network.config.num_attention_heads)
 
     @override
     def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.pipeline.transformer.blocks[layer].attn2
+        module: nn.Module = self.network.blocks[layer].attn2
         return module
 
     @override
     def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        patch = self.pipeline.transformer.config.patch_size
+        patch = self.network.config.patch_size
         frames, height, width = (size // p for size, p in zip(latents.shape[-3:], patch, strict=True))
         return frames, height, width
 
@@ -50,49 +50,26 @@ class WanGenerator(Generator):
         return min(512, int(self.pipeline.tokenizer.model_max_length))
 
     @override
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        with torch.no_grad():
-            states, _ = self.pipeline.encode_prompt(
-                list(prompts), do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
-            )
-        return states.to(self.pipeline.transformer.dtype)
+    def encode_prompts(self, prompts: Sequence[str]) -> States:
+        states, _ = self.pipeline.encode_prompt(
+            list(prompts), do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+        )
+        return {"encoder_hidden_states": states.to(self.dtype)}
 
     @override
     def entity_columns(self, composition: Composition) -> Tensor:
-        length = self.max_sequence_length
-        cleaned = prompt_clean(composition.prompt)
-        if cleaned != composition.prompt:
-            raise UserError(
-                f"prompt {composition.prompt!r}: the tokenizer's clean-up changes it to {cleaned!r}, which shifts the "
-                "entities; write the prompt that way"
-            )
-        encoded = self.pipeline.tokenizer(cleaned, truncation=True, max_length=length)
-        columns_TE = torch.zeros(length, len(composition.entities))
-        for index, entity in enumerate(composition.entities):
-            keys = {encoded.char_to_token(char) for char in range(entity.start, entity.end)} - {None}
-            if not keys:
-                raise UserError(
-                    f"prompt {composition.prompt!r}: the entity {entity.phrase!r} lies beyond the {length} tokens that "
-                    "the generator reads; shorten the prompt"
-                )
-            columns_TE[sorted(keys), index] = 1
-        return columns_TE
+        return entity_columns(composition, self.pipeline.tokenizer, self.max_sequence_length, prompt_clean)
 
     @override
-    def velocity(self, latents: Tensor, timestep: Tensor, states: Tensor) -> Tensor:
-        prediction: Tensor = self.pipeline.transformer(
-            hidden_states=latents.to(self.pipeline.transformer.dtype),
-            timestep=timestep.expand(latents.shape[0]),
-            encoder_hidden_states=states,
-            return_dict=False,
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        prediction: Tensor = self.network(
+            hidden_states=latents.to(self.dtype), timestep=timestep.expand(latents.shape[0]), return_dict=False, **states
         )[0]
         return prediction
 
     @override
-    def timesteps(self, steps: int) -> tuple[Tensor, Tensor]:
-        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
-        scheduler.set_timesteps(steps, device=self.device)
-        return scheduler.timesteps, scheduler.sigmas
+    def schedule(self, steps: int) -> Schedule:
+        return flow_schedule(self.pipeline.scheduler, steps, self.device)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         config, vae = self.pipeline.vae.config, self.pipeline.vae
@@ -122,7 +99,7 @@ class WanGenerator(Generator):
         frames, height, width = size
         latents: Tensor = self.pipeline.prepare_latents(
             len(generators),
-            self.pipeline.transformer.config.in_channels,
+            self.network.config.in_channels,
             height,
             width,
             frames,
@@ -133,42 +110,12 @@ class WanGenerator(Generator):
         return latents
 
     @override
-    def sample(
-        self,
-        prompts: Sequence[str],
-        latents: Tensor,
-        steps: int,
-        guidance_scale: float | None,
-        size: tuple[int, int, int],
-        callback: Callable[..., dict[str, Tensor]] | None,
-    ) -> Tensor:
-        frames, height, width = size
-        optional = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
-        final: Tensor = self.pipeline(
-            prompt=list(prompts),
-            latents=latents,
-            num_inference_steps=steps,
-            num_frames=frames,
-            height=height,
-            width=width,
-            max_sequence_length=self.max_sequence_length,
-            callback_on_step_end=callback,
-            output_type="latent",
-            **optional,
-        ).frames
-        return final
-
-    @override
-    def forget_history(self) -> None:
-        scheduler = self.pipeline.scheduler
-        if hasattr(scheduler, "last_sample"):  # UniPC: its corrector would undo the edit
-            scheduler.last_sample = None
-            scheduler.model_outputs = [None] * scheduler.config.solver_order
-            scheduler.lower_order_nums = 0
+    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+        return super().options(size) | {"max_sequence_length": self.max_sequence_length}
 
     @override
     def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        patch, pipeline = self.pipeline.transformer.config.patch_size, self.pipeline
+        patch, pipeline = self.network.config.patch_size, self.pipeline
         frames, rows, columns = (tokens * p for tokens, p in zip(grid, patch, strict=True))
         scale = pipeline.vae_scale_factor_spatial
         return (frames - 1) * pipeline.vae_scale_factor_temporal + 1, rows * scale, columns * scale

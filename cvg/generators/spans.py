@@ -1,0 +1,57 @@
+"""Which text keys an entity's words became, from the character offsets of the family's own tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cvg.composition import Composition
+from cvg.errors import UserError
+
+
+def entity_columns(
+    composition: Composition,
+    tokenizer: Any,
+    length: int,
+    clean: Callable[[str], str] = str,
+    template: str = "{}",
+    skipped: int = 0,
+) -> Tensor:
+    """Weight of each text key in each entity: 1 on the tokens that hold a character of its phrase.
+
+    Args:
+        composition: the prompt and its entities.
+        tokenizer: a fast tokenizer.
+        length: text keys of the generator.
+        clean: what the pipeline does to a prompt before it tokenizes it.
+        template: what it puts around the prompt, as a format string.
+        skipped: tokens at the beginning, the template's among them, that the generator never sees.
+
+    Returns:
+        (T, E)
+
+    Raises:
+        UserError: the clean-up changes the prompt, or an entity lies beyond the text keys.
+    """
+    prompt = composition.prompt
+    cleaned = clean(prompt)
+    if cleaned.casefold() != prompt.casefold():
+        raise UserError(
+            f"prompt {prompt!r}: the tokenizer's clean-up changes it to {cleaned!r}, which shifts the entities; write "
+            "the prompt that way"
+        )
+    before = template.index("{}")
+    encoded = tokenizer(template.replace("{}", cleaned, 1), truncation=True, max_length=length + skipped)
+    columns_TE = torch.zeros(length, len(composition.entities))
+    for index, entity in enumerate(composition.entities):
+        keys = {encoded.char_to_token(before + char) for char in range(entity.start, entity.end)} - {None}
+        if not keys:
+            raise UserError(
+                f"prompt {prompt!r}: the entity {entity.phrase!r} lies beyond the {length} tokens that the generator "
+                "reads; shorten the prompt"
+            )
+        columns_TE[[key - skipped for key in sorted(keys)], index] = 1
+    return columns_TE

@@ -1,0 +1,80 @@
+"""A family's noise schedule: z_t = alpha_t x0 + sigma_t eps, and the deterministic step between two of its levels.
+
+One form serves all parametrisations. A prediction m at level i gives x0 and eps, and with them z at any other level j
+(DDIM: Song et al., arXiv 2010.02502; for flows this is Euler's method):
+
+    z_j = a z_i + b m,   with (a, b) of :meth:`Schedule.between`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["flow", "v", "noise", "clean"]
+"""What the network returns: eps - x0, alpha eps - sigma x0, eps, or x0."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """N denoising steps, noisiest first.
+
+    Attributes:
+        timesteps: what the network is told at each step, (N,).
+        alphas: share of the clean latents at each level, (N + 1,), the last after the last step.
+        sigmas: share of the noise at each level, (N + 1,).
+        prediction: what the network returns.
+    """
+
+    timesteps: Tensor
+    alphas: Tensor
+    sigmas: Tensor
+    prediction: Prediction
+
+    @property
+    def levels(self) -> Tensor:
+        """Noise levels sigma / (alpha + sigma) in [0, 1], (N + 1,): comparable between families, a flow's own sigma."""
+        return self.sigmas / (self.alphas + self.sigmas)
+
+    def between(self, i: int, j: int) -> tuple[float, float]:
+        """Coefficients (a, b) of z_j = a z_i + b m, for a prediction m made at level i."""
+        (alpha_i, sigma_i), (alpha_j, sigma_j) = ((float(self.alphas[k]), float(self.sigmas[k])) for k in (i, j))
+        if self.prediction == "flow":
+            return 1.0, sigma_j - sigma_i
+        if self.prediction == "v":
+            return alpha_j * alpha_i + sigma_j * sigma_i, sigma_j * alpha_i - alpha_j * sigma_i
+        if self.prediction == "noise":
+            return alpha_j / alpha_i, sigma_j - alpha_j * sigma_i / alpha_i
+        return sigma_j / sigma_i, alpha_j - alpha_i * sigma_j / sigma_i
+
+    def step(self, z: Tensor, prediction: Tensor, i: int) -> Tensor:
+        """z at level i + 1, from z and the prediction at level i."""
+        a, b = self.between(i, i + 1)
+        return a * z + b * prediction
+
+    def back(self, z: Tensor, prediction: Tensor, i: int) -> Tensor:
+        """z at level i, from z at level i + 1 and the prediction at level i: undoes :meth:`step`."""
+        a, b = self.between(i, i + 1)
+        return (z - b * prediction) / a
+
+    def noised(self, clean: Tensor, noise: Tensor, i: int) -> Tensor:
+        """alpha_i x0 + sigma_i eps."""
+        return float(self.alphas[i]) * clean + float(self.sigmas[i]) * noise
+
+
+def flow_schedule(scheduler: Any, steps: int, device: torch.device, **options: Any) -> Schedule:
+    """Steps of a flow-matching scheduler: alpha = 1 - sigma, and the network predicts the velocity eps - x0.
+
+    Args:
+        scheduler: the pipeline's; a copy of it is set.
+        steps: denoising steps.
+        device: of the timesteps.
+        options: of ``set_timesteps``, beside the number of steps.
+    """
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps, device=device, **options)
+    sigmas = scheduler.sigmas.cpu().double()
+    return Schedule(scheduler.timesteps, 1 - sigmas, sigmas, "flow")

@@ -1,0 +1,311 @@
+"""What every generator family must satisfy, on a tiny random model of its true classes.
+
+A family's test file builds that model and inherits these tests:
+
+    class TestWan(Conformance):
+        size = (5, 32, 32)
+
+        def build(self) -> WanPipeline: ...
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import tiny_classifier
+from torch import Tensor
+
+from cvg.composition import parse
+from cvg.errors import UserError
+from cvg.generators import Generator, wrap_pipeline
+from cvg.guidance import GuidanceConfig
+from cvg.pixels import to_video
+from cvg.sampler import GuidedSampler
+from cvg.shapes.world import LABELS
+from cvg.trajectory import invert, replay
+
+PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]
+COMPOSITIONS = [parse(prompt, LABELS) for prompt in PROMPTS]
+
+
+class Conformance:
+    """Inherit, state ``size`` and ``build``."""
+
+    size: tuple[int, int, int]
+    """(frames, height, width) in pixels of the videos to sample."""
+    steps = 6
+    """Denoising steps that tests of the sampling loop take."""
+    layers: tuple[int, ...] = (0, 1)
+    """Layers to tap: the first blocks, at least one block follows them."""
+    guidance_scale: float | None = None
+    """Where the default would switch something off that is to be tested."""
+    rtol = 2e-3
+    """Of finite differences; maps come in float32, and some networks compute parts in float32 themselves."""
+
+    def build(self) -> Any:
+        """A tiny random pipeline of the family, the same at each call, with a real tokenizer class."""
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def generator(cls) -> Generator:
+        return wrap_pipeline(cls().build(), "tiny")
+
+    @pytest.fixture
+    def latents(self, generator: Generator) -> Tensor:
+        return generator.initial_latents([torch.Generator().manual_seed(i) for i in range(2)], self.size)
+
+    def timestep(self, generator: Generator) -> Tensor:
+        return generator.schedule(self.steps).timesteps[1]
+
+    # The tap.
+
+    def test_maps_equal_an_explicit_softmax(
+        self, generator: Generator, latents: Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Against softmax(q k^T) written out, from every attention call that the tapped modules make."""
+        calls: dict[int, list[tuple[Tensor, Tensor, Tensor | None, float | None]]] = {l: [] for l in self.layers}
+        inside: list[int] = []
+        fused = F.scaled_dot_product_attention
+
+        def spy(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **rest: Any) -> Tensor:
+            if inside:
+                calls[inside[-1]].append((query, key, attn_mask, rest.get("scale")))
+            return fused(query, key, value, attn_mask=attn_mask, **rest)
+
+        conditioning = generator.encode(COMPOSITIONS)
+        with monkeypatch.context() as patch, torch.no_grad():
+            patch.setattr(F, "scaled_dot_product_attention", spy)
+            handles = []
+            for layer in self.layers:
+
+                def enter(*_: Any, layer: int = layer) -> None:
+                    inside.append(layer)
+
+                def leave(*_: Any) -> None:
+                    inside.pop()
+
+                module = generator.attention(layer)
+                handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+            generator.predict(latents, self.timestep(generator), conditioning.states)
+            for handle in handles:
+                handle.remove()
+        with torch.no_grad():
+            maps, _ = generator.entity_maps(latents, self.timestep(generator), conditioning, self.layers)
+        frames, height, width = generator.token_grid(latents)
+        assert maps.shape == (2, len(self.layers), generator.heads, 2, frames, height, width)
+        assert maps.min() >= 0 and 0 < maps[0, :, :, 0].max() <= 1
+        tokens = frames * height * width
+        for index, layer in enumerate(self.layers):
+            rows = []
+            for query, key, mask, scale in calls[layer]:
+                logits = query.double() @ key.double().transpose(-1, -2) * (scale or query.shape[-1] ** -0.5)
+                if mask is not None:
+                    logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
+                rows.append(logits.softmax(-1))
+            for sample, composition in enumerate(COMPOSITIONS):
+                columns = generator.entity_columns(composition)
+                for entity in range(len(composition.entities)):
+                    keys = columns[:, entity].nonzero().flatten()
+                    wanted = self.explicit(rows, sample, keys, len(columns), tokens, generator)
+                    torch.testing.assert_close(
+                        maps[sample, index, :, entity].flatten(1).double(), wanted, atol=2e-6, rtol=1e-4
+                    )
+        assert maps[1, :, :, 1].abs().max() == 0  # a prompt with one entity: the second column is empty
+
+    def explicit(
+        self, rows: list[Tensor], sample: int, keys: Tensor, length: int, tokens: int, generator: Generator
+    ) -> Tensor:
+        """Probability (A, N) that video tokens give to text keys, from the attention matrices of a layer's calls.
+
+        Args:
+            rows: (B, A, queries, keys) of each call: one for the batch, or one per sample.
+            sample: which sample.
+            keys: text keys.
+            length: text keys in all.
+            tokens: video tokens.
+            generator: the family.
+        """
+        matrix = rows[0][sample] if len(rows) == 1 else rows[sample][0]
+        if generator.text == "first":
+            return matrix[:, length:, keys].sum(-1)
+        if generator.text == "last":
+            return matrix[:, :tokens, tokens + keys].sum(-1)
+        return matrix[..., keys].sum(-1)
+
+    def test_output_is_bit_identical_with_capture_on(self, generator: Generator, latents: Tensor) -> None:
+        conditioning, timestep = generator.encode(COMPOSITIONS), self.timestep(generator)
+        with torch.no_grad():
+            plain = generator.predict(latents, timestep, conditioning.states)
+            _, captured = generator.entity_maps(latents, timestep, conditioning, self.layers, full=True)
+        assert captured is not None and torch.equal(plain, captured)
+        assert plain.shape == latents.shape
+
+    def test_early_exit_changes_nothing_and_stops(self, generator: Generator, latents: Tensor) -> None:
+        conditioning, timestep = generator.encode(COMPOSITIONS), self.timestep(generator)
+        calls: list[int] = []
+        handle = generator.blocks[-1].register_forward_hook(lambda *_: calls.append(1))
+        z = latents.clone().requires_grad_(True)
+        early, prediction = generator.entity_maps(z, timestep, conditioning, self.layers[:1])
+        assert prediction is None and not calls
+        full, _ = generator.entity_maps(z, timestep, conditioning, self.layers[:1], full=True)
+        handle.remove()
+        assert calls and torch.equal(early, full)
+        weights = torch.randn_like(early)
+        gradients = [torch.autograd.grad((maps * weights).sum(), z)[0] for maps in (early, full)]
+        assert gradients[0].abs().max() > 0
+        torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-9)
+
+    def test_gradient_agrees_with_finite_differences_checkpointed_or_not(self) -> None:
+        generator = wrap_pipeline(self.build().to(torch.float64), "tiny")
+        conditioning = generator.encode(COMPOSITIONS[:1])
+        z = generator.initial_latents([torch.Generator().manual_seed(0)], self.size).double()
+        timestep = self.timestep(generator)
+        shape = (1, len(self.layers), generator.heads, 2, *generator.token_grid(z))
+        weights = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+        def value(latents: Tensor) -> Tensor:
+            maps, _ = generator.entity_maps(latents, timestep, conditioning, self.layers)
+            return (maps.double() * weights).sum()
+
+        gradients = []
+        for checkpointing in (False, True):
+            generator.checkpointing = checkpointing
+            leaf = z.clone().requires_grad_(True)
+            gradients.append(torch.autograd.grad(value(leaf), leaf)[0])
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-8)
+        direction = gradients[0] / gradients[0].norm()
+        step = 1e-2
+        with torch.no_grad():
+            numeric = (value(z + step * direction) - value(z - step * direction)) / (2 * step)
+        torch.testing.assert_close((gradients[0] * direction).sum(), numeric.double(), rtol=self.rtol, atol=1e-7)
+
+    def test_batch_equals_one_by_one(self, generator: Generator, latents: Tensor) -> None:
+        timestep = self.timestep(generator)
+        with torch.no_grad():
+            together, _ = generator.entity_maps(latents, timestep, generator.encode(COMPOSITIONS), self.layers)
+            for i, composition in enumerate(COMPOSITIONS):
+                one = generator.encode([composition])
+                alone, _ = generator.entity_maps(latents[i : i + 1], timestep, one, self.layers)
+                torch.testing.assert_close(together[i, :, :, : alone.shape[3]], alone[0], atol=1e-6, rtol=1e-4)
+
+    # The prompt.
+
+    def test_entity_columns_hit_the_phrase_and_only_it(self, generator: Generator) -> None:
+        """Through the states themselves: another colour of the first entity changes its own keys at first."""
+        columns = generator.entity_columns(COMPOSITIONS[0])
+        assert columns.shape == generator.encode(COMPOSITIONS[:1]).columns_BTE.shape[1:]
+        first, second = (columns[:, entity].nonzero().flatten().tolist() for entity in (0, 1))
+        assert first == list(range(first[0], first[-1] + 1)) and second == list(range(second[0], second[-1] + 1))
+        assert first[-1] < second[0]
+        words = self.words(generator)
+        for keys, phrase in ((first, "red circle"), (second, "blue square")):
+            assert "".join(words[key] for key in keys) == phrase.replace(" ", "")
+
+    def words(self, generator: Generator) -> list[str]:
+        """The text of each text key for the first prompt, without spaces or marks of the tokenizer."""
+        tokenizer = generator.pipeline.tokenizer
+        ids = tokenizer(PROMPTS[0]).input_ids
+        return [tokenizer.decode([i]).replace(" ", "") for i in ids]
+
+    def test_an_entity_beyond_the_text_length_is_an_error(self, generator: Generator) -> None:
+        prompt = "a red circle moving left " + "very " * 600 + "above a blue square"
+        with pytest.raises(UserError, match="blue square.*tokens"):
+            generator.entity_columns(parse(prompt, LABELS, label=["above"]))
+
+    # Schedule, video and noise.
+
+    def test_replay_of_an_inversion_returns_the_latents(self, generator: Generator, latents: Tensor) -> None:
+        schedule, conditioning = generator.schedule(self.steps), generator.encode(COMPOSITIONS)
+
+        def predict(z: Tensor, i: int) -> Tensor:
+            return generator.predict(z, schedule.timesteps[i], conditioning.states).float()
+
+        clean = 0.5 * latents.float() / latents.float().std()
+        errors = []
+        for iterations in (0, 4):
+            noise = invert(clean, schedule, predict, iterations)
+            replayed, _ = replay(noise, schedule, predict)
+            errors.append(float((replayed - clean).square().mean().sqrt()))
+        assert errors[1] < 0.02, errors
+        assert errors[1] <= errors[0]
+
+    def test_noise_levels_fall_from_one_to_none(self, generator: Generator) -> None:
+        schedule = generator.schedule(self.steps)
+        assert len(schedule.timesteps) == self.steps and len(schedule.alphas) == len(schedule.sigmas) == self.steps + 1
+        levels = schedule.levels
+        assert (levels.diff() < 0).all() and levels[0] > 0.9 and 0 <= levels[-1] < 0.1
+
+    def test_sizes_agree(self, generator: Generator, latents: Tensor) -> None:
+        assert generator.pixel_size(generator.token_grid(latents)) == self.size
+        frames, height, width = self.size
+        video = to_video(torch.randint(0, 255, (1, frames, height, width, 3), dtype=torch.uint8).numpy())
+        encoded = generator.encode_video(video)
+        assert encoded.shape[1:] == latents.shape[1:]
+        assert generator.decode_latents(encoded).shape == video.shape
+
+    # The pipeline.
+
+    def plain(self, generator: Generator, output: str) -> Any:
+        """The pipeline's own call, as its users write it."""
+        scale = {} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}
+        return generator.pipeline(
+            prompt=PROMPTS,
+            generator=[torch.Generator().manual_seed(i) for i in range(2)],
+            num_inference_steps=self.steps,
+            output_type=output,
+            return_dict=False,
+            **generator.options(self.size),
+            **scale,
+        )[0]
+
+    def test_sampling_is_the_pipelines_own(self, generator: Generator, latents: Tensor) -> None:
+        final = generator.sample(PROMPTS, latents, self.steps, self.guidance_scale, self.size, lambda step, z: z)
+        assert torch.equal(generator.unpack(self.plain(generator, "latent"), self.size), final)
+
+    def test_decoding_is_the_pipelines_own(self, generator: Generator, latents: Tensor) -> None:
+        final = generator.sample(PROMPTS, latents, self.steps, self.guidance_scale, self.size)
+        shown = torch.as_tensor(self.plain(generator, "pt")).transpose(1, 2)
+        torch.testing.assert_close((generator.decode_latents(final) + 1) / 2, shown.float().cpu(), atol=1e-4, rtol=1e-4)
+
+    def test_an_edit_survives_the_scheduler(self, generator: Generator, latents: Tensor) -> None:
+        """Two steps later at least a third of it is there: multistep schedulers would take it back."""
+
+        def seen(size: float) -> Tensor:
+            after: dict[int, Tensor] = {}
+
+            def edit(step: int, z: Tensor) -> Tensor:
+                after[step] = z.float()
+                if step != 3:
+                    return z
+                generator.forget_history()
+                return z + size
+
+            generator.sample(PROMPTS, latents, self.steps, self.guidance_scale, self.size, edit)
+            return after[4]
+
+        kept = float((seen(0.5) - seen(0.0)).mean())
+        assert 0.15 < kept < 1.0
+
+    def test_guidance_moves_the_video_and_none_leaves_it(self, generator: Generator, latents: Tensor) -> None:
+        """Through the family's real pipeline: a zero step is the plain call bit for bit, a real one is not."""
+        levels = [float(level) for level in generator.schedule(self.steps).levels[[1, 2]]]
+        grid = list(generator.token_grid(latents))
+        volume = [min(side, 4) for side in grid]
+        classifier = tiny_classifier(
+            generator, layers=list(self.layers), sigmas=levels, grid=grid, volume_grid=volume
+        )
+        videos = {}
+        for step_size in (0.0, 0.2):
+            config = GuidanceConfig(step_size=step_size, threshold=2.0, smoothing=1)
+            run = GuidedSampler(generator, classifier, config)
+            videos[step_size] = run(
+                PROMPTS, [0, 1], COMPOSITIONS, steps=self.steps, guidance_scale=self.guidance_scale
+            ).video_BCFHW
+        final = generator.unpack(self.plain(generator, "latent"), self.size)
+        assert torch.equal(videos[0.0], generator.decode_latents(final).cpu())
+        assert not torch.allclose(videos[0.2], videos[0.0], atol=1e-3)
+        assert torch.isfinite(videos[0.2]).all()
