@@ -93,7 +93,7 @@ def main(
     conditioning = frozen.encode([parse(prompt, LABELS) for prompt in prompts])
     size = frozen.pixel_size(model.config.grid)
     latents = frozen.initial_latents([torch.Generator().manual_seed(seed) for seed in seeds], size)
-    timestep = frozen.schedule(steps).timesteps[0]
+    timestep = frozen.schedule(steps, size).timesteps[0]
     with torch.no_grad():
         forward = {
             "forward": lambda: frozen.predict(latents, timestep, conditioning.states),

@@ -70,14 +70,19 @@ class GuidedSampler:
                 "generator, or train a classifier on this one"
             )
 
-    def slots(self, steps: int) -> dict[int, int]:
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(frames, height, width) in pixels of the videos that the classifier was trained for."""
+        return self.generator.pixel_size(self.classifier.config.grid)
+
+    def slots(self, steps: int, size: tuple[int, int, int] | None = None) -> dict[int, int]:
         """The denoising step (of ``steps``) at which each of the classifier's guided slots lies: {step: slot}.
 
         Raises:
             UserError: the schedule has no step near a noise level of the classifier, or one step for two of them.
         """
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
-        levels = self.generator.schedule(steps).levels[:-1]
+        levels = self.generator.schedule(steps, size or self.size).levels[:-1]
         slots = {step: slot for slot, step in enumerate(nearest_steps(levels, wanted)) if step is not None}
         if len(slots) < len(wanted):
             raise UserError(
@@ -117,12 +122,12 @@ class GuidedSampler:
         if compositions is None:
             compositions = [parse(prompt, self.classifier.labels) for prompt in prompts]
         began = time.perf_counter()
-        size = size or self.generator.pixel_size(self.classifier.config.grid)
+        size = size or self.size
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         latents = self.generator.initial_latents(noise, size)
-        slots = self.slots(steps) if guided else {}
+        slots = self.slots(steps, size) if guided else {}
         guide = Guide(self.generator, self.classifier, compositions, self.config) if guided else None
-        timesteps = self.generator.schedule(steps).timesteps
+        timesteps = self.generator.schedule(steps, size).timesteps
 
         def before_step(step: int, latents: Tensor) -> Tensor:
             # With a step size of zero, later steps keep the scheduler's history: the run is the plain one, bit for bit.
@@ -136,7 +141,7 @@ class GuidedSampler:
 
         edit = before_step if guided or observe is not None else None
         latents = before_step(0, latents)
-        final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit)
+        final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit, noise)
         video = self.generator.decode_latents(final).cpu()
         seconds = time.perf_counter() - began
         evaluations = guide.evaluations if guide else []

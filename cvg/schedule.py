@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cvg.errors import UserError
+
 Prediction = Literal["flow", "v", "noise", "clean"]
 """What the network returns: eps - x0, alpha eps - sigma x0, eps, or x0."""
 
@@ -56,7 +58,10 @@ class Schedule:
         return a * z + b * prediction
 
     def back(self, z: Tensor, prediction: Tensor, i: int) -> Tensor:
-        """z at level i, from z at level i + 1 and the prediction at level i: undoes :meth:`step`."""
+        """z at level i, from z at level i + 1 and the prediction at level i: undoes :meth:`step`.
+
+        Not from a level without noise where the network predicts x0: the step there returns the prediction itself.
+        """
         a, b = self.between(i, i + 1)
         return (z - b * prediction) / a
 
@@ -68,6 +73,8 @@ class Schedule:
 def flow_schedule(scheduler: Any, steps: int, device: torch.device, **options: Any) -> Schedule:
     """Steps of a flow-matching scheduler: alpha = 1 - sigma, and the network predicts the velocity eps - x0.
 
+    Where the scheduler inverts its sigmas, they are the share of the clean latents.
+
     Args:
         scheduler: the pipeline's; a copy of it is set.
         steps: denoising steps.
@@ -77,4 +84,42 @@ def flow_schedule(scheduler: Any, steps: int, device: torch.device, **options: A
     scheduler = type(scheduler).from_config(scheduler.config)
     scheduler.set_timesteps(steps, device=device, **options)
     sigmas = scheduler.sigmas.cpu().double()
+    if scheduler.config.get("invert_sigmas", False):
+        sigmas = 1 - sigmas
     return Schedule(scheduler.timesteps, 1 - sigmas, sigmas, "flow")
+
+
+def diffusion_schedule(scheduler: Any, steps: int, device: torch.device) -> Schedule:
+    """Steps of a variance-preserving (DDPM-like) scheduler: alpha^2 + sigma^2 = 1.
+
+    The levels are the scheduler's own, after whatever it does to its betas (SNR shift, zero terminal SNR). Schedulers
+    that keep x0 + (sigma / alpha) eps as latents (Euler and its kin) hold these latents divided by alpha. Two network
+    calls in a row at one timestep (PNDM's first step, all of Heun's but one) belong to one step.
+
+    Args:
+        scheduler: the pipeline's; a copy of it is set.
+        steps: denoising steps.
+        device: of the timesteps.
+
+    Raises:
+        UserError: a step of the scheduler calls the network at more than one timestep.
+    """
+    scheduler = type(scheduler).from_config(scheduler.config)
+    scheduler.set_timesteps(steps, device=device)
+    timesteps, config = torch.unique_consecutive(scheduler.timesteps), scheduler.config
+    if len(timesteps) != steps:
+        raise UserError(
+            f"scheduler {type(scheduler).__name__}: {len(timesteps)} timesteps for {steps} steps; use one with a "
+            "single timestep per step, such as DDIM"
+        )
+    if hasattr(scheduler, "sigmas"):
+        alphas_squared = 1 / (1 + torch.unique_consecutive(scheduler.sigmas.cpu().double()).square())
+    else:
+        cumulative = scheduler.alphas_cumprod.cpu().double()
+        final = torch.as_tensor(getattr(scheduler, "final_alpha_cumprod", 1.0)).double()
+        after = int(timesteps[-1]) - config.num_train_timesteps // steps  # where the last step leads to
+        last = cumulative[after] if after >= 0 else final
+        alphas_squared = torch.cat([cumulative[timesteps.cpu()], last[None]])
+    kinds: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v", "sample": "clean"}
+    prediction = kinds[config.prediction_type]
+    return Schedule(timesteps, alphas_squared.sqrt(), (1 - alphas_squared).sqrt(), prediction)

@@ -67,7 +67,7 @@ def make_records(row: manifest.Row, generator: Generator, labels: LabelSet, sett
         quality = psnr(decoded, video.expand_as(decoded)).tolist()
         if min(quality) < settings.min_psnr or not torch.isfinite(replayed).all():
             raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {settings.min_psnr:g} dB")
-    schedule = generator.schedule(settings.steps)
+    schedule = generator.schedule(settings.steps, settings.pixels)
     steps = []
     for index, latents in zip(settings.at, taken, strict=True):
         maps, _ = generator.entity_maps(latents, schedule.timesteps[index], conditioning, settings.layers)
@@ -129,7 +129,7 @@ def pack(out: Path, rows: list[manifest.Row], generator: Generator, labels: Labe
     rejected = [outcome for outcome in outcomes if "rejected" in outcome]
     with atomic(out / "rejects.jsonl") as path:
         path.write_text("".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in rejected))
-    levels = generator.schedule(settings.steps).levels
+    levels = generator.schedule(settings.steps, settings.pixels).levels
     grid = generator.token_grid(generator.encode_video(torch.zeros(1, 3, *settings.size, device=generator.device)))
     info = ShardInfo(
         generator=generator.identity(),

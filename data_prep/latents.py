@@ -45,6 +45,12 @@ class Settings:
     min_psnr: float
     seed: int
 
+    @property
+    def pixels(self) -> tuple[int, int, int]:
+        """``size`` as generators take it."""
+        frames, height, width = self.size
+        return frames, height, width
+
 
 def latents_at(
     settings: Settings, row: Row, generator: Generator, clean: Tensor, conditioning: Conditioning
@@ -62,7 +68,7 @@ def latents_at(
         z_t (2, C, F, H', W') for p+ and p-, per step; and the replayed clean latents (2, ...), None where nothing was
         inverted. Without an inversion both prompts share z_t.
     """
-    schedule = generator.schedule(settings.steps)
+    schedule = generator.schedule(settings.steps, settings.pixels)
     if settings.method == "inversion":
 
         def predict(z: Tensor, i: int) -> Tensor:

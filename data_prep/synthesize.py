@@ -54,9 +54,10 @@ def sample_with_trajectory(
     Returns:
         Videos (B, 3, F, H, W) in [-1, 1]; latents (B, S, C, F, H', W') before each early step; their sigmas (S,).
     """
-    levels = generator.schedule(steps).levels.float()
+    levels = generator.schedule(steps, size).levels.float()
     early = int((levels[:-1] >= LEAST_SIGMA).sum())
-    latents = generator.initial_latents([torch.Generator().manual_seed(seed) for seed in seeds], size)
+    noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+    latents = generator.initial_latents(noise, size)
     kept = [latents]
 
     def keep(step: int, z: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def sample_with_trajectory(
             kept.append(z.clone())
         return z
 
-    final = generator.sample(prompts, latents, steps, None, size, keep)
+    final = generator.sample(prompts, latents, steps, None, size, keep, noise)
     return generator.decode_latents(final), torch.stack(kept, dim=1), levels[:early]
 
 

@@ -172,7 +172,7 @@ def test_records_and_live_capture_are_the_same_maps(clips: Path, generator: Path
     source = torch.Generator().manual_seed(random.Random(f"5:{row.id}:noise").getrandbits(63))
     clean = model.encode_video(frames)
     noise = torch.randn(clean.shape, generator=source)
-    schedule = model.schedule(3)
+    schedule = model.schedule(3, (13, 64, 64))
     sigma = float(schedule.levels[1])
     latents = (1 - sigma) * clean + sigma * noise
     # Batched with another prompt, as the record was, so that the same kernels run.

@@ -66,7 +66,7 @@ def test_the_kept_latents_are_those_of_the_sampler(made: Path, generator: Path) 
     row = manifest.load(made, LABELS)[1]
     assert row.trajectory is not None
     saved = load_file(row.trajectory)
-    sigmas = model.schedule(STEPS).levels.float()
+    sigmas = model.schedule(STEPS, (13, 64, 64)).levels.float()
     assert torch.equal(saved["sigmas"], sigmas[: len(saved["sigmas"])].float())
     assert saved["sigmas"].min() >= synthesize.LEAST_SIGMA > sigmas[len(saved["sigmas"])]
     noise = model.initial_latents([torch.Generator().manual_seed(int(row.id))], (13, 64, 64))

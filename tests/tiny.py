@@ -40,7 +40,7 @@ def make_pipeline(folder: Path, seed: int = 0) -> Path:
 
 def make_config(generator: Generator, steps: int = STEPS, **changes: Any) -> ClassifierConfig:
     """A small classifier on all layers and heads of the generator, guided at the first two of ``steps`` steps."""
-    sigmas = generator.schedule(steps).levels
+    sigmas = generator.schedule(steps, generator.pixel_size([4, 8, 8])).levels
     values: dict[str, Any] = {
         "labels": LABELS.to_dict(),
         "generator": generator.identity(),

@@ -56,7 +56,7 @@ def reachable_slots(sampler: GuidedSampler, steps: int) -> dict[int, int]:
     """All of the classifier's slots that the schedule has a step for: {slot: step}; the guided ones are among them."""
     guided = {slot: step for step, slot in sampler.slots(steps).items()}
     wanted = sampler.classifier.config.sigmas
-    levels = sampler.generator.schedule(steps).levels[:-1]
+    levels = sampler.generator.schedule(steps, sampler.size).levels[:-1]
     for slot, step in enumerate(nearest_steps(levels, wanted)):
         if step is not None and step not in guided.values():
             guided.setdefault(slot, step)
@@ -106,7 +106,7 @@ def early_verdicts(
         steps: denoising steps of the run.
     """
     guide = Guide(sampler.generator, sampler.classifier, compositions, sampler.config)
-    timesteps = sampler.generator.schedule(steps).timesteps
+    timesteps = sampler.generator.schedule(steps, sampler.size).timesteps
     at = reachable_slots(sampler, steps)
     samples, relations = range(len(compositions)), range(len(guide.sample_R))
     verdicts = []

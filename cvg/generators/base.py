@@ -7,11 +7,13 @@ outside the adapters, whatever layout a family's pipeline keeps them in.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -100,8 +102,8 @@ class Generator(ABC):
         """The network's prediction under one prompt (see ``Schedule.prediction``) for latents (B, C, F, H', W')."""
 
     @abstractmethod
-    def schedule(self, steps: int) -> Schedule:
-        """The pipeline's own denoising steps."""
+    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+        """The pipeline's own denoising steps for videos of (frames, height, width) in pixels."""
 
     @abstractmethod
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
@@ -126,6 +128,10 @@ class Generator(ABC):
         frames, height, width = size
         return {"num_frames": frames, "height": height, "width": width}
 
+    def prompt_options(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Keyword arguments of the pipeline's call that depend on the prompts."""
+        return {"prompt": list(prompts)}
+
     def pack(self, latents: Tensor) -> Tensor:
         """Latents (B, C, F, H', W') in the pipeline's layout."""
         return latents
@@ -139,10 +145,14 @@ class Generator(ABC):
         return maps_PANE.transpose(-1, -2).unflatten(-1, grid)
 
     @property
-    def network(self) -> nn.Module:
-        """The transformer or UNet."""
-        network: nn.Module = self.pipeline.transformer
-        return network
+    def network(self) -> Any:
+        """The transformer or UNet (``nn.Module``; modules are typed as if ``config`` could be a tensor)."""
+        return self.pipeline.transformer
+
+    @property
+    def networks(self) -> Sequence[Any]:
+        """All that denoise, where a pipeline has more than one."""
+        return [self.network]
 
     # What follows.
 
@@ -153,8 +163,9 @@ class Generator(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The network's dtype."""
-        return next(p.dtype for p in self.network.parameters() if p.is_floating_point())
+        """The dtype in which the network takes latents; some parts of it may be kept in float32."""
+        dtype: torch.dtype = self.network.dtype
+        return dtype
 
     def encode(self, compositions: Sequence[Composition]) -> Conditioning:
         """Text states and entity columns of prompts."""
@@ -173,6 +184,7 @@ class Generator(ABC):
         guidance_scale: float | None,
         size: tuple[int, int, int],
         edit: Edit | None = None,
+        generators: Sequence[torch.Generator] | None = None,
     ) -> Tensor:
         """Call the pipeline itself on given initial latents and return the final ones.
 
@@ -183,28 +195,46 @@ class Generator(ABC):
             guidance_scale: of classifier-free guidance; the pipeline's default when None.
             size: (frames, height, width) in pixels.
             edit: see :data:`Edit`.
+            generators: those that drew the latents, for schedulers that go on to draw noise at every step.
+        """
+
+        def change(call: int, latents: Tensor) -> Tensor:
+            if edit is None or call == len(self.pipeline.scheduler.timesteps):
+                return latents  # the last ones: no step follows
+            z = self.unpack(latents, size)
+            edited = edit(call, z)
+            return latents if edited is z else self.pack(edited)
+
+        optional: dict[str, Any] = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+        if generators is not None:
+            optional["generator"] = list(generators)
+        between: AbstractContextManager[dict[str, Any]] = self._between_steps(change) if edit else nullcontext({})
+        with between as callback:
+            final = self.pipeline(
+                **self.prompt_options(prompts),
+                latents=self.pack(latents),
+                num_inference_steps=steps,
+                output_type="latent",
+                return_dict=False,
+                **self.options(size),
+                **optional,
+                **callback,
+            )[0]
+        return self.unpack(final, size)
+
+    @contextmanager
+    def _between_steps(self, change: Edit) -> Iterator[dict[str, Any]]:
+        """Options of the pipeline's call, with which ``change(call, latents)`` replaces its latents after each step.
+
+        Args:
+            change: takes the number of network calls so far, and the latents in the pipeline's layout.
         """
 
         def callback(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            if edit is not None and step + 1 < steps:
-                z = self.unpack(tensors["latents"], size)
-                edited = edit(step + 1, z)
-                if edited is not z:
-                    tensors["latents"] = self.pack(edited)
+            tensors["latents"] = change(step + 1, tensors["latents"])
             return tensors
 
-        optional = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
-        final = self.pipeline(
-            prompt=list(prompts),
-            latents=self.pack(latents),
-            num_inference_steps=steps,
-            callback_on_step_end=None if edit is None else callback,
-            output_type="latent",
-            return_dict=False,
-            **self.options(size),
-            **optional,
-        )[0]
-        return self.unpack(final, size)
+        yield {"callback_on_step_end": callback}
 
     def forget_history(self) -> None:
         """Make a multistep scheduler's next step depend on nothing before an edit of the latents."""
@@ -220,12 +250,12 @@ class Generator(ABC):
         """Within it the network's blocks are checkpointed, if ``checkpointing`` is on and gradients are."""
         wanted = self.checkpointing and torch.is_grad_enabled()
         if wanted:
-            self.network.enable_gradient_checkpointing()  # type: ignore[operator]
+            self.network.enable_gradient_checkpointing()
         try:
             yield
         finally:
             if wanted:
-                self.network.disable_gradient_checkpointing()  # type: ignore[operator]
+                self.network.disable_gradient_checkpointing()
 
     def entity_maps(
         self,
@@ -277,17 +307,43 @@ class Generator(ABC):
 
     def identity(self) -> dict[str, str]:
         """Name, pipeline class and a fingerprint of the weights, to tell whether two runs used the same generator."""
-        digest = hashlib.sha256(
-            json.dumps(dict(self.network.config), sort_keys=True, default=str).encode()
-        )
-        for name, parameter in sorted(self.network.named_parameters()):
-            sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 16)][:16]
-            digest.update(name.encode() + sample.float().cpu().numpy().tobytes())
+        digest = hashlib.sha256()
+        for network in self.networks:
+            # Private entries tell of the folder it was loaded from and of the library's version.
+            config = {key: value for key, value in network.config.items() if not key.startswith("_")}
+            digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+            for name, parameter in sorted(network.named_parameters()):
+                sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 16)][:16]
+                digest.update(name.encode() + sample.float().cpu().numpy().tobytes())
         return {
             "name": self.name,
             "class": type(self.pipeline).__name__,
             "fingerprint": digest.hexdigest()[:16],
         }
+
+
+@contextmanager
+def changed_steps(scheduler: Any, change: Edit) -> Iterator[None]:
+    """Within it ``change(call, latents)`` replaces the latents that the scheduler's steps return.
+
+    For pipelines without a callback after each step. Calls count from 1.
+    """
+    plain, calls = scheduler.step, itertools.count(1)
+
+    @functools.wraps(plain)  # pipelines look at its parameters
+    def step(*args: Any, **options: Any) -> Any:
+        result = plain(*args, **options)
+        latents = change(next(calls), result[0])
+        if isinstance(result, tuple):
+            return (latents, *result[1:])
+        result.prev_sample = latents
+        return result
+
+    scheduler.step = step
+    try:
+        yield
+    finally:
+        del scheduler.step
 
 
 def slot_maps(maps_BLAEFHW: Tensor, samples: Sequence[int], slots: Sequence[Sequence[int | None]]) -> Tensor:

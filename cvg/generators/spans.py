@@ -34,7 +34,7 @@ def entity_columns(
         (T, E)
 
     Raises:
-        UserError: the clean-up changes the prompt, or an entity lies beyond the text keys.
+        UserError: the clean-up changes the prompt, or an entity lies beyond the text keys or before them.
     """
     prompt = composition.prompt
     cleaned = clean(prompt)
@@ -52,6 +52,11 @@ def entity_columns(
             raise UserError(
                 f"prompt {prompt!r}: the entity {entity.phrase!r} lies beyond the {length} tokens that the generator "
                 "reads; shorten the prompt"
+            )
+        if min(keys) < skipped:
+            raise UserError(
+                f"prompt {prompt!r}: the entity {entity.phrase!r} lies in the first {skipped} tokens, which the "
+                "generator cuts off with its prompt template; its tokenizer is not the one it was made with"
             )
         columns_TE[[key - skipped for key in sorted(keys)], index] = 1
     return columns_TE

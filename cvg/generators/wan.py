@@ -1,8 +1,10 @@
-"""Wan 2.1: text-to-video by flow matching, cross-attention to umT5 states (``WanPipeline``)."""
+"""Wan 2.1 and 2.2: text-to-video by flow matching, cross-attention to umT5 states (``WanPipeline``)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.generators.base import Generator, States
+from cvg.generators.base import Conditioning, Generator, States
 from cvg.generators.spans import entity_columns
 from cvg.schedule import Schedule, flow_schedule
 
@@ -20,8 +22,42 @@ class WanGenerator(Generator):
     """Adapter of ``WanPipeline``.
 
     Text keys are the umT5 tokens; padded rows are zero and are attended. The prediction is the velocity
-    noise - clean already, at timestep 1000 sigma.
+    noise - clean already, at timestep 1000 sigma. Wan 2.2 A14B has two transformers, one for timesteps from
+    ``boundary_ratio`` up and one below: layers and attention modules are those of the timestep that is computed.
+    Wan 2.2 5B (``expand_timesteps``) is told the timestep of every video token.
     """
+
+    _low_noise = False
+    """Whether the timestep that is computed is the second transformer's."""
+
+    @property
+    @override
+    def network(self) -> Any:
+        return self.pipeline.transformer_2 if self._low_noise else self.pipeline.transformer
+
+    @property
+    @override
+    def networks(self) -> Sequence[Any]:
+        both = [self.pipeline.transformer, self.pipeline.transformer_2]
+        return both[:1] if self._boundary is None else both
+
+    @property
+    def _boundary(self) -> float | None:
+        """Timestep below which the second transformer takes over."""
+        ratio = self.pipeline.config.get("boundary_ratio")
+        return None if ratio is None else ratio * self.pipeline.scheduler.config.num_train_timesteps
+
+    @contextmanager
+    def _at(self, timestep: Tensor) -> Iterator[None]:
+        """Within it ``network`` is the transformer of this timestep."""
+        before, boundary = self._low_noise, self._boundary
+        low = torch.zeros_like(timestep, dtype=torch.bool) if boundary is None else timestep < boundary
+        assert low.all() or not low.any(), "timesteps of both transformers in one batch"
+        self._low_noise = bool(low.any())
+        try:
+            yield
+        finally:
+            self._low_noise = before
 
     @property
     @override
@@ -62,13 +98,29 @@ class WanGenerator(Generator):
 
     @override
     def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
-        prediction: Tensor = self.network(
-            hidden_states=latents.to(self.dtype), timestep=timestep.expand(latents.shape[0]), return_dict=False, **states
-        )[0]
+        with self._at(timestep):
+            timestep = timestep.expand(latents.shape[0])
+            if self.pipeline.config.get("expand_timesteps"):
+                timestep = timestep[:, None].expand(-1, math.prod(self.token_grid(latents)))
+            prediction: Tensor = self.network(
+                hidden_states=latents.to(self.dtype), timestep=timestep, return_dict=False, **states
+            )[0]
         return prediction
 
     @override
-    def schedule(self, steps: int) -> Schedule:
+    def entity_maps(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        conditioning: Conditioning,
+        layers: Sequence[int],
+        full: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        with self._at(timestep):
+            return super().entity_maps(latents, timestep, conditioning, layers, full)
+
+    @override
+    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
         return flow_schedule(self.pipeline.scheduler, steps, self.device)
 
     def _moments(self) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,167 @@
+"""CogVideoX 2B, 5B and 1.5: text-to-video diffusion, joint attention over text and video (``CogVideoXPipeline``)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import CogVideoXDPMScheduler
+from torch import Tensor, nn
+from typing_extensions import override
+
+from cvg.composition import Composition
+from cvg.errors import UserError
+from cvg.generators.base import Generator, States
+from cvg.generators.spans import entity_columns
+from cvg.schedule import Schedule, diffusion_schedule
+
+
+class CogVideoXGenerator(Generator):
+    """Adapter of ``CogVideoXPipeline``.
+
+    The T5 tokens lie before the video's in one sequence; padded ones are attended. The pipeline keeps latents as
+    (B, F, C, H', W'). Version 1.5 joins two latent frames to a token, for which the pipeline puts one more latent frame
+    in front and drops it before decoding; the VAE decodes latent frames by two, the first alone. So videos have 8 N + 1
+    frames.
+    """
+
+    text = "first"
+
+    @property
+    @override
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.network.transformer_blocks)
+
+    @property
+    @override
+    def heads(self) -> int:
+        return int(self.network.config.num_attention_heads)
+
+    @override
+    def attention(self, layer: int) -> nn.Module:
+        module: nn.Module = self.network.transformer_blocks[layer].attn1
+        return module
+
+    @property
+    def _frames_per_token(self) -> int:
+        return self.network.config.patch_size_t or 1
+
+    @override
+    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
+        frames, height, width = latents.shape[-3:]
+        patch = self.network.config.patch_size
+        return frames // self._frames_per_token, height // patch, width // patch
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Text keys: 226 in all released models; absolute positions allow no other number."""
+        return int(self.network.config.max_text_seq_length)
+
+    @override
+    def encode_prompts(self, prompts: Sequence[str]) -> States:
+        states, _ = self.pipeline.encode_prompt(
+            list(prompts), do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+        )
+        return {"encoder_hidden_states": states.to(self.dtype)}
+
+    @override
+    def entity_columns(self, composition: Composition) -> Tensor:
+        return entity_columns(composition, self.pipeline.tokenizer, self.max_sequence_length)
+
+    @override
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        rotary = None
+        if self.network.config.use_rotary_positional_embeddings:
+            frames, height, width = latents.shape[-3:]
+            scale = self.pipeline.vae_scale_factor_spatial
+            rotary = self.pipeline._prepare_rotary_positional_embeddings(
+                height * scale, width * scale, frames, self.device
+            )
+        prediction: Tensor = self.network(
+            hidden_states=self.pack(latents).to(self.dtype),
+            timestep=timestep.expand(latents.shape[0]),
+            image_rotary_emb=rotary,
+            return_dict=False,
+            **states,
+        )[0]
+        return prediction.transpose(1, 2)
+
+    @override
+    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+        return diffusion_schedule(self.pipeline.scheduler, steps, self.device)
+
+    @override
+    def forget_history(self) -> None:
+        super().forget_history()
+        scheduler = self.pipeline.scheduler
+        if isinstance(scheduler, CogVideoXDPMScheduler):
+            # The pipeline itself holds the previous step's clean latents: withhold them from the next step.
+            @functools.wraps(type(scheduler).step)
+            def first_order(output: Tensor, previous: Tensor | None, *rest: Any, **options: Any) -> Any:
+                del scheduler.step
+                return scheduler.step(output, None, *rest, **options)
+
+            scheduler.step = first_order
+
+    @override
+    def pack(self, latents: Tensor) -> Tensor:
+        return latents.transpose(1, 2)
+
+    @override
+    def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
+        return latents.transpose(1, 2)
+
+    def _padding(self, frames: int) -> int:
+        """Latent frames to put in front of those of a video, so that they fill the tokens."""
+        latent_frames, rest = divmod(frames - 1, self.pipeline.vae_scale_factor_temporal)
+        if rest or latent_frames % 2:
+            unit = 2 * self.pipeline.vae_scale_factor_temporal
+            raise UserError(
+                f"a CogVideoX video of {frames} frames: its VAE takes {unit} N + 1 frames, such as 49 or 81"
+            )
+        return -(latent_frames + 1) % self._frames_per_token
+
+    @override
+    @torch.no_grad()
+    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        padding = self._padding(video_BCFHW.shape[2])
+        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
+        padded = torch.cat([mode[:, :, :1].expand(-1, -1, padding, -1, -1), mode], dim=2)
+        return (padded * vae.config.scaling_factor).float()
+
+    @override
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        vae, padding = self.pipeline.vae, self._frames_per_token - 1
+        decoded: Tensor = self.pipeline.decode_latents(self.pack(latents[:, :, padding:]).to(vae.device, vae.dtype))
+        return decoded.float().clamp(-1, 1)
+
+    @override
+    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+        frames, height, width = size
+        latents: Tensor = self.pipeline.prepare_latents(
+            len(generators),
+            self.network.config.in_channels,
+            frames + self._padding(frames) * self.pipeline.vae_scale_factor_temporal,
+            height,
+            width,
+            self.pipeline.text_encoder.dtype,
+            self.device,
+            list(generators),
+        )
+        return self.unpack(latents, size)
+
+    @override
+    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+        return super().options(size) | {"max_sequence_length": self.max_sequence_length}
+
+    @override
+    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+        frames, height, width = grid
+        joined = self._frames_per_token
+        scale = self.pipeline.vae_scale_factor_spatial * self.network.config.patch_size
+        frames = (frames * joined - joined) * self.pipeline.vae_scale_factor_temporal + 1
+        return frames, height * scale, width * scale

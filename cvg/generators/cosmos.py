@@ -1,0 +1,165 @@
+"""Cosmos Predict 1: text-to-video by EDM diffusion, cross-attention to T5 states (``CosmosTextToWorldPipeline``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor, nn
+from typing_extensions import override
+
+from cvg.composition import Composition
+from cvg.generators.base import Edit, Generator, States
+from cvg.generators.spans import entity_columns
+from cvg.schedule import Schedule
+
+FPS = 30
+"""The pipeline's default; the network's positions are in seconds."""
+
+
+class CosmosGenerator(Generator):
+    """Adapter of ``CosmosTextToWorldPipeline``.
+
+    Text keys are 512 T5 tokens; padded rows are zero and are attended. The pipeline's latents are x0 + sigma eps, with
+    clean ones of deviation sigma_data = 0.5 and sigma from 80 down. Here they are what its network reads: divided by
+    sqrt(sigma^2 + sigma_data^2), of size 1 at every step. The network's output is then, up to its sign, the velocity v
+    of that variance-preserving schedule, at timestep log(sigma) / 4. The initial noise is handed over as it was drawn:
+    the scale there leaves the clean latents out, one part in 50 000. Diffusers needs torchvision for the released
+    models (``concat_padding_mask``).
+    """
+
+    @property
+    @override
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.network.transformer_blocks)
+
+    @property
+    @override
+    def heads(self) -> int:
+        return int(self.network.config.num_attention_heads)
+
+    @override
+    def attention(self, layer: int) -> nn.Module:
+        module: nn.Module = self.network.transformer_blocks[layer].attn2
+        return module
+
+    @override
+    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
+        patch = self.network.config.patch_size
+        frames, height, width = (size // p for size, p in zip(latents.shape[-3:], patch, strict=True))
+        return frames, height, width
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Text keys the transformer was trained with: 512, or fewer where the tokenizer says so."""
+        return min(512, int(self.pipeline.tokenizer.model_max_length))
+
+    @override
+    def encode_prompts(self, prompts: Sequence[str]) -> States:
+        states, _ = self.pipeline.encode_prompt(
+            list(prompts), do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+        )
+        return {"encoder_hidden_states": states.to(self.dtype)}
+
+    @override
+    def entity_columns(self, composition: Composition) -> Tensor:
+        return entity_columns(composition, self.pipeline.tokenizer, self.max_sequence_length)
+
+    @override
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        z, scale = latents.to(self.dtype), self.pipeline.vae_scale_factor_spatial
+        height, width = latents.shape[-2:]
+        output: Tensor = self.network(
+            hidden_states=z,
+            timestep=timestep.expand(latents.shape[0]).to(self.dtype),
+            fps=FPS,
+            padding_mask=z.new_zeros(1, 1, height * scale, width * scale),
+            return_dict=False,
+            **states,
+        )[0]
+        return -output if self.pipeline.scheduler.config.prediction_type == "epsilon" else output
+
+    def _scales(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Timesteps (N,), sigmas (N + 1,), and what the pipeline's latents are divided by to be those here (N + 1,)."""
+        scheduler = self.pipeline.scheduler
+        scheduler = type(scheduler).from_config(scheduler.config)
+        scheduler.set_timesteps(steps, device=self.device)
+        sigmas, sigma_data = scheduler.sigmas.double(), scheduler.config.sigma_data
+        scales = (sigmas.square() + sigma_data**2).sqrt()
+        scales[-1] = sigma_data
+        return scheduler.timesteps, sigmas, scales
+
+    @override
+    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+        timesteps, sigmas, scales = self._scales(steps)
+        return Schedule(timesteps, self.pipeline.scheduler.config.sigma_data / scales, sigmas / scales, "v")
+
+    @override
+    def sample(
+        self,
+        prompts: Sequence[str],
+        latents: Tensor,
+        steps: int,
+        guidance_scale: float | None,
+        size: tuple[int, int, int],
+        edit: Edit | None = None,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        scales = self._scales(steps)[-1].tolist()
+
+        def change(step: int, held: Tensor) -> Tensor:
+            assert edit is not None
+            z = held / scales[step]
+            edited = edit(step, z)
+            return held if edited is z else edited * scales[step]
+
+        final = super().sample(
+            prompts, latents, steps, guidance_scale, size, None if edit is None else change, generators
+        )
+        return final / scales[-1]
+
+    def _moments(self, frames: int) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the VAE's latents, for some VAEs frame by frame: (1, C, F or 1, 1, 1)."""
+        vae = self.pipeline.vae
+        channels, mean, std = vae.config.latent_channels, vae.config.latents_mean, vae.config.latents_std
+        both = [[0.0] * channels, [1.0] * channels] if mean is None else [mean, std]
+        mean, std = (torch.tensor(each).view(1, channels, -1, 1, 1)[:, :, :frames] for each in both)
+        return mean.to(vae.device, vae.dtype), std.to(vae.device, vae.dtype)
+
+    @override
+    @torch.no_grad()
+    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
+        mean, std = self._moments(mode.shape[2])
+        return ((mode - mean) / std).float()
+
+    @override
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        mean, std = self._moments(latents.shape[2])
+        decoded: Tensor = vae.decode(latents.to(vae.device, vae.dtype) * std + mean, return_dict=False)[0]
+        return decoded.float().clamp(-1, 1)
+
+    @override
+    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+        frames, height, width = size
+        pipeline = self.pipeline
+        latent_frames = (frames - 1) // pipeline.vae_scale_factor_temporal + 1
+        rows, columns = (side // pipeline.vae_scale_factor_spatial for side in (height, width))
+        shape = (len(generators), self.network.config.in_channels, latent_frames, rows, columns)
+        return randn_tensor(shape, list(generators), self.device, torch.float32)
+
+    @override
+    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+        return super().options(size) | {"max_sequence_length": self.max_sequence_length, "fps": FPS}
+
+    @override
+    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+        patch, pipeline = self.network.config.patch_size, self.pipeline
+        frames, rows, columns = (tokens * p for tokens, p in zip(grid, patch, strict=True))
+        scale = pipeline.vae_scale_factor_spatial
+        return (frames - 1) * pipeline.vae_scale_factor_temporal + 1, rows * scale, columns * scale

@@ -1,0 +1,118 @@
+"""EasyAnimate 5.1: text-to-video by flow matching, joint attention over text and video (``EasyAnimatePipeline``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from cvg.composition import Composition
+from cvg.generators.base import Generator, States
+from cvg.generators.spans import entity_columns
+from cvg.schedule import Schedule, flow_schedule
+
+TEXT_LENGTH = 256
+"""Text keys, the chat template's among them; the pipeline's call takes no other number."""
+
+
+class EasyAnimateGenerator(Generator):
+    """Adapter of ``EasyAnimatePipeline``.
+
+    The tokens of the prompt within Qwen2-VL's chat template lie before the video's in one sequence; padded ones are
+    attended.
+    """
+
+    text = "first"
+
+    @property
+    @override
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.network.transformer_blocks)
+
+    @property
+    @override
+    def heads(self) -> int:
+        return int(self.network.config.num_attention_heads)
+
+    @override
+    def attention(self, layer: int) -> nn.Module:
+        module: nn.Module = self.network.transformer_blocks[layer].attn1
+        return module
+
+    @override
+    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
+        frames, height, width = latents.shape[-3:]
+        patch = self.network.config.patch_size
+        return frames, height // patch, width // patch
+
+    @override
+    def encode_prompts(self, prompts: Sequence[str]) -> States:
+        states, *_ = self.pipeline.encode_prompt(
+            list(prompts), do_classifier_free_guidance=False, device=self.device, max_sequence_length=TEXT_LENGTH
+        )
+        return {"encoder_hidden_states": states.to(self.dtype)}
+
+    @override
+    def entity_columns(self, composition: Composition) -> Tensor:
+        tokenizer = self.pipeline.tokenizer
+        message = {"role": "user", "content": [{"type": "text", "text": "{}"}]}
+        template = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        return entity_columns(composition, tokenizer, TEXT_LENGTH, template=template)
+
+    @override
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        prediction: Tensor = self.network(
+            hidden_states=latents.to(self.dtype),
+            timestep=timestep.expand(latents.shape[0]).to(self.dtype),
+            return_dict=False,
+            **states,
+        )[0]
+        return prediction
+
+    @override
+    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+        return flow_schedule(self.pipeline.scheduler, steps, self.device, mu=1)
+
+    @override
+    @torch.no_grad()
+    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
+        return (mode * vae.config.scaling_factor).float()
+
+    @override
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
+        decoded: Tensor = vae.decode(scaled, return_dict=False)[0]
+        return decoded.float().clamp(-1, 1)
+
+    @override
+    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+        frames, height, width = size
+        latents: Tensor = self.pipeline.prepare_latents(
+            len(generators),
+            self.network.config.in_channels,
+            frames,
+            height,
+            width,
+            self.pipeline.text_encoder.dtype,
+            self.device,
+            list(generators),
+        )
+        return latents
+
+    @override
+    def prompt_options(self, prompts: Sequence[str]) -> dict[str, Any]:
+        # Without negative prompts, one per prompt, the pipeline's call fails.
+        return super().prompt_options(prompts) | {"negative_prompt": [""] * len(prompts)}
+
+    @override
+    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+        frames, height, width = grid
+        scale = self.pipeline.vae_spatial_compression_ratio * self.network.config.patch_size
+        return (frames - 1) * self.pipeline.vae_temporal_compression_ratio + 1, height * scale, width * scale

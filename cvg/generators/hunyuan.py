@@ -1,0 +1,139 @@
+"""HunyuanVideo: text-to-video by flow matching, joint attention over video and text (``HunyuanVideoPipeline``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
+from torch import Tensor, nn
+from typing_extensions import override
+
+from cvg.composition import Composition
+from cvg.errors import UserError
+from cvg.generators.base import Generator, States
+from cvg.generators.spans import entity_columns
+from cvg.schedule import Schedule, flow_schedule
+
+
+class Hunyuan(Generator):
+    """What both versions share: the video's tokens before the text's, the flow's steps, and how the VAE is used."""
+
+    text = "last"
+
+    @property
+    @override
+    def heads(self) -> int:
+        return int(self.network.config.num_attention_heads)
+
+    @override
+    def attention(self, layer: int) -> nn.Module:
+        return self.blocks[layer].get_submodule("attn")
+
+    @property
+    def _patch(self) -> tuple[int, int, int]:
+        config = self.network.config
+        return config.patch_size_t, config.patch_size, config.patch_size
+
+    @override
+    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
+        frames, height, width = (size // p for size, p in zip(latents.shape[-3:], self._patch, strict=True))
+        return frames, height, width
+
+    @override
+    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+        sigmas = np.linspace(1, 0, steps + 1)[:-1]
+        return flow_schedule(self.pipeline.scheduler, steps, self.device, sigmas=sigmas)
+
+    @override
+    @torch.no_grad()
+    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        mode: Tensor = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
+        return (mode * vae.config.scaling_factor).float()
+
+    @override
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        z = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
+        decoded: Tensor = vae.decode(z, return_dict=False)[0]
+        return decoded.float().clamp(-1, 1)
+
+    @property
+    def noise_dtype(self) -> torch.dtype:
+        """What the pipeline draws its noise in."""
+        return torch.float32
+
+    @override
+    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+        frames, height, width = size
+        channels = self.pipeline.vae.config.latent_channels
+        latents: Tensor = self.pipeline.prepare_latents(
+            len(generators), channels, height, width, frames, self.noise_dtype, self.device, list(generators)
+        )
+        return latents
+
+    @override
+    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+        frames, rows, columns = (tokens * p for tokens, p in zip(grid, self._patch, strict=True))
+        scale = self.pipeline.vae_scale_factor_spatial
+        return (frames - 1) * self.pipeline.vae_scale_factor_temporal + 1, rows * scale, columns * scale
+
+
+class HunyuanVideoGenerator(Hunyuan):
+    """Adapter of ``HunyuanVideoPipeline``.
+
+    Layers are the blocks with separate weights for video and text, then those that share them. Llama reads the prompt
+    within a template, whose beginning is cut off its states; padded keys are masked. The transformer is distilled from
+    classifier-free guidance: the scale is an input, so there is one network call per step. The prediction is the
+    velocity noise - clean, at timestep 1000 sigma.
+    """
+
+    embedded_guidance: float = 6.0
+    """The guidance scale that ``predict`` tells the network: the pipeline's default."""
+    max_sequence_length: int = 256
+    """Text keys after the cut: the pipeline's default."""
+
+    @property
+    @override
+    def blocks(self) -> Sequence[nn.Module]:
+        return [*self.network.transformer_blocks, *self.network.single_transformer_blocks]
+
+    @override
+    def encode_prompts(self, prompts: Sequence[str]) -> States:
+        tokens, pooled, mask = self.pipeline.encode_prompt(list(prompts), max_sequence_length=self.max_sequence_length)
+        states = {"encoder_hidden_states": tokens, "encoder_attention_mask": mask, "pooled_projections": pooled}
+        return {name: state.to(self.dtype) for name, state in states.items()}
+
+    @override
+    def entity_columns(self, composition: Composition) -> Tensor:
+        tokenizer, cut = self.pipeline.tokenizer, DEFAULT_PROMPT_TEMPLATE["crop_start"]
+        template = DEFAULT_PROMPT_TEMPLATE["template"]
+        before = len(tokenizer(template[: template.index("{}")]).input_ids)
+        if before != cut:
+            raise UserError(
+                f"generator {self.name}: its tokenizer makes {before} tokens of what stands before the prompt, but the "
+                f"pipeline cuts {cut} off; transformers 5 loads Llama 3's tokenizer wrongly as LlamaTokenizerFast, so "
+                "load it with PreTrainedTokenizerFast.from_pretrained and give it to the pipeline as tokenizer"
+            )
+        return entity_columns(composition, tokenizer, self.max_sequence_length, template=template, skipped=cut)
+
+    @override
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        batch = latents.shape[0]
+        prediction: Tensor = self.network(
+            hidden_states=latents.to(self.dtype),
+            # The pipeline rounds it as its latents, which are in the network's dtype from the second step on.
+            timestep=timestep.expand(batch).to(self.dtype),
+            guidance=1000 * torch.tensor([self.embedded_guidance] * batch, dtype=self.dtype, device=self.device),
+            return_dict=False,
+            **states,
+        )[0]
+        return prediction
+
+    @override
+    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+        return super().options(size) | {"max_sequence_length": self.max_sequence_length}

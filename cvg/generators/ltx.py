@@ -1,0 +1,163 @@
+"""LTX-Video: text-to-video by flow matching on packed latents, cross-attention to T5 states (``LTXPipeline``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
+from torch import Tensor, nn
+from typing_extensions import override
+
+from cvg.composition import Composition
+from cvg.generators.base import Generator, States
+from cvg.generators.spans import entity_columns
+from cvg.schedule import Schedule, flow_schedule
+
+FRAME_RATE = 25
+"""The pipeline's default; the network's positions are in seconds."""
+
+
+class LTXGenerator(Generator):
+    """Adapter of ``LTXPipeline``.
+
+    Text keys are 128 T5 tokens, of which padded ones are masked. The pipeline keeps latents as a sequence
+    (B, F H' W', C), one token per latent position. How far the schedule is shifted depends on the number of these
+    tokens.
+    """
+
+    @property
+    @override
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.network.transformer_blocks)
+
+    @property
+    @override
+    def heads(self) -> int:
+        return int(self.network.config.num_attention_heads)
+
+    @override
+    def attention(self, layer: int) -> nn.Module:
+        module: nn.Module = self.network.transformer_blocks[layer].attn2
+        return module
+
+    @override
+    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
+        frames, height, width = latents.shape[-3:]
+        return frames, height, width
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Text keys the transformer was trained with: 128, or fewer where the tokenizer says so."""
+        return min(128, int(self.pipeline.tokenizer.model_max_length))
+
+    @override
+    def encode_prompts(self, prompts: Sequence[str]) -> States:
+        states, mask, _, _ = self.pipeline.encode_prompt(
+            list(prompts), do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+        )
+        return {"encoder_hidden_states": states.to(self.dtype), "encoder_attention_mask": mask}
+
+    @override
+    def entity_columns(self, composition: Composition) -> Tensor:
+        return entity_columns(composition, self.pipeline.tokenizer, self.max_sequence_length)
+
+    @override
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        frames, height, width = latents.shape[-3:]
+        pipeline = self.pipeline
+        spatial = pipeline.vae_spatial_compression_ratio
+        prediction: Tensor = self.network(
+            hidden_states=self.pack(latents).to(self.dtype),
+            timestep=timestep.expand(latents.shape[0]),
+            num_frames=frames,
+            height=height,
+            width=width,
+            rope_interpolation_scale=(pipeline.vae_temporal_compression_ratio / FRAME_RATE, spatial, spatial),
+            return_dict=False,
+            **states,
+        )[0]
+        return self._spread(prediction, (frames, height, width))
+
+    @override
+    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+        config = self.pipeline.scheduler.config
+        mu = calculate_shift(
+            math.prod(self._latent_size(size)),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        sigmas = np.linspace(1.0, 1 / steps, steps)
+        return flow_schedule(self.pipeline.scheduler, steps, self.device, sigmas=sigmas, mu=mu)
+
+    @override
+    @torch.no_grad()
+    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
+        latents: Tensor = self.pipeline._normalize_latents(
+            mode, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+        )
+        return latents.float()
+
+    @override
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        raw = self.pipeline._denormalize_latents(
+            latents.to(vae.device), vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+        )
+        # Decoders since 0.9.1 are told how noisy the latents are; the pipeline's default is not at all.
+        timestep = torch.zeros(len(latents), device=vae.device, dtype=vae.dtype)
+        decoded: Tensor = vae.decode(
+            raw.to(vae.dtype), timestep if vae.config.timestep_conditioning else None, return_dict=False
+        )[0]
+        return decoded.float().clamp(-1, 1)
+
+    @override
+    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+        frames, height, width = size
+        latents = self.pipeline.prepare_latents(
+            len(generators),
+            self.network.config.in_channels,
+            height,
+            width,
+            frames,
+            torch.float32,
+            self.device,
+            list(generators),
+        )
+        return self.unpack(latents, size)
+
+    @override
+    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+        return super().options(size) | {"max_sequence_length": self.max_sequence_length, "frame_rate": FRAME_RATE}
+
+    def _latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        frames, height, width = size
+        spatial = self.pipeline.vae_spatial_compression_ratio
+        return (frames - 1) // self.pipeline.vae_temporal_compression_ratio + 1, height // spatial, width // spatial
+
+    def _spread(self, packed_BNC: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        spread: Tensor = self.pipeline._unpack_latents(packed_BNC, *grid)
+        return spread
+
+    @override
+    def pack(self, latents: Tensor) -> Tensor:
+        packed: Tensor = self.pipeline._pack_latents(latents)
+        return packed
+
+    @override
+    def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
+        return self._spread(latents, self._latent_size(size))
+
+    @override
+    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+        frames, height, width = grid
+        spatial = self.pipeline.vae_spatial_compression_ratio
+        return (frames - 1) * self.pipeline.vae_temporal_compression_ratio + 1, height * spatial, width * spatial

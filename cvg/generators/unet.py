@@ -1,0 +1,163 @@
+"""UNets between frames' own cross-attention to CLIP states and attention over time: ModelScope and AnimateDiff."""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from typing_extensions import override
+
+from cvg.composition import Composition
+from cvg.generators.base import Edit, States, changed_steps
+from cvg.generators.diffusion import DiffusionGenerator
+from cvg.generators.spans import entity_columns
+
+
+class UNetGenerator(DiffusionGenerator):
+    """What both have in common.
+
+    A layer is a block of a spatial transformer, in the order they run: on the way down, in the middle, on the way up.
+    Frames read the prompt one by one. Deeper layers have smaller maps and, in some models, more heads: all are brought
+    to the latents' grid and to as many heads as divide those of every layer. Padded CLIP tokens are attended.
+    """
+
+    @property
+    def _stages(self) -> list[tuple[Any, int]]:
+        """The UNet's stages in the order they run, each with how often the latents were halved when it reads them."""
+        down, mid, up = self.network.down_blocks, self.network.mid_block, self.network.up_blocks
+        deepest = len(down) - 1
+        stages = [*zip(down, range(len(down)), strict=True), (mid, deepest)]
+        return stages + [(stage, deepest - i) for i, stage in enumerate(up)]
+
+    @property
+    def _sites(self) -> list[tuple[Any, int]]:
+        """Blocks of the spatial transformers, each with how often the latents were halved."""
+        return [
+            (block, halvings)
+            for stage, halvings in self._stages
+            for transformer in getattr(stage, "attentions", ())
+            for block in transformer.transformer_blocks
+        ]
+
+    @property
+    @override
+    def network(self) -> Any:
+        return self.pipeline.unet
+
+    @property
+    @override
+    def blocks(self) -> Sequence[Any]:
+        return [block for block, _ in self._sites]
+
+    @property
+    @override
+    def heads(self) -> int:
+        return math.gcd(*(block.attn2.heads for block in self.blocks))
+
+    @override
+    def attention(self, layer: int) -> nn.Module:
+        module: nn.Module = self.blocks[layer].attn2
+        return module
+
+    @override
+    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
+        frames, height, width = latents.shape[-3:]
+        return frames, height, width
+
+    @override
+    def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
+        frames, *finest = grid
+        own = [math.ceil(side / 2 ** self._sites[layer][1]) for side in finest]
+        grouped = maps_PANE.unflatten(1, (self.heads, -1)).mean(2)
+        images = grouped.transpose(-1, -2).flatten(1, 2).unflatten(-1, own)
+        if own != finest:
+            images = nn.functional.interpolate(images, size=finest, mode="bilinear")
+        return images.unflatten(0, (-1, frames)).unflatten(2, (self.heads, -1)).movedim(1, 3)
+
+    @override
+    def encode_prompts(self, prompts: Sequence[str]) -> States:
+        states, _ = self.pipeline.encode_prompt(list(prompts), self.device, 1, False)
+        return {"encoder_hidden_states": states.to(self.dtype)}
+
+    @override
+    def entity_columns(self, composition: Composition) -> Tensor:
+        tokenizer = self.pipeline.tokenizer
+        textual_inversion = functools.partial(self.pipeline.maybe_convert_prompt, tokenizer=tokenizer)
+        return entity_columns(composition, tokenizer, int(tokenizer.model_max_length), textual_inversion)
+
+    @override
+    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+        frames, height, width = grid
+        return frames, height * self.pipeline.vae_scale_factor, width * self.pipeline.vae_scale_factor
+
+    @abstractmethod
+    def _text(self, states: Tensor, frames: int) -> Tensor:
+        """Text states as the network takes them."""
+
+    @override
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        text = self._text(states["encoder_hidden_states"], latents.shape[2])
+        prediction: Tensor = self.network(
+            latents.to(self.dtype), timestep, encoder_hidden_states=text, return_dict=False
+        )[0]
+        return prediction
+
+    @override
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        # diffusers refuses to checkpoint ModelScope's network and leaves out AnimateDiff's attention over time
+        kinds = ("resnets", "temp_convs", "attentions", "temp_attentions", "motion_modules")
+        parts: list[nn.Module] = []
+        if self.checkpointing and torch.is_grad_enabled():
+            parts = [part for stage, _ in self._stages for kind in kinds for part in getattr(stage, kind, ())]
+        before = [vars(part).get("forward") for part in parts]
+        for part in parts:
+            part.forward = functools.partial(checkpoint, part.forward, use_reentrant=False)
+        try:
+            yield
+        finally:
+            for part, forward in zip(parts, before, strict=True):
+                del part.forward
+                if forward is not None:  # that of an offloaded model
+                    part.forward = forward
+
+
+class ModelScopeGenerator(UNetGenerator):
+    """Adapter of ``TextToVideoSDPipeline`` (ModelScope, Zeroscope).
+
+    The pipeline has no callback after each step, and its scheduler sees the frames as a batch of images: one generator
+    per video does for schedulers that draw no noise only.
+    """
+
+    @override
+    def _text(self, states: Tensor, frames: int) -> Tensor:
+        return states
+
+    @override
+    def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
+        return latents if latents.ndim == 5 else latents.unflatten(0, (-1, size[0])).transpose(1, 2)
+
+    @override
+    @contextmanager
+    def _between_steps(self, change: Edit) -> Iterator[dict[str, Any]]:
+        def change_images(call: int, images: Tensor) -> Tensor:
+            changed = change(call, images)
+            return images if changed is images else changed.transpose(1, 2).flatten(0, 1)
+
+        with changed_steps(self.pipeline.scheduler, change_images):
+            yield {}
+
+
+class AnimateDiffGenerator(UNetGenerator):
+    """Adapter of ``AnimateDiffPipeline``. The pipeline repeats the text states for each frame."""
+
+    @override
+    def _text(self, states: Tensor, frames: int) -> Tensor:
+        return states.repeat_interleave(frames, 0)
