@@ -38,8 +38,8 @@ class WanGenerator(Generator):
     @property
     @override
     def networks(self) -> Sequence[Any]:
-        both = [self.pipeline.transformer, self.pipeline.transformer_2]
-        return both[:1] if self._boundary is None else both
+        pipeline = self.pipeline
+        return [pipeline.transformer] + ([] if self._boundary is None else [pipeline.transformer_2])
 
     @property
     def _boundary(self) -> float | None:
