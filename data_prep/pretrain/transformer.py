@@ -39,7 +39,7 @@ TRAINING_SHIFT = 5.0
 """That of the training distribution: what is drawn at all, and where, is settled at high noise."""
 NAMING = 0.5
 """Weight of the reader's loss."""
-TWO_RELATIONS = 2.0
+TWO_RELATIONS = 3.0
 """How often a clip of two relations is drawn, others being 1: they are the hardest to draw whole."""
 
 
