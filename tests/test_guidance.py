@@ -55,7 +55,7 @@ def test_off_and_zero_step_are_the_plain_pipeline_bit_for_bit(
         num_frames=SIZE[0],
         height=SIZE[1],
         width=SIZE[2],
-        max_sequence_length=generator.encode_prompts(PROMPTS).shape[1],
+        max_sequence_length=generator.encode_prompts(PROMPTS)["encoder_hidden_states"].shape[1],
         output_type="latent",
     ).frames
     plain = generator.decode_latents(plain)

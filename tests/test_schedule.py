@@ -48,7 +48,9 @@ def test_a_flows_steps_are_its_schedulers() -> None:
         z = following
 
 
-@pytest.mark.parametrize(("prediction_type", "kind"), [("v_prediction", "v"), ("epsilon", "noise"), ("sample", "clean")])
+@pytest.mark.parametrize(
+    ("prediction_type", "kind"), [("v_prediction", "v"), ("epsilon", "noise"), ("sample", "clean")]
+)
 def test_steps_between_levels_are_ddims(prediction_type: str, kind: Prediction) -> None:
     scheduler = DDIMScheduler(prediction_type=prediction_type, clip_sample=False, set_alpha_to_one=True)
     scheduler.set_timesteps(5)

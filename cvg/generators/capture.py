@@ -94,7 +94,7 @@ class AttentionTap:
     ) -> None:
         """Note one attention call of the running module.
 
-        The parameters are those of ``scaled_dot_product_attention``: query (P*B, A, N, D), key and value (P*B, A, T, D).
+        The parameters are those of ``scaled_dot_product_attention``: query (P*B, A, N, D), key, value (P*B, A, T, D).
         """
         assert self.running is not None and not is_causal and dropout_p == 0.0 and not enable_gqa
         noted = self._maps.setdefault(self.running, [])

@@ -35,7 +35,9 @@ ADAPTERS: dict[str, str] = {
 def adapter_of(pipeline_class: str, name: str = "pipeline") -> type[Generator]:
     """The adapter of a pipeline class. Raises UserError for an unknown class, listing the known."""
     if pipeline_class not in ADAPTERS:
-        raise UserError(f"generator {name}: its pipeline class is {pipeline_class}; known classes: {', '.join(ADAPTERS)}")
+        raise UserError(
+            f"generator {name}: its pipeline class is {pipeline_class}; known classes: {', '.join(ADAPTERS)}"
+        )
     module, adapter = ADAPTERS[pipeline_class].split(".")
     found: type[Generator] = getattr(importlib.import_module(f"cvg.generators.{module}"), adapter)
     return found

@@ -82,7 +82,7 @@ class Conformance:
         monkeypatch: pytest.MonkeyPatch,
     ) -> dict[int, list[tuple[Tensor, Tensor, Tensor | None, float | None]]]:
         """Query, key, mask and scale of every attention call of some layers."""
-        calls: dict[int, list[tuple[Tensor, Tensor, Tensor | None, float | None]]] = {l: [] for l in layers}
+        calls: dict[int, list[tuple[Tensor, Tensor, Tensor | None, float | None]]] = {layer: [] for layer in layers}
         inside: list[int] = []
         fused = F.scaled_dot_product_attention
 
@@ -339,9 +339,7 @@ class Conformance:
         levels = [float(level) for level in generator.schedule(self.steps, self.size).levels[[1, 2]]]
         grid = list(generator.token_grid(latents))
         volume = [min(side, 4) for side in grid]
-        classifier = tiny_classifier(
-            generator, layers=list(self.layers), sigmas=levels, grid=grid, volume_grid=volume
-        )
+        classifier = tiny_classifier(generator, layers=list(self.layers), sigmas=levels, grid=grid, volume_grid=volume)
         videos = {}
         for step_size in (0.0, 0.2):
             config = GuidanceConfig(step_size=step_size, threshold=2.0, smoothing=1)
