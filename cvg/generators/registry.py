@@ -62,7 +62,7 @@ def load_generator(name: str, device: str = "cpu", dtype: str = "float32") -> Ge
     path = assets.path(name)
     try:
         pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, dtype))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"generator {name}: cannot be loaded ({str(error).splitlines()[0]}); give a shipped name (shapes-wan), a "
             "diffusers pipeline folder, or a hub id"
