@@ -6,8 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition import Composition
@@ -30,35 +29,10 @@ class AllegroGenerator(DiffusionGenerator):
         pipeline.vae.enable_slicing()
 
     @property
-    @override
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self.network.transformer_blocks)
-
-    @property
-    @override
-    def heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.transformer_blocks[layer].attn2
-        return module
-
-    @property
-    def _patch(self) -> tuple[int, int, int]:
-        config = self.network.config
-        return config.patch_size_t, config.patch_size, config.patch_size
-
-    @property
     def _scale(self) -> tuple[int, int, int]:
         """Pixels of a latent, in time and space."""
         spatial = self.pipeline.vae_scale_factor_spatial
         return self.pipeline.vae_scale_factor_temporal, spatial, spatial
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        frames, height, width = (side // p for side, p in zip(latents.shape[-3:], self._patch, strict=True))
-        return frames, height, width
 
     @property
     def max_sequence_length(self) -> int:
@@ -104,11 +78,8 @@ class AllegroGenerator(DiffusionGenerator):
         return odd + -(-(frames - odd) // temporal), height // spatial, width // spatial
 
     @override
-    @torch.no_grad()
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mode: Tensor = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
-        return (mode * vae.config.scaling_factor).float()
+        return super(DiffusionGenerator, self).encode_video(video_BCFHW)  # a VAE of videos, not of images
 
     @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
@@ -116,5 +87,5 @@ class AllegroGenerator(DiffusionGenerator):
 
     @override
     def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        frames, height, width = (n * p * s for n, p, s in zip(grid, self._patch, self._scale, strict=True))
+        frames, height, width = (n * p * s for n, p, s in zip(grid, self.patch, self._scale, strict=True))
         return frames, height, width

@@ -59,6 +59,8 @@ class Generator(ABC):
 
     text: ClassVar[Literal["cross", "first", "last"]] = "cross"
     """Where the text keys lie in the tapped attention: alone, or before or after the video's in one sequence."""
+    site: ClassVar[str] = "attn2"
+    """Name of a block's module whose attention lets video tokens read the prompt."""
     checkpointing: bool = False
     """Whether gradients recompute blocks in the backward pass instead of keeping their activations."""
 
@@ -70,24 +72,6 @@ class Generator(ABC):
                 component.eval().requires_grad_(False)
 
     # What a family states.
-
-    @property
-    @abstractmethod
-    def blocks(self) -> Sequence[nn.Module]:
-        """The network's blocks, in the order they run; layer l is ``blocks[l]``."""
-
-    @property
-    @abstractmethod
-    def heads(self) -> int:
-        """Attention heads per layer."""
-
-    @abstractmethod
-    def attention(self, layer: int) -> nn.Module:
-        """The module whose attention lets video tokens read the prompt, in layer ``layer``."""
-
-    @abstractmethod
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        """(F, H, W) of the video tokens of latents (B, C, F, H', W')."""
 
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> States:
@@ -105,23 +89,93 @@ class Generator(ABC):
     def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
         """The pipeline's own denoising steps for videos of (frames, height, width) in pixels."""
 
-    @abstractmethod
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        """Latents (posterior mode, normalised as the network wants them) of videos in [-1, 1]."""
+    # What a family may state differently.
 
-    @abstractmethod
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Videos (B, 3, F, H, W) in [-1, 1] of latents."""
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The network's blocks, in the order they run; layer l is ``blocks[l]``."""
+        return list(self.network.transformer_blocks)
 
-    @abstractmethod
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
-        """The noise the pipeline itself draws, one generator per video; size is (frames, height, width) in pixels."""
+    @property
+    def heads(self) -> int:
+        """Attention heads per layer."""
+        return int(self.network.config.num_attention_heads)
 
-    @abstractmethod
+    def attention(self, layer: int) -> nn.Module:
+        """The module whose attention lets video tokens read the prompt, in layer ``layer``."""
+        module: nn.Module = getattr(self.blocks[layer], self.site)
+        return module
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns that one token joins."""
+        config = self.network.config
+        if isinstance(config.patch_size, int):
+            return config.get("patch_size_t") or 1, config.patch_size, config.patch_size
+        frames, rows, columns = config.patch_size
+        return frames, rows, columns
+
+    @property
+    def compression(self) -> tuple[int, int]:
+        """Frames, and rows or columns of pixels, that one latent stands for."""
+        return self.pipeline.vae_scale_factor_temporal, self.pipeline.vae_scale_factor_spatial
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return int(self.network.config.in_channels)
+
+    @property
+    def noise_dtype(self) -> torch.dtype:
+        """What the pipeline draws its noise in."""
+        return torch.float32
+
+    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
+        """(F, H, W) of the video tokens of latents (B, C, F, H', W')."""
+        frames, height, width = (side // p for side, p in zip(latents.shape[-3:], self.patch, strict=True))
+        return frames, height, width
+
     def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
         """(frames, height, width) in pixels of videos whose token grid is (F, H, W)."""
+        frames, rows, columns = (tokens * p for tokens, p in zip(grid, self.patch, strict=True))
+        temporal, spatial = self.compression
+        return (frames - 1) * temporal + 1, rows * spatial, columns * spatial
 
-    # What a family may state differently.
+    def normalise(self, raw: Tensor) -> Tensor:
+        """The VAE's latents as the network wants them."""
+        return raw * self.pipeline.vae.config.scaling_factor
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """Undoes ``normalise``."""
+        return latents / self.pipeline.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+        """Latents (posterior mode, normalised as the network wants them) of videos in [-1, 1]."""
+        vae = self.pipeline.vae
+        return self.normalise(vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()).float()
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Videos (B, 3, F, H, W) in [-1, 1] of latents."""
+        vae = self.pipeline.vae
+        decoded: Tensor = vae.decode(self.denormalise(latents.to(vae.device, vae.dtype)), return_dict=False)[0]
+        return decoded.float().clamp(-1, 1)
+
+    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+        """The noise the pipeline itself draws, one generator per video; size is (frames, height, width) in pixels."""
+        frames, height, width = size
+        noise = self.pipeline.prepare_latents(
+            batch_size=len(generators),
+            num_channels_latents=self.latent_channels,
+            num_frames=frames,
+            height=height,
+            width=width,
+            dtype=self.noise_dtype,
+            device=self.device,
+            generator=list(generators),
+        )
+        return self.unpack(noise, size)
 
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
         """Keyword arguments of the pipeline's call beside prompt, latents, steps and guidance scale."""

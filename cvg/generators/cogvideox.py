@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import CogVideoXDPMScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition import Composition
@@ -28,31 +28,13 @@ class CogVideoXGenerator(Generator):
     """
 
     text = "first"
+    site = "attn1"
 
     @property
     @override
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self.network.transformer_blocks)
-
-    @property
-    @override
-    def heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.transformer_blocks[layer].attn1
-        return module
-
-    @property
-    def _frames_per_token(self) -> int:
-        return self.network.config.patch_size_t or 1
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        frames, height, width = latents.shape[-3:]
-        patch = self.network.config.patch_size
-        return frames // self._frames_per_token, height // patch, width // patch
+    def noise_dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.pipeline.text_encoder.dtype
+        return dtype
 
     @property
     def max_sequence_length(self) -> int:
@@ -121,7 +103,7 @@ class CogVideoXGenerator(Generator):
             raise UserError(
                 f"a CogVideoX video of {frames} frames: its VAE takes {unit} N + 1 frames, such as 49 or 81"
             )
-        return -(latent_frames + 1) % self._frames_per_token
+        return -(latent_frames + 1) % self.patch[0]
 
     @override
     @torch.no_grad()
@@ -135,24 +117,15 @@ class CogVideoXGenerator(Generator):
     @override
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
-        vae, padding = self.pipeline.vae, self._frames_per_token - 1
+        vae, padding = self.pipeline.vae, self.patch[0] - 1
         decoded: Tensor = self.pipeline.decode_latents(self.pack(latents[:, :, padding:]).to(vae.device, vae.dtype))
         return decoded.float().clamp(-1, 1)
 
     @override
     def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
         frames, height, width = size
-        latents: Tensor = self.pipeline.prepare_latents(
-            len(generators),
-            self.network.config.in_channels,
-            frames + self._padding(frames) * self.pipeline.vae_scale_factor_temporal,
-            height,
-            width,
-            self.pipeline.text_encoder.dtype,
-            self.device,
-            list(generators),
-        )
-        return self.unpack(latents, size)
+        frames += self._padding(frames) * self.pipeline.vae_scale_factor_temporal
+        return super().initial_latents(generators, (frames, height, width))
 
     @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
@@ -161,7 +134,7 @@ class CogVideoXGenerator(Generator):
     @override
     def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
         frames, height, width = grid
-        joined = self._frames_per_token
+        joined = self.patch[0]
         scale = self.pipeline.vae_scale_factor_spatial * self.network.config.patch_size
         frames = (frames * joined - joined) * self.pipeline.vae_scale_factor_temporal + 1
         return frames, height * scale, width * scale

@@ -7,19 +7,20 @@ from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.generators.base import Edit, Generator, States
+from cvg.generators.base import Edit, States
 from cvg.generators.spans import entity_columns
+from cvg.generators.standardised import StandardisedGenerator
 from cvg.schedule import Schedule
 
 FPS = 30
 """The pipeline's default; the network's positions are in seconds."""
 
 
-class CosmosGenerator(Generator):
+class CosmosGenerator(StandardisedGenerator):
     """Adapter of ``CosmosTextToWorldPipeline``.
 
     Text keys are 512 T5 tokens; padded rows are zero and are attended. The pipeline's latents are x0 + sigma eps, with
@@ -29,27 +30,6 @@ class CosmosGenerator(Generator):
     the scale there leaves the clean latents out, one part in 50 000. Diffusers needs torchvision for the released
     models (``concat_padding_mask``).
     """
-
-    @property
-    @override
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self.network.transformer_blocks)
-
-    @property
-    @override
-    def heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.transformer_blocks[layer].attn2
-        return module
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        patch = self.network.config.patch_size
-        frames, height, width = (size // p for size, p in zip(latents.shape[-3:], patch, strict=True))
-        return frames, height, width
 
     @property
     def max_sequence_length(self) -> int:
@@ -120,29 +100,14 @@ class CosmosGenerator(Generator):
         )
         return final / scales[-1]
 
-    def _moments(self, frames: int) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the VAE's latents, for some VAEs frame by frame: (1, C, F or 1, 1, 1)."""
+    @override
+    def moments(self, frames: int) -> tuple[Tensor, Tensor]:
+        # Some VAEs have them frame by frame, some have none.
         vae = self.pipeline.vae
         channels, mean, std = vae.config.latent_channels, vae.config.latents_mean, vae.config.latents_std
         both = [[0.0] * channels, [1.0] * channels] if mean is None else [mean, std]
         mean, std = (torch.tensor(each).view(1, channels, -1, 1, 1)[:, :, :frames] for each in both)
         return mean.to(vae.device, vae.dtype), std.to(vae.device, vae.dtype)
-
-    @override
-    @torch.no_grad()
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
-        mean, std = self._moments(mode.shape[2])
-        return ((mode - mean) / std).float()
-
-    @override
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mean, std = self._moments(latents.shape[2])
-        decoded: Tensor = vae.decode(latents.to(vae.device, vae.dtype) * std + mean, return_dict=False)[0]
-        return decoded.float().clamp(-1, 1)
 
     @override
     def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
@@ -156,10 +121,3 @@ class CosmosGenerator(Generator):
     @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length, "fps": FPS}
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        patch, pipeline = self.network.config.patch_size, self.pipeline
-        frames, rows, columns = (tokens * p for tokens, p in zip(grid, patch, strict=True))
-        scale = pipeline.vae_scale_factor_spatial
-        return (frames - 1) * pipeline.vae_scale_factor_temporal + 1, rows * scale, columns * scale

@@ -34,6 +34,11 @@ class DiffusionGenerator(Generator):
     drawn; the pipeline scales it.
     """
 
+    @property
+    @override
+    def compression(self) -> tuple[int, int]:
+        return 1, self.pipeline.vae_scale_factor
+
     @override
     def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
         return diffusion_schedule(self.pipeline.scheduler, steps, self.device)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition import Composition
@@ -26,27 +26,18 @@ class EasyAnimateGenerator(Generator):
     """
 
     text = "first"
+    site = "attn1"
 
     @property
     @override
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self.network.transformer_blocks)
+    def compression(self) -> tuple[int, int]:
+        return self.pipeline.vae_temporal_compression_ratio, self.pipeline.vae_spatial_compression_ratio
 
     @property
     @override
-    def heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.transformer_blocks[layer].attn1
-        return module
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        frames, height, width = latents.shape[-3:]
-        patch = self.network.config.patch_size
-        return frames, height // patch, width // patch
+    def noise_dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.pipeline.text_encoder.dtype
+        return dtype
 
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:
@@ -77,42 +68,6 @@ class EasyAnimateGenerator(Generator):
         return flow_schedule(self.pipeline.scheduler, steps, self.device, mu=1)
 
     @override
-    @torch.no_grad()
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
-        return (mode * vae.config.scaling_factor).float()
-
-    @override
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        scaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
-        decoded: Tensor = vae.decode(scaled, return_dict=False)[0]
-        return decoded.float().clamp(-1, 1)
-
-    @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
-        frames, height, width = size
-        latents: Tensor = self.pipeline.prepare_latents(
-            len(generators),
-            self.network.config.in_channels,
-            frames,
-            height,
-            width,
-            self.pipeline.text_encoder.dtype,
-            self.device,
-            list(generators),
-        )
-        return latents
-
-    @override
     def prompt_options(self, prompts: Sequence[str]) -> dict[str, Any]:
         # Without negative prompts, one per prompt, the pipeline's call fails.
         return super().prompt_options(prompts) | {"negative_prompt": [""] * len(prompts)}
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        frames, height, width = grid
-        scale = self.pipeline.vae_spatial_compression_ratio * self.network.config.patch_size
-        return (frames - 1) * self.pipeline.vae_temporal_compression_ratio + 1, height * scale, width * scale

@@ -22,65 +22,17 @@ class Hunyuan(Generator):
     """What both versions share: the video's tokens before the text's, the flow's steps, and how the VAE is used."""
 
     text = "last"
+    site = "attn"
 
     @property
     @override
-    def heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        return self.blocks[layer].get_submodule("attn")
-
-    @property
-    def _patch(self) -> tuple[int, int, int]:
-        config = self.network.config
-        return config.patch_size_t, config.patch_size, config.patch_size
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        frames, height, width = (size // p for size, p in zip(latents.shape[-3:], self._patch, strict=True))
-        return frames, height, width
+    def latent_channels(self) -> int:
+        return int(self.pipeline.vae.config.latent_channels)
 
     @override
     def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
         sigmas = np.linspace(1, 0, steps + 1)[:-1]
         return flow_schedule(self.pipeline.scheduler, steps, self.device, sigmas=sigmas)
-
-    @override
-    @torch.no_grad()
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mode: Tensor = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
-        return (mode * vae.config.scaling_factor).float()
-
-    @override
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        z = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
-        decoded: Tensor = vae.decode(z, return_dict=False)[0]
-        return decoded.float().clamp(-1, 1)
-
-    @property
-    def noise_dtype(self) -> torch.dtype:
-        """What the pipeline draws its noise in."""
-        return torch.float32
-
-    @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
-        frames, height, width = size
-        channels = self.pipeline.vae.config.latent_channels
-        latents: Tensor = self.pipeline.prepare_latents(
-            len(generators), channels, height, width, frames, self.noise_dtype, self.device, list(generators)
-        )
-        return latents
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        frames, rows, columns = (tokens * p for tokens, p in zip(grid, self._patch, strict=True))
-        scale = self.pipeline.vae_scale_factor_spatial
-        return (frames - 1) * self.pipeline.vae_scale_factor_temporal + 1, rows * scale, columns * scale
 
 
 class HunyuanVideoGenerator(Hunyuan):

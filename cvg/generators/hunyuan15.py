@@ -27,11 +27,6 @@ class HunyuanVideo15Generator(Hunyuan):
     has no callback, and its guider holds the guidance scale.
     """
 
-    @property
-    @override
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self.network.transformer_blocks)
-
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:
         names = (

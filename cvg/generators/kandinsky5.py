@@ -32,6 +32,18 @@ class Kandinsky5Generator(Generator):
     flex backend there; the cross-attention needs the native one.
     """
 
+    site = "cross_attention"
+
+    @property
+    @override
+    def latent_channels(self) -> int:
+        return int(self.network.config.in_visual_dim)
+
+    @property
+    @override
+    def noise_dtype(self) -> torch.dtype:
+        return self.dtype
+
     @property
     @override
     def blocks(self) -> Sequence[nn.Module]:
@@ -41,17 +53,6 @@ class Kandinsky5Generator(Generator):
     @override
     def heads(self) -> int:
         return int(self.network.visual_transformer_blocks[0].cross_attention.num_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.visual_transformer_blocks[layer].cross_attention
-        return module
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        patch = self.network.config.patch_size
-        frames, height, width = (size // p for size, p in zip(latents.shape[-3:], patch, strict=True))
-        return frames, height, width
 
     @override
     def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
@@ -115,41 +116,5 @@ class Kandinsky5Generator(Generator):
         return latents[..., : self.network.config.in_visual_dim].movedim(-1, 1).clone()
 
     @override
-    @torch.no_grad()
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mode: Tensor = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
-        return (mode * vae.config.scaling_factor).float()
-
-    @override
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        decoded: Tensor = vae.decode(latents.to(vae.device, vae.dtype) / vae.config.scaling_factor).sample
-        return decoded.float().clamp(-1, 1)
-
-    @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
-        frames, height, width = size
-        latents = self.pipeline.prepare_latents(
-            len(generators),
-            self.network.config.in_visual_dim,
-            height,
-            width,
-            frames,
-            self.dtype,
-            self.device,
-            list(generators),
-        )
-        return self.unpack(latents, size)
-
-    @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": TEXT_KEYS}
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        patch, pipeline = self.network.config.patch_size, self.pipeline
-        frames, rows, columns = (tokens * p for tokens, p in zip(grid, patch, strict=True))
-        scale = pipeline.vae_scale_factor_spatial
-        return (frames - 1) * pipeline.vae_scale_factor_temporal + 1, rows * scale, columns * scale

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition import Composition
@@ -26,27 +26,6 @@ class LatteGenerator(DiffusionGenerator):
     have 120, padded ones zero but attended: so a prompt's maps depend on whether it has company. The network was made
     for one number of frames. It also predicts a variance, which is dropped.
     """
-
-    @property
-    @override
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self.network.transformer_blocks)
-
-    @property
-    @override
-    def heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.transformer_blocks[layer].attn2
-        return module
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        frames, height, width = latents.shape[-3:]
-        patch = self.network.config.patch_size
-        return frames, height // patch, width // patch
 
     @override
     def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
@@ -81,9 +60,3 @@ class LatteGenerator(DiffusionGenerator):
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
         frames, height, width = size
         return {"video_length": frames, "height": height, "width": width}
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        frames, height, width = grid
-        scale = self.pipeline.vae_scale_factor * self.network.config.patch_size
-        return frames, height * scale, width * scale

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition import Composition
@@ -31,23 +31,8 @@ class LTXGenerator(Generator):
 
     @property
     @override
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self.network.transformer_blocks)
-
-    @property
-    @override
-    def heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.transformer_blocks[layer].attn2
-        return module
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        frames, height, width = latents.shape[-3:]
-        return frames, height, width
+    def compression(self) -> tuple[int, int]:
+        return self.pipeline.vae_temporal_compression_ratio, self.pipeline.vae_spatial_compression_ratio
 
     @property
     def max_sequence_length(self) -> int:
@@ -96,14 +81,12 @@ class LTXGenerator(Generator):
         return flow_schedule(self.pipeline.scheduler, steps, self.device, sigmas=sigmas, mu=mu)
 
     @override
-    @torch.no_grad()
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+    def normalise(self, raw: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
-        latents: Tensor = self.pipeline._normalize_latents(
-            mode, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+        normal: Tensor = self.pipeline._normalize_latents(
+            raw, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
         )
-        return latents.float()
+        return normal
 
     @override
     @torch.no_grad()
@@ -118,21 +101,6 @@ class LTXGenerator(Generator):
             raw.to(vae.dtype), timestep if vae.config.timestep_conditioning else None, return_dict=False
         )[0]
         return decoded.float().clamp(-1, 1)
-
-    @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
-        frames, height, width = size
-        latents = self.pipeline.prepare_latents(
-            len(generators),
-            self.network.config.in_channels,
-            height,
-            width,
-            frames,
-            torch.float32,
-            self.device,
-            list(generators),
-        )
-        return self.unpack(latents, size)
 
     @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
@@ -155,9 +123,3 @@ class LTXGenerator(Generator):
     @override
     def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
         return self._spread(latents, self._latent_size(size))
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        frames, height, width = grid
-        spatial = self.pipeline.vae_spatial_compression_ratio
-        return (frames - 1) * self.pipeline.vae_temporal_compression_ratio + 1, height * spatial, width * spatial

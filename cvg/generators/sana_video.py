@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.generators.base import Generator, States
+from cvg.generators.base import States
 from cvg.generators.spans import entity_columns
+from cvg.generators.standardised import StandardisedGenerator
 from cvg.schedule import Schedule, flow_schedule
 
 TEXT_KEYS = 300
 """Text keys the transformer was trained with."""
 
 
-class SanaVideoGenerator(Generator):
+class SanaVideoGenerator(StandardisedGenerator):
     """Adapter of ``SanaVideoPipeline``.
 
     Gemma reads the prompt, in lower case, after an instruction of some hundred tokens. Text keys are its first token
@@ -29,24 +30,8 @@ class SanaVideoGenerator(Generator):
 
     @property
     @override
-    def blocks(self) -> Sequence[nn.Module]:
-        return list(self.network.transformer_blocks)
-
-    @property
-    @override
     def heads(self) -> int:
         return int(self.network.config.num_cross_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.transformer_blocks[layer].attn2
-        return module
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        patch = self.network.config.patch_size
-        frames, height, width = (size // p for size, p in zip(latents.shape[-3:], patch, strict=True))
-        return frames, height, width
 
     @property
     def _instruction(self) -> list[str]:
@@ -83,43 +68,13 @@ class SanaVideoGenerator(Generator):
     def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
         return flow_schedule(self.pipeline.scheduler, steps, self.device)
 
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the VAE's latents: Wan's in the 480p model, LTX-2's in the 720p one."""
+    @override
+    def moments(self, frames: int) -> tuple[Tensor, Tensor]:
+        # Wan's in the 480p model, LTX-2's in the 720p one.
         vae = self.pipeline.vae
         source = vae.config if "latents_mean" in vae.config else vae
         mean, std = (torch.as_tensor(each).view(1, -1, 1, 1, 1) for each in (source.latents_mean, source.latents_std))
         return mean.to(vae.device, vae.dtype), std.to(vae.device, vae.dtype)
-
-    @override
-    @torch.no_grad()
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mean, std = self._moments()
-        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
-        return ((mode - mean) / std).float()
-
-    @override
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mean, std = self._moments()
-        decoded: Tensor = vae.decode(latents.to(vae.device, vae.dtype) * std + mean, return_dict=False)[0]
-        return decoded.float().clamp(-1, 1)
-
-    @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
-        frames, height, width = size
-        latents: Tensor = self.pipeline.prepare_latents(
-            len(generators),
-            self.network.config.in_channels,
-            height,
-            width,
-            frames,
-            torch.float32,
-            self.device,
-            list(generators),
-        )
-        return latents
 
     @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
@@ -131,10 +86,3 @@ class SanaVideoGenerator(Generator):
             "use_resolution_binning": False,
             "max_sequence_length": TEXT_KEYS,
         }
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        patch, pipeline = self.network.config.patch_size, self.pipeline
-        frames, rows, columns = (tokens * p for tokens, p in zip(grid, patch, strict=True))
-        scale = pipeline.vae_scale_factor_spatial
-        return (frames - 1) * pipeline.vae_scale_factor_temporal + 1, rows * scale, columns * scale

@@ -48,6 +48,11 @@ class UNetGenerator(DiffusionGenerator):
 
     @property
     @override
+    def patch(self) -> tuple[int, int, int]:
+        return 1, 1, 1
+
+    @property
+    @override
     def network(self) -> Any:
         return self.pipeline.unet
 
@@ -60,16 +65,6 @@ class UNetGenerator(DiffusionGenerator):
     @override
     def heads(self) -> int:
         return math.gcd(*(block.attn2.heads for block in self.blocks))
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.blocks[layer].attn2
-        return module
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        frames, height, width = latents.shape[-3:]
-        return frames, height, width
 
     @override
     def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
@@ -91,11 +86,6 @@ class UNetGenerator(DiffusionGenerator):
         tokenizer = self.pipeline.tokenizer
         textual_inversion = functools.partial(self.pipeline.maybe_convert_prompt, tokenizer=tokenizer)
         return entity_columns(composition, tokenizer, int(tokenizer.model_max_length), textual_inversion)
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        frames, height, width = grid
-        return frames, height * self.pipeline.vae_scale_factor, width * self.pipeline.vae_scale_factor
 
     @abstractmethod
     def _text(self, states: Tensor, frames: int) -> Tensor:

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.generators.base import Conditioning, Generator, States
+from cvg.generators.base import Conditioning, States
 from cvg.generators.spans import entity_columns
+from cvg.generators.standardised import StandardisedGenerator
 from cvg.schedule import Schedule, flow_schedule
 
 
-class WanGenerator(Generator):
+class WanGenerator(StandardisedGenerator):
     """Adapter of ``WanPipeline``.
 
     Text keys are the umT5 tokens; padded rows are zero and are attended. The prediction is the velocity
@@ -65,22 +66,6 @@ class WanGenerator(Generator):
         return list(self.network.blocks)
 
     @property
-    @override
-    def heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
-
-    @override
-    def attention(self, layer: int) -> nn.Module:
-        module: nn.Module = self.network.blocks[layer].attn2
-        return module
-
-    @override
-    def token_grid(self, latents: Tensor) -> tuple[int, int, int]:
-        patch = self.network.config.patch_size
-        frames, height, width = (size // p for size, p in zip(latents.shape[-3:], patch, strict=True))
-        return frames, height, width
-
-    @property
     def max_sequence_length(self) -> int:
         """Text keys the transformer was trained with: 512, or fewer where the tokenizer says so."""
         return min(512, int(self.pipeline.tokenizer.model_max_length))
@@ -123,51 +108,6 @@ class WanGenerator(Generator):
     def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
         return flow_schedule(self.pipeline.scheduler, steps, self.device)
 
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        config, vae = self.pipeline.vae.config, self.pipeline.vae
-        shape = (1, config.z_dim, 1, 1, 1)
-        mean = torch.tensor(config.latents_mean).view(shape).to(vae.device, vae.dtype)
-        std = torch.tensor(config.latents_std).view(shape).to(vae.device, vae.dtype)
-        return mean, std
-
-    @override
-    @torch.no_grad()
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mean, std = self._moments()
-        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
-        return ((mode - mean) / std).float()
-
-    @override
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        mean, std = self._moments()
-        decoded: Tensor = vae.decode(latents.to(vae.device, vae.dtype) * std + mean, return_dict=False)[0]
-        return decoded.float().clamp(-1, 1)
-
-    @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
-        frames, height, width = size
-        latents: Tensor = self.pipeline.prepare_latents(
-            len(generators),
-            self.network.config.in_channels,
-            height,
-            width,
-            frames,
-            torch.float32,
-            self.device,
-            list(generators),
-        )
-        return latents
-
     @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length}
-
-    @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        patch, pipeline = self.network.config.patch_size, self.pipeline
-        frames, rows, columns = (tokens * p for tokens, p in zip(grid, patch, strict=True))
-        scale = pipeline.vae_scale_factor_spatial
-        return (frames - 1) * pipeline.vae_scale_factor_temporal + 1, rows * scale, columns * scale
