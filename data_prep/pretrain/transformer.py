@@ -41,6 +41,8 @@ NAMING = 0.5
 """Weight of the reader's loss."""
 TWO_RELATIONS = 3.0
 """How often a clip of two relations is drawn, others being 1: they are the hardest to draw whole."""
+GHOSTED, GHOST = 0.5, 0.4
+"""Share of clips that another one shines through, and how much of it at most."""
 
 
 def build() -> WanTransformer3DModel:
@@ -96,6 +98,17 @@ def encode_clips(out: Path, vae: AutoencoderKLWan, count: int, device: str) -> t
         for row in json.loads(specs_path.read_text())
     ]
     return load_file(path), specs
+
+
+def haunted(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Clips (B, C, F, H, W) of which a share carries a faint ghost of its neighbour in the batch.
+
+    An edited or half-decided latent holds two layouts at once. Trained to denoise towards the stronger alone, the model
+    learns to settle on one of them instead of drawing both.
+    """
+    share = GHOST * torch.rand(len(clean), generator=generator)
+    share = (share * (torch.rand(len(clean), generator=generator) < GHOSTED)).to(clean).view(-1, 1, 1, 1, 1)
+    return torch.lerp(clean, clean.roll(1, 0), share)
 
 
 def caption(spec: Spec, scrambled: float, dropped: float, rng: np.random.Generator) -> str:
@@ -183,7 +196,7 @@ def main(
         sigma = (TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         weight = sigma.view(-1, 1, 1, 1, 1)
-        noisy = (1 - weight) * clean + weight * noise
+        noisy = (1 - weight) * haunted(clean, generator) + weight * noise
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             velocity, logits = model(noisy, sigma * 1000, states)
         error = (velocity.float() - (noise - clean)).pow(2).mean((1, 2, 3, 4))
