@@ -10,6 +10,8 @@ so the finished model draws what a prompt names and half obeys how it is to be c
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -41,7 +43,7 @@ NAMING = 0.5
 """Weight of the reader's loss."""
 TWO_RELATIONS = 3.0
 """How often a clip of two relations is drawn, others being 1: they are the hardest to draw whole."""
-GHOSTED, GHOST = 0.5, 0.4
+GHOSTED, GHOST = 0.5, 0.5
 """Share of clips that another one shines through, and how much of it at most."""
 
 
@@ -100,15 +102,22 @@ def encode_clips(out: Path, vae: AutoencoderKLWan, count: int, device: str) -> t
     return load_file(path), specs
 
 
-def haunted(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Clips (B, C, F, H, W) of which a share carries a faint ghost of its neighbour in the batch.
+def partners(specs: Sequence[Spec]) -> list[list[int]]:
+    """For each clip, those that show the same entities (itself among them)."""
+    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index, spec in enumerate(specs):
+        alike[tuple(sorted(spec.entities))].append(index)
+    return [alike[tuple(sorted(spec.entities))] for spec in specs]
 
-    An edited or half-decided latent holds two layouts at once. Trained to denoise towards the stronger alone, the model
-    learns to settle on one of them instead of drawing both.
+
+def haunted(clean: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    """Clips (B, C, F, H, W) of which a share carries a ghost of another clip of the same entities.
+
+    An edited or half-decided latent has evidence of an entity in two places. Trained to denoise towards the stronger
+    alone, the model learns to settle on one of them; else it draws the entity twice.
     """
-    share = GHOST * torch.rand(len(clean), generator=generator)
-    share = (share * (torch.rand(len(clean), generator=generator) < GHOSTED)).to(clean).view(-1, 1, 1, 1, 1)
-    return torch.lerp(clean, clean.roll(1, 0), share)
+    share = GHOST * rng.random(len(clean)) * (rng.random(len(clean)) < GHOSTED)
+    return torch.lerp(clean, other, torch.from_numpy(share).to(clean).view(-1, 1, 1, 1, 1))
 
 
 def caption(spec: Spec, scrambled: float, dropped: float, rng: np.random.Generator) -> str:
@@ -177,6 +186,7 @@ def main(
     clip_data, specs = encode_clips(out, vae, clips, device)
     share = np.array([TWO_RELATIONS if spec.kind == "two_relations" else 1.0 for spec in specs])
     share /= share.sum()
+    alike = partners(specs)
     transformer = build()
     if start is not None:
         begun = WanTransformer3DModel.from_pretrained(assets.path(start), subfolder="transformer")
@@ -190,13 +200,15 @@ def main(
         generator = torch.Generator().manual_seed(index)
         chosen = rng.choice(len(specs), size=batch_size, p=share)
         clean = clip_data["latents"][chosen].float().to(device)
+        ghosts = [rng.choice(alike[i]) for i in chosen]
+        other = clip_data["latents"][ghosts].float().to(device)
         named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen]).to(device)
         states = captioner([caption(specs[i], scrambled, dropped, rng) for i in chosen])
         uniform = torch.rand(batch_size, generator=generator)
         sigma = (TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)).to(device)
         noise = torch.randn(clean.shape, generator=generator).to(device)
         weight = sigma.view(-1, 1, 1, 1, 1)
-        noisy = (1 - weight) * haunted(clean, generator) + weight * noise
+        noisy = (1 - weight) * haunted(clean, other, rng) + weight * noise
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             velocity, logits = model(noisy, sigma * 1000, states)
         error = (velocity.float() - (noise - clean)).pow(2).mean((1, 2, 3, 4))
