@@ -96,10 +96,12 @@ def test_cogvideox_is_noised_as_by_its_scheduler() -> None:
     torch.testing.assert_close(schedule.noised(clean, noise, 20), own.add_noise(clean, noise, timesteps[20]))
 
 
-def test_parts_of_another_family_are_an_error(tmp_path: Path) -> None:
+def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"vae: not there; train stages 1 and 2"):
+        transformer.main(tmp_path)
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKLWan"}))
-    with pytest.raises(UserError, match=r"vae: holds a AutoencoderKLWan.*AutoencoderKLCogVideoX.*--family"):
+    with pytest.raises(UserError, match=r"vae: its class is AutoencoderKLWan.*AutoencoderKLCogVideoX.*--family"):
         transformer.main(tmp_path, family="cogvideox")
 
 
@@ -119,7 +121,7 @@ def test_the_stages_make_a_generator(name: FamilyName, tmp_path: Path, monkeypat
     assert video.shape == (1, 3, *VIDEO) and torch.isfinite(video).all()
 
     conditioning = generator.encode([composition])
-    schedule = generator.schedule(4, VIDEO)
+    schedule = generator.schedule(20, VIDEO)
     maps, _ = generator.entity_maps(noise, schedule.timesteps[0], conditioning, [1, 3])
     assert maps.shape == (1, 2, generator.heads, 2, 4, 8, 8) and (maps > 0).all() and (maps < 1).all()
 
@@ -127,5 +129,8 @@ def test_the_stages_make_a_generator(name: FamilyName, tmp_path: Path, monkeypat
         return generator.predict(z, schedule.timesteps[i], conditioning.states)
 
     clean = generator.encode_video(clips(0, 1))
-    again, _ = replay(invert(clean, schedule, predict, 8), schedule, predict)
-    torch.testing.assert_close(again, clean, atol=0.01, rtol=0.01)
+    errors = []
+    for iterations in (0, 3):
+        again, _ = replay(invert(clean, schedule, predict, iterations), schedule, predict)
+        errors.append(float((again - clean).square().mean()))
+    assert errors[1] < 0.5 * errors[0]  # an untrained network's steps converge slowly

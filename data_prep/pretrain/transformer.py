@@ -47,18 +47,21 @@ def load_parts(out: Path, kind: Family) -> tuple[Any, Any]:
     """VAE and text encoder of stages 1 and 2, frozen.
 
     Raises:
-        UserError: they are another family's.
+        UserError: they are missing, or another family's.
     """
     parts = []
-    for folder, part in (("vae", kind.vae_class), ("text_encoder", kind.text_encoder_class)):
-        config = json.loads((out / folder / "config.json").read_text())
+    for folder, part in ((out / "vae", kind.vae_class), (out / "text_encoder", kind.text_encoder_class)):
+        path = folder / "config.json"
+        if not path.exists():
+            raise UserError(f"{folder}: not there; train stages 1 and 2 with this --out")
+        config = json.loads(path.read_text())
         found = config.get("_class_name") or config["architectures"][0]
         if found != part.__name__:
             raise UserError(
-                f"{out / folder}: holds a {found}, where {kind.name} has a {part.__name__}; give the --family of "
-                "stages 1 and 2, or another --out"
+                f"{folder}: its class is {found}, and {kind.name} takes {part.__name__}; give the --family of stages 1 "
+                "and 2, or another --out"
             )
-        parts.append(part.from_pretrained(out / folder).eval().requires_grad_(False))
+        parts.append(part.from_pretrained(folder).eval().requires_grad_(False))
     vae, encoder = parts
     return vae, encoder
 
@@ -158,7 +161,7 @@ def main(
         family: of generators; that of stages 1 and 2.
 
     Raises:
-        UserError: stages 1 and 2 in OUT are another family's.
+        UserError: stages 1 and 2 in OUT are missing, or another family's.
     """
     torch.manual_seed(0)
     kind = find(family)
