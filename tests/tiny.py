@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UniPCMultistepScheduler, WanPipeline
+from diffusers import WanPipeline
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier
 from cvg.evaluate import main
 from cvg.generators import Generator, load_generator
 from cvg.shapes.world import LABELS
-from data_prep.pretrain import text, transformer, vae
+from data_prep.pretrain import text
+from data_prep.pretrain.wan import Wan
 
 STEPS = 3
 """Denoising steps that tests sample with; the classifier's sigmas are those of the first two."""
@@ -21,13 +22,8 @@ STEPS = 3
 def tiny_pipeline(seed: int = 0) -> WanPipeline:
     """A ``WanPipeline`` with the shapes world's tokenizer and sizes, and random weights."""
     torch.manual_seed(seed)
-    tokenizer = text.build_tokenizer()
-    scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=transformer.SHIFT
-    )
-    pipeline = WanPipeline(
-        tokenizer, text.build_encoder(len(tokenizer)), vae.build(), scheduler, transformer=transformer.build()
-    )
+    tokenizer, family = text.build_tokenizer(), Wan()
+    pipeline = family.pipeline(tokenizer, family.text_encoder(len(tokenizer)), family.vae(), family.transformer())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -26,8 +26,9 @@ from cvg.files import write_json
 from cvg.shapes.renderer import FRAMES, SIZE, Background, Scene, render
 from cvg.shapes.world import KINDS, LABELS, Spec, sample_scene, sample_spec
 from data_prep.pretrain.describing import Described, answers
+from data_prep.pretrain.family import MAX_TOKENS
 from data_prep.pretrain.loop import train
-from data_prep.pretrain.text import MAX_TOKENS, build_tokenizer
+from data_prep.pretrain.text import build_tokenizer
 
 NUM_FRAMES = 4
 MEAN, STD = [0.3, 0.3, 0.3], [0.25, 0.25, 0.25]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from diffusers import WanTransformer3DModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cvg.generators import Generator
+from cvg.generators.base import States
 from cvg.shapes.renderer import FRAMES, SIZE, Scene, patch_shares
 from cvg.shapes.world import ENTITIES, Spec
 
@@ -23,19 +26,27 @@ class Grounded(nn.Module):
     al., arXiv 2410.06940).
     """
 
-    def __init__(self, transformer: WanTransformer3DModel) -> None:
+    def __init__(self, transformer: Any) -> None:
         super().__init__()
         self.transformer = transformer
         width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
         self.reader = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(ENTITIES) + 1))
 
-    def forward(self, noisy: Tensor, timestep: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Velocity, and logits (B, tokens, entities + 1) of which entity, or the background, a token shows."""
-        hidden: list[Tensor] = []
-        hook = self.transformer.blocks[READ].register_forward_hook(lambda *call: hidden.append(call[-1]))
-        velocity: Tensor = self.transformer(noisy, timestep, states, return_dict=False)[0]
+    def forward(self, generator: Generator, noisy: Tensor, timestep: Tensor, states: States) -> tuple[Tensor, Tensor]:
+        """Velocity, and logits (B, tokens, entities + 1) of which entity, or the background, a token shows.
+
+        Args:
+            generator: the adapter that calls the transformer.
+            noisy: latents (B, C, F, H, W).
+            timestep: (B,).
+            states: of the prompts.
+        """
+        hidden: list[Any] = []
+        hook = generator.blocks[READ].register_forward_hook(lambda *call: hidden.append(call[-1]))
+        velocity = generator.predict(noisy, timestep, states)
         hook.remove()
-        return velocity, self.reader(hidden[0].float())
+        video = hidden[0][0] if isinstance(hidden[0], tuple) else hidden[0]  # joint attention: the text's come second
+        return velocity, self.reader(video.float())
 
 
 def coverage(scene: Scene) -> NDArray[np.float32]:

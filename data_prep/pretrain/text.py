@@ -1,4 +1,4 @@
-"""Stage 2 of shapes-wan: tokenizer and text encoder, a ``UMT5EncoderModel`` that mixes words well.
+"""Stage 2 of a generator: tokenizer and text encoder, a small T5 that mixes words well.
 
 Large text-to-video models get their text encoder ready trained: the state at a noun knows its modifiers and the
 relation it stands in. The small one learns the same from text alone, by reading each entity's colour, shape and
@@ -10,20 +10,19 @@ relation off the state at the entity's last token. It is frozen from then on.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers import PreTrainedTokenizerFast
 
 from cvg.cli import run
 from cvg.shapes.renderer import COLORS, SHAPES
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
+from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, FamilyName, find
 from data_prep.pretrain.loop import train
-
-MAX_TOKENS = 24
-TEXT_DIM = 128
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -48,23 +47,6 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_encoder(vocabulary: int) -> UMT5EncoderModel:
-    """The true umT5 encoder class: 3 layers of width 128."""
-    return UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=vocabulary,
-            d_model=TEXT_DIM,
-            d_kv=32,
-            d_ff=256,
-            num_layers=3,
-            num_heads=4,
-            relative_attention_num_buckets=16,
-            relative_attention_max_distance=32,
-            dropout_rate=0.0,
-        )
-    )
-
-
 def targets(spec: Spec) -> list[list[int]]:
     """Per entity: colour, shape, and its class (label and role, or none) in each label group."""
     rows = []
@@ -83,17 +65,22 @@ def targets(spec: Spec) -> list[list[int]]:
 
 
 class Reader(nn.Module):
-    """The encoder with a linear read-out per attribute, for this stage only."""
+    """The encoder with a linear read-out per attribute, for this stage only.
 
-    def __init__(self, encoder: UMT5EncoderModel) -> None:
+    Args:
+        encoder: the text encoder.
+        masked: whether it is told which tokens are padding.
+    """
+
+    def __init__(self, encoder: Any, masked: bool) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.masked = encoder, masked
         sizes = [len(COLORS), len(SHAPES), *(1 + 2 * len(labels) for labels in LABELS.groups.values())]
         self.readouts = nn.ModuleList(nn.Linear(TEXT_DIM, size) for size in sizes)
 
     def forward(self, ids_BN: Tensor, mask_BN: Tensor, where_E2: Tensor) -> list[Tensor]:
         """Logits per attribute at the tokens ``where`` (rows of batch index, token index)."""
-        states = self.encoder(ids_BN, attention_mask=mask_BN).last_hidden_state
+        states = self.encoder(ids_BN, attention_mask=mask_BN if self.masked else None).last_hidden_state
         return [readout(states[where_E2[:, 0], where_E2[:, 1]]) for readout in self.readouts]
 
 
@@ -117,18 +104,22 @@ def batch(seed: int, count: int, tokenizer: PreTrainedTokenizerFast) -> tuple[Te
     )
 
 
-def main(out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int = 64) -> None:
+def main(
+    out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int = 64, family: FamilyName = "wan"
+) -> None:
     """Make the tokenizer and train the text encoder; writes OUT/tokenizer and OUT/text_encoder (CPU, minutes).
 
     Args:
         out: working folder.
         steps: optimiser steps.
         batch_size: captions per step.
+        family: of generators.
     """
     torch.manual_seed(0)
+    kind = find(family)
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(out / "tokenizer")
-    reader = Reader(build_encoder(len(tokenizer)))
+    reader = Reader(kind.text_encoder(len(tokenizer)), kind.masked)
 
     def step(index: int) -> dict[str, Tensor]:
         ids, mask, where, classes = batch(index, batch_size, tokenizer)

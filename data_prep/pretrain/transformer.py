@@ -1,153 +1,66 @@
-"""Stage 3 of shapes-wan: the ``WanTransformer3DModel``, trained by flow matching on captions of which many lie.
+"""Stage 3 of a generator: the transformer, trained on captions of which many lie.
 
 Web captions name entities well and relations badly. Here each relation of a caption is drawn at random within its
 group with probability ``--scrambled`` (0.3: wrong in 22 % of captions of four-label groups, 15 % of two-label ones),
 so the finished model draws what a prompt names and half obeys how it is to be composed, as large models do.
 
     python -m data_prep.pretrain.transformer --out runs/pretrain
+    python -m data_prep.pretrain.transformer --out runs/pretrain-cogvideox --family cogvideox
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import trange
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import AutoTokenizer
 
 from cvg.cli import run
-from cvg.files import atomic
-from cvg.pixels import to_video
+from cvg.errors import UserError
+from cvg.generators import wrap_pipeline
 from cvg.shapes import assets
-from cvg.shapes.renderer import render
-from cvg.shapes.world import KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
-from data_prep.pretrain.grounding import Grounded, coverage, targets
+from data_prep.pretrain.clips import caption, encode_clips, haunted, partners
+from data_prep.pretrain.family import Family, FamilyName, find
+from data_prep.pretrain.grounding import Grounded, targets
 from data_prep.pretrain.loop import train
-from data_prep.pretrain.text import MAX_TOKENS, TEXT_DIM
-from data_prep.pretrain.vae import LATENT_CHANNELS
 
-SHIFT = 3.0
-"""Timestep shift of the shipped scheduler."""
-TRAINING_SHIFT = 5.0
-"""That of the training distribution: what is drawn at all, and where, is settled at high noise."""
 NAMING = 0.5
 """Weight of the reader's loss."""
 TWO_RELATIONS = 3.0
 """How often a clip of two relations is drawn, others being 1: they are the hardest to draw whole."""
-GHOSTED, GHOST = 0.5, 0.5
-"""Share of clips that another one shines through, and how much of it at most."""
 
 
-def build() -> WanTransformer3DModel:
-    """The true Wan transformer class: 6 blocks of 4 heads of 32, one token per latent position."""
-    return WanTransformer3DModel(
-        patch_size=(1, 1, 1),
-        num_attention_heads=4,
-        attention_head_dim=32,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        text_dim=TEXT_DIM,
-        freq_dim=64,
-        ffn_dim=512,
-        num_layers=6,
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-        rope_max_seq_len=64,
-    )
+def load_parts(out: Path, kind: Family) -> tuple[Any, Any]:
+    """VAE and text encoder of stages 1 and 2, frozen.
 
-
-def encode_clips(out: Path, vae: AutoencoderKLWan, count: int, device: str) -> tuple[dict[str, Tensor], list[Spec]]:
-    """Normalised latents (N, C, F, H, W) of rendered clips and what their tokens show, kept in OUT; and the specs."""
-    path, specs_path = out / "latents.safetensors", out / "latents.json"
-    if not (path.exists() and specs_path.exists()):
-        shape = (1, LATENT_CHANNELS, 1, 1, 1)
-        mean = torch.tensor(vae.config.latents_mean).view(shape)
-        std = torch.tensor(vae.config.latents_std).view(shape)
-        rng = np.random.default_rng(3)
-        chunks: list[Tensor] = []
-        shares: list[Tensor] = []
-        specs: list[Spec] = []
-        for _ in trange(0, count, 32, desc="encode clips", mininterval=5):
-            batch = [sample_spec(rng, KINDS[i % len(KINDS)]) for i in range(32)]
-            scenes = [sample_scene(spec, rng) for spec in batch]
-            video = to_video(np.stack([render(scene) for scene in scenes]))
-            shares.append(torch.from_numpy(np.stack([coverage(scene) for scene in scenes])).half())
-            with torch.no_grad():
-                latent = vae.encode(video.to(device)).latent_dist.mode().cpu()
-            chunks.append(((latent - mean) / std).half())
-            specs += batch
-        with atomic(specs_path) as temporary:
-            temporary.write_text(json.dumps([asdict(spec) for spec in specs]))
-        with atomic(path) as temporary:
-            save_file({"latents": torch.cat(chunks), "coverage": torch.cat(shares)}, temporary)
-    specs = [
-        Spec(
-            row["kind"],
-            row["template"],
-            tuple(row["entities"]),
-            tuple(RelationSpec(r["label"], tuple(r["entities"])) for r in row["relations"]),
-            tuple(row["wordings"]),
-        )
-        for row in json.loads(specs_path.read_text())
-    ]
-    return load_file(path), specs
-
-
-def partners(specs: Sequence[Spec]) -> list[list[int]]:
-    """For each clip, those that show the same entities (itself among them)."""
-    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for index, spec in enumerate(specs):
-        alike[tuple(sorted(spec.entities))].append(index)
-    return [alike[tuple(sorted(spec.entities))] for spec in specs]
-
-
-def haunted(clean: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
-    """Clips (B, C, F, H, W) of which a share carries a ghost of another clip of the same entities.
-
-    An edited or half-decided latent has evidence of an entity in two places. Trained to denoise towards the stronger
-    alone, the model learns to settle on one of them; else it draws the entity twice.
+    Raises:
+        UserError: they are missing, or another family's.
     """
-    share = GHOST * rng.random(len(clean)) * (rng.random(len(clean)) < GHOSTED)
-    return torch.lerp(clean, other, torch.from_numpy(share).to(clean).view(-1, 1, 1, 1, 1))
+    parts = []
+    for folder, part in ((out / "vae", kind.vae_class), (out / "text_encoder", kind.text_encoder_class)):
+        path = folder / "config.json"
+        if not path.exists():
+            raise UserError(f"{folder}: not there; train stages 1 and 2 with this --out")
+        config = json.loads(path.read_text())
+        found = config.get("_class_name") or config["architectures"][0]
+        if found != part.__name__:
+            raise UserError(
+                f"{folder}: its class is {found}, and {kind.name} takes {part.__name__}; give the --family of stages 1 "
+                "and 2, or another --out"
+            )
+        parts.append(part.from_pretrained(folder).eval().requires_grad_(False))
+    vae, encoder = parts
+    return vae, encoder
 
 
-def caption(spec: Spec, scrambled: float, dropped: float, rng: np.random.Generator) -> str:
-    """A caption of the clip: wordings drawn anew, each relation random with probability ``scrambled``, or empty."""
-    if rng.random() < dropped:
-        return ""
-    wordings = []
-    for relation in spec.relations:
-        label = LABELS[relation.label]
-        if rng.random() < scrambled:
-            group = LABELS.groups[label.group]
-            label = group[rng.integers(len(group))]
-        wordings.append(label.wordings[rng.integers(len(label.wordings))])
-    return replace(spec, wordings=tuple(wordings)).prompt
-
-
-class Captioner:
-    """Prompt states exactly as the Wan pipeline makes them: padded rows are zero."""
-
-    def __init__(self, out: Path, device: str) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
-        self.encoder = UMT5EncoderModel.from_pretrained(out / "text_encoder").eval().requires_grad_(False).to(device)
-
-    def __call__(self, prompts: list[str]) -> Tensor:
-        """States (B, 24, D) of the prompts."""
-        encoded = self.tokenizer(prompts, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
-        mask = encoded.attention_mask.to(self.encoder.device)
-        with torch.no_grad():
-            states: Tensor = self.encoder(encoded.input_ids.to(mask.device), attention_mask=mask).last_hidden_state
-        return states * mask[..., None]
+def target(prediction: Literal["flow", "v"], clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What the network is to return for alpha clean + sigma noise: the velocity of a flow, or v."""
+    return noise - clean if prediction == "flow" else alpha * noise - sigma * clean
 
 
 def main(
@@ -163,8 +76,9 @@ def main(
     start: str | None = None,
     lr: float = 5e-3,
     stop_at: int | None = None,
+    family: FamilyName = "wan",
 ) -> None:
-    """Train the transformer and assemble the pipeline folder OUT/shapes-wan.
+    """Train the transformer and assemble the pipeline folder, OUT/shapes-wan or OUT/shapes-cogvideox.
 
     Args:
         out: working folder with the finished stages 1 and 2.
@@ -179,40 +93,50 @@ def main(
         start: pipeline folder, or shipped name, whose transformer training starts from; from nothing when left out.
         lr: peak learning rate of Muon, 2.5 times that of AdamW; lower it to go on from trained weights.
         stop_at: stop at this step and keep the state; the folder is written all the same.
+        family: of generators; that of stages 1 and 2.
+
+    Raises:
+        UserError: stages 1 and 2 in OUT are missing, or another family's.
     """
     torch.manual_seed(0)
-    vae = AutoencoderKLWan.from_pretrained(out / "vae").eval().to(device)
-    captioner = Captioner(out, device)
-    clip_data, specs = encode_clips(out, vae, clips, device)
+    kind = find(family)
+    vae, encoder = load_parts(out, kind)
+    tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
+    transformer = kind.transformer()
+    if start is not None:
+        begun = type(transformer).from_pretrained(assets.path(start), subfolder="transformer")
+        transformer.load_state_dict(begun.state_dict())
+    # The adapter's, so that all is as in sampling: latents, text states, and how the network is called.
+    generator = wrap_pipeline(kind.pipeline(tokenizer, encoder, vae, transformer).to(device), kind.name)
+    clip_data, specs = encode_clips(out, generator, clips)
     share = np.array([TWO_RELATIONS if spec.kind == "two_relations" else 1.0 for spec in specs])
     share /= share.sum()
     alike = partners(specs)
-    transformer = build()
-    if start is not None:
-        begun = WanTransformer3DModel.from_pretrained(assets.path(start), subfolder="transformer")
-        transformer.load_state_dict(begun.state_dict())
-    model = Grounded(transformer).to(device)
+    model = Grounded(transformer.train().requires_grad_(True)).to(device)
     if compile:
         transformer.compile()
 
     def step(index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([index, 4])
-        generator = torch.Generator().manual_seed(index)
+        random = torch.Generator().manual_seed(index)
         chosen = rng.choice(len(specs), size=batch_size, p=share)
         clean = clip_data["latents"][chosen].float().to(device)
         ghosts = [rng.choice(alike[i]) for i in chosen]
         other = clip_data["latents"][ghosts].float().to(device)
         named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen]).to(device)
-        states = captioner([caption(specs[i], scrambled, dropped, rng) for i in chosen])
-        uniform = torch.rand(batch_size, generator=generator)
-        sigma = (TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)).to(device)
-        noise = torch.randn(clean.shape, generator=generator).to(device)
-        weight = sigma.view(-1, 1, 1, 1, 1)
-        noisy = (1 - weight) * haunted(clean, other, rng) + weight * noise
+        with torch.no_grad():
+            states = generator.encode_prompts([caption(specs[i], scrambled, dropped, rng) for i in chosen])
+        timestep, alpha, sigma = (
+            level.to(device) for level in kind.noise_levels(torch.rand(batch_size, generator=random))
+        )
+        noise = torch.randn(clean.shape, generator=random).to(device)
+        signal, weight = alpha.view(-1, 1, 1, 1, 1), sigma.view(-1, 1, 1, 1, 1)
+        noisy = signal * haunted(clean, other, rng) + weight * noise
+        wanted = target(kind.prediction, clean, noise, signal, weight)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
-            velocity, logits = model(noisy, sigma * 1000, states)
-        error = (velocity.float() - (noise - clean)).pow(2).mean((1, 2, 3, 4))
-        early = sigma > 0.8
+            velocity, logits = model(generator, noisy, timestep, states)
+        error = (velocity.float() - wanted).pow(2).mean((1, 2, 3, 4))
+        early = sigma / (alpha + sigma) > 0.8
         naming = F.cross_entropy(logits.float().transpose(1, 2), named.transpose(1, 2))
         return {
             "loss": error.mean() + NAMING * naming,
@@ -233,11 +157,9 @@ def main(
         stop_at=stop_at,
     )
     assert isinstance(average, Grounded)
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT)
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")  # afresh: calls change what a tokenizer saves
     vae.register_to_config(_name_or_path="")  # or this machine's path is written into the folder
-    pipeline = WanPipeline(tokenizer, captioner.encoder, vae, scheduler, transformer=average.transformer.eval())
-    pipeline.save_pretrained(out / "shapes-wan")
+    kind.pipeline(tokenizer, encoder, vae, average.transformer.eval()).save_pretrained(out / kind.name)
 
 
 if __name__ == "__main__":

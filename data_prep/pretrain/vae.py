@@ -1,4 +1,4 @@
-"""Stage 1 of shapes-wan: the causal video VAE, an ``AutoencoderKLWan`` trained on rendered clips.
+"""Stage 1 of a generator: the causal video VAE, trained on rendered clips.
 
 python -m data_prep.pretrain.vae --out runs/pretrain
 """
@@ -6,10 +6,10 @@ python -m data_prep.pretrain.vae --out runs/pretrain
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from cvg.cli import run
@@ -18,31 +18,8 @@ from cvg.pixels import to_video
 from cvg.shapes import assets
 from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import sample_scene, sample_spec
+from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.loop import train
-
-LATENT_CHANNELS = 16
-
-
-def build() -> AutoencoderKLWan:
-    """The true Wan VAE classes at a small width: 4x in time, 8x in space (2x by patches, as in Wan 2.2)."""
-    vae = AutoencoderKLWan(
-        base_dim=16,
-        decoder_base_dim=32,
-        z_dim=LATENT_CHANNELS,
-        dim_mult=[1, 2, 2],
-        num_res_blocks=1,
-        temperal_downsample=[True, True],
-        in_channels=12,
-        out_channels=12,
-        patch_size=2,
-        scale_factor_temporal=4,
-        scale_factor_spatial=8,
-        latents_mean=[0.0] * LATENT_CHANNELS,
-        latents_std=[1.0] * LATENT_CHANNELS,
-    )
-    with torch.no_grad():  # little posterior noise at first, or it drowns the signal before the decoder can read it
-        vae.quant_conv.bias[LATENT_CHANNELS:] = -5.0
-    return vae
 
 
 def clips(seed: int, count: int, frames: int = FRAMES) -> Tensor:
@@ -52,7 +29,7 @@ def clips(seed: int, count: int, frames: int = FRAMES) -> Tensor:
     return to_video(videos)
 
 
-def loss(vae: AutoencoderKLWan, video: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+def loss(vae: Any, video: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """Squared error of pixels and of their spatial differences, and a light KL term.
 
     Saturated pixels, the entities, weigh more: they are a twentieth of the picture, and absolute error would
@@ -77,8 +54,9 @@ def main(
     device: str = "cpu",
     start: str | None = None,
     decoder_only: bool = False,
+    family: FamilyName = "wan",
 ) -> None:
-    """Train the VAE and save it, with its latents' mean and deviation, in OUT/vae.
+    """Train the VAE and save it, with what standardises its latents, in OUT/vae.
 
     Args:
         out: working folder; the finished model is OUT/vae, the state and the log are in OUT/vae.training.
@@ -88,6 +66,7 @@ def main(
         device: torch device.
         start: pipeline folder, or shipped name, whose VAE training starts from; from nothing when left out.
         decoder_only: leave the encoder of START as it is: a transformer trained on its latents stays valid.
+        family: of generators.
 
     Raises:
         UserError: the decoder alone, of nothing.
@@ -95,11 +74,15 @@ def main(
     if decoder_only and start is None:
         raise UserError("decoder_only: needs a VAE to keep the encoder of; name one with --start")
     torch.manual_seed(0)
-    vae = build() if start is None else AutoencoderKLWan.from_pretrained(assets.path(start), subfolder="vae")
+    kind = find(family)
+    vae = kind.vae()
+    if start is not None:
+        vae = type(vae).from_pretrained(assets.path(start), subfolder="vae")
     vae = vae.to(device)
     if decoder_only:
         vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
+        if vae.quant_conv is not None:
+            vae.quant_conv.requires_grad_(False)
     short = 0.35 * steps if start is None else 0
 
     def step(index: int) -> dict[str, Tensor]:
@@ -107,14 +90,11 @@ def main(
         video = clips(index, 2 * batch_size, 5) if index < short else clips(index, batch_size)
         return loss(vae, video.to(device), generator)
 
-    average = train(vae, step, out / "vae.training", steps, lr=lr / 2, muon_lr=lr, hidden="coder.", save_every=100)
-    assert isinstance(average, AutoencoderKLWan)
+    average: Any = train(vae, step, out / "vae.training", steps, lr=lr / 2, muon_lr=lr, hidden="coder.", save_every=100)
     if not decoder_only:
         with torch.no_grad():
             latents = torch.cat([average.encode(clips(10**6 + i, 16).to(device)).latent_dist.mode() for i in range(16)])
-        average.register_to_config(
-            latents_mean=latents.mean((0, 2, 3, 4)).tolist(), latents_std=latents.std((0, 2, 3, 4)).tolist()
-        )
+        kind.standardise(average, latents)
     average.register_to_config(_name_or_path="")  # or the path of START is written into the folder
     average.save_pretrained(out / "vae")
 

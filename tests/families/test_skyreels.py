@@ -7,7 +7,9 @@ from diffusers import AutoencoderKLWan, SkyReelsV2Pipeline, SkyReelsV2Transforme
 
 from cvg.generators import Generator
 from cvg.generators.skyreels import SkyReelsGenerator
-from data_prep.pretrain import text
+from data_prep.pretrain.family import TEXT_DIM
+from data_prep.pretrain.text import build_tokenizer
+from data_prep.pretrain.wan import Wan
 from families.conformance import Conformance
 
 
@@ -16,7 +18,7 @@ class TestSkyReels(Conformance):
 
     def build(self) -> SkyReelsV2Pipeline:
         torch.manual_seed(0)
-        tokenizer = text.build_tokenizer()
+        tokenizer = build_tokenizer()
         vae = AutoencoderKLWan(
             base_dim=4,
             z_dim=4,
@@ -31,14 +33,14 @@ class TestSkyReels(Conformance):
             attention_head_dim=12,
             in_channels=4,
             out_channels=4,
-            text_dim=text.TEXT_DIM,
+            text_dim=TEXT_DIM,
             freq_dim=16,
             ffn_dim=32,
             num_layers=3,
             rope_max_seq_len=16,
         )
         scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0)
-        encoder = text.build_encoder(len(tokenizer))
+        encoder = Wan().text_encoder(len(tokenizer))
         pipeline = SkyReelsV2Pipeline(tokenizer, encoder, transformer, vae, scheduler)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline

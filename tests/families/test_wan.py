@@ -11,7 +11,9 @@ from tiny import tiny_pipeline
 from torch import Tensor
 
 from cvg.generators import Generator, load_generator, wrap_pipeline
-from data_prep.pretrain import text
+from data_prep.pretrain.family import TEXT_DIM
+from data_prep.pretrain.text import build_tokenizer
+from data_prep.pretrain.wan import Wan
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance
 
 
@@ -29,7 +31,7 @@ def transformer(seed: int) -> WanTransformer3DModel:
         attention_head_dim=12,
         in_channels=6,
         out_channels=6,
-        text_dim=text.TEXT_DIM,
+        text_dim=TEXT_DIM,
         freq_dim=16,
         ffn_dim=32,
         num_layers=3,
@@ -40,7 +42,7 @@ def transformer(seed: int) -> WanTransformer3DModel:
 def build(first: int = 0, second: int | None = None, **settings: Any) -> WanPipeline:
     """With transformers of these seeds, and the residual VAE of 16 x 16 pixels per latent, which 5B has."""
     torch.manual_seed(0)
-    tokenizer = text.build_tokenizer()
+    tokenizer = build_tokenizer()
     vae = AutoencoderKLWan(
         base_dim=4,
         decoder_base_dim=4,
@@ -59,7 +61,7 @@ def build(first: int = 0, second: int | None = None, **settings: Any) -> WanPipe
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     pipeline = WanPipeline(
         tokenizer,
-        text.build_encoder(len(tokenizer)),
+        Wan().text_encoder(len(tokenizer)),
         vae,
         scheduler,
         transformer(first),

@@ -1,0 +1,89 @@
+"""The clips that the transformers are trained on, as latents, and the captions they are trained with."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import trange
+
+from cvg.files import atomic
+from cvg.generators import Generator
+from cvg.pixels import to_video
+from cvg.shapes.renderer import render
+from cvg.shapes.world import KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
+from data_prep.pretrain.grounding import coverage
+
+GHOSTED, GHOST = 0.5, 0.5
+"""Share of clips that another one shines through, and how much of it at most."""
+
+
+def encode_clips(out: Path, generator: Generator, count: int) -> tuple[dict[str, Tensor], list[Spec]]:
+    """Normalised latents (N, C, F, H, W) of rendered clips and what their tokens show, kept in OUT; and the specs."""
+    path, specs_path = out / "latents.safetensors", out / "latents.json"
+    if not (path.exists() and specs_path.exists()):
+        rng = np.random.default_rng(3)
+        chunks: list[Tensor] = []
+        shares: list[Tensor] = []
+        specs: list[Spec] = []
+        for _ in trange(0, count, 32, desc="encode clips", mininterval=5):
+            batch = [sample_spec(rng, KINDS[i % len(KINDS)]) for i in range(32)]
+            scenes = [sample_scene(spec, rng) for spec in batch]
+            video = to_video(np.stack([render(scene) for scene in scenes]))
+            shares.append(torch.from_numpy(np.stack([coverage(scene) for scene in scenes])).half())
+            chunks.append(generator.encode_video(video).cpu().half())
+            specs += batch
+        with atomic(specs_path) as temporary:
+            temporary.write_text(json.dumps([asdict(spec) for spec in specs]))
+        with atomic(path) as temporary:
+            save_file({"latents": torch.cat(chunks), "coverage": torch.cat(shares)}, temporary)
+    specs = [
+        Spec(
+            row["kind"],
+            row["template"],
+            tuple(row["entities"]),
+            tuple(RelationSpec(r["label"], tuple(r["entities"])) for r in row["relations"]),
+            tuple(row["wordings"]),
+        )
+        for row in json.loads(specs_path.read_text())
+    ]
+    return load_file(path), specs
+
+
+def partners(specs: Sequence[Spec]) -> list[list[int]]:
+    """For each clip, those that show the same entities (itself among them)."""
+    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for index, spec in enumerate(specs):
+        alike[tuple(sorted(spec.entities))].append(index)
+    return [alike[tuple(sorted(spec.entities))] for spec in specs]
+
+
+def haunted(clean: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    """Clips (B, C, F, H, W) of which a share carries a ghost of another clip of the same entities.
+
+    An edited or half-decided latent has evidence of an entity in two places. Trained to denoise towards the stronger
+    alone, the model learns to settle on one of them; else it draws the entity twice.
+    """
+    share = GHOST * rng.random(len(clean)) * (rng.random(len(clean)) < GHOSTED)
+    return torch.lerp(clean, other, torch.from_numpy(share).to(clean).view(-1, 1, 1, 1, 1))
+
+
+def caption(spec: Spec, scrambled: float, dropped: float, rng: np.random.Generator) -> str:
+    """A caption of the clip: wordings drawn anew, each relation random with probability ``scrambled``, or empty."""
+    if rng.random() < dropped:
+        return ""
+    wordings = []
+    for relation in spec.relations:
+        label = LABELS[relation.label]
+        if rng.random() < scrambled:
+            group = LABELS.groups[label.group]
+            label = group[rng.integers(len(group))]
+        wordings.append(label.wordings[rng.integers(len(label.wordings))])
+    return replace(spec, wordings=tuple(wordings)).prompt

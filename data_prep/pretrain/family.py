@@ -1,0 +1,63 @@
+"""What the training scripts must know of a family beside what its adapter in ``cvg.generators`` states."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+FamilyName = Literal["wan", "cogvideox"]
+
+MAX_TOKENS = 24
+"""Text keys of every generator here."""
+TEXT_DIM = 128
+"""Width of the text states."""
+
+
+class Family(ABC):
+    """How a generator is built and noised; all train on the same clips and captions, with the same losses.
+
+    Videos of 13 frames of 64 x 64 have a token grid of 4 x 8 x 8 in each of them.
+    """
+
+    name: ClassVar[str]
+    """Of the finished pipeline's folder."""
+    prediction: ClassVar[Literal["flow", "v"]]
+    """What the network learns to return: see ``cvg.schedule``."""
+    vae_class: ClassVar[Any]
+    text_encoder_class: ClassVar[Any]
+    masked: ClassVar[bool]
+    """Whether the pipeline tells the text encoder which tokens are padding."""
+
+    @abstractmethod
+    def vae(self) -> Any:
+        """An untrained VAE."""
+
+    @abstractmethod
+    def standardise(self, vae: Any, latents: Tensor) -> None:
+        """Write into the VAE's configuration what brings latents like these (B, C, F, H, W) to deviation 1."""
+
+    @abstractmethod
+    def text_encoder(self, vocabulary: int) -> Any:
+        """An untrained text encoder."""
+
+    @abstractmethod
+    def transformer(self) -> Any:
+        """An untrained transformer."""
+
+    @abstractmethod
+    def pipeline(self, tokenizer: Any, text_encoder: Any, vae: Any, transformer: Any) -> Any:
+        """The pipeline of these parts, with the scheduler that ships."""
+
+    @abstractmethod
+    def noise_levels(self, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Timesteps, alphas and sigmas (B,) of training, for uniform draws (B,): z = alpha x0 + sigma eps."""
+
+
+def find(name: FamilyName) -> Family:
+    """The family of a name."""
+    classes: dict[FamilyName, str] = {"wan": "Wan", "cogvideox": "CogVideoX"}
+    found: type[Family] = getattr(importlib.import_module(f"data_prep.pretrain.{name}"), classes[name])
+    return found()

@@ -1,0 +1,148 @@
+"""Training of the shipped generators: what each family states, and the three stages on a miniature."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXDDIMScheduler
+from torch import Tensor
+
+from cvg.composition import parse
+from cvg.errors import UserError
+from cvg.generators import Generator, load_generator, wrap_pipeline
+from cvg.schedule import Schedule
+from cvg.shapes.renderer import FRAMES, SIZE
+from cvg.shapes.world import ENTITIES, KINDS, LABELS, sample_spec
+from cvg.trajectory import invert, replay
+from data_prep.pretrain import clips, text, transformer, vae
+from data_prep.pretrain.cogvideox import scheduler
+from data_prep.pretrain.family import FamilyName, find
+from data_prep.pretrain.grounding import Grounded
+
+FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
+PROMPT = "a red circle to the left of a blue square"
+VIDEO = (FRAMES, SIZE, SIZE)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def untrained(request: pytest.FixtureRequest) -> tuple[FamilyName, Generator]:
+    torch.manual_seed(0)
+    family = find(request.param)
+    tokenizer = text.build_tokenizer()
+    encoder = family.text_encoder(len(tokenizer))
+    pipeline = family.pipeline(tokenizer, encoder, family.vae(), family.transformer())
+    return request.param, wrap_pipeline(pipeline, family.name)
+
+
+def test_clips_have_one_token_grid_in_all_families(untrained: tuple[FamilyName, Generator]) -> None:
+    _, generator = untrained
+    latents = generator.encode_video(vae.clips(0, 1))
+    assert generator.token_grid(latents) == (4, 8, 8)
+    assert generator.pixel_size((4, 8, 8)) == VIDEO
+    assert generator.decode_latents(latents).shape == (1, 3, *VIDEO)
+    assert generator.initial_latents([torch.Generator()], VIDEO).shape == latents.shape
+
+
+def test_standardised_latents_have_deviation_one(untrained: tuple[FamilyName, Generator]) -> None:
+    name, generator = untrained
+    own = generator.pipeline.vae
+    raw = 3 * torch.randn(8, generator.latent_channels, 4, 8, 8)
+    before = dict(own.config)
+    find(name).standardise(own, raw)
+    assert float(generator.normalise(raw).std()) == pytest.approx(1, abs=0.01)
+    own.register_to_config(**{key: before[key] for key in before if not key.startswith("_")})
+
+
+def test_the_reader_sees_each_video_token(untrained: tuple[FamilyName, Generator]) -> None:
+    _, generator = untrained
+    model = Grounded(generator.network)
+    noise = generator.initial_latents([torch.Generator().manual_seed(0)], VIDEO)
+    seen: list[Tensor] = []
+    handle = model.reader.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad():
+        states = generator.encode_prompts([PROMPT])
+        velocity, logits = model(generator, noise, torch.tensor([500]), states)
+        changed = noise.clone()
+        changed[..., -1, -1] += 1  # of the last token alone, before attention mixes them
+        model(generator, changed, torch.tensor([500]), states)
+    handle.remove()
+    assert velocity.shape == noise.shape and logits.shape == (1, 256, len(ENTITIES) + 1)
+    difference = (seen[1] - seen[0]).abs().mean(-1)[0].view(4, 8, 8)
+    assert (difference.flatten(1).argmax(-1) == 63).all()
+
+
+def test_wan_is_noised_as_its_flow() -> None:
+    timesteps, alphas, sigmas = find("wan").noise_levels(torch.linspace(0, 0.999, 50))
+    torch.testing.assert_close(timesteps / 1000, sigmas)
+    torch.testing.assert_close(alphas + sigmas, torch.ones(50))
+    assert float(sigmas.median()) == pytest.approx(5 / 6, abs=0.01)
+
+
+def test_cogvideox_is_noised_as_by_its_scheduler() -> None:
+    """And learns what the scheduler calls velocity, up to the timestep without signal."""
+    own: CogVideoXDDIMScheduler = scheduler()
+    timesteps, alphas, sigmas = find("cogvideox").noise_levels(torch.linspace(0, 0.9999, 50))
+    assert int(timesteps[-1]) == 999 and float(alphas[-1]) == 0 and int(timesteps[0]) == 0
+    clean, noise = torch.randn(50, 4), torch.randn(50, 4)
+    alpha, sigma = alphas[:, None], sigmas[:, None]
+    torch.testing.assert_close(alpha * clean + sigma * noise, own.add_noise(clean, noise, timesteps))
+    schedule = Schedule(timesteps, alphas, sigmas, "v")
+    target = transformer.target("v", clean, noise, alpha, sigma)
+    torch.testing.assert_close(target, own.get_velocity(clean, noise, timesteps))
+    torch.testing.assert_close(schedule.noised(clean, noise, 20), own.add_noise(clean, noise, timesteps[20]))
+
+
+def test_ghosts_are_of_the_same_entities_and_never_the_stronger() -> None:
+    rng = np.random.default_rng(0)
+    specs = [sample_spec(rng, KINDS[i % len(KINDS)]) for i in range(400)]
+    alike = clips.partners(specs)
+    assert all(i in others for i, others in enumerate(alike))
+    assert all(sorted(specs[i].entities) == sorted(specs[j].entities) for i, js in enumerate(alike) for j in js)
+    mixed = clips.haunted(torch.zeros(1000, 1, 1, 1, 1), torch.ones(1000, 1, 1, 1, 1), rng).flatten()
+    assert float(mixed.max()) <= clips.GHOST <= 0.5
+    assert float((mixed > 0).float().mean()) == pytest.approx(clips.GHOSTED, abs=0.05)
+
+
+def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"vae: not there; train stages 1 and 2"):
+        transformer.main(tmp_path)
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKLWan"}))
+    with pytest.raises(UserError, match=r"vae: its class is AutoencoderKLWan.*AutoencoderKLCogVideoX.*--family"):
+        transformer.main(tmp_path, family="cogvideox")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_stages_make_a_generator(name: FamilyName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = vae.clips
+    monkeypatch.setattr(vae, "clips", lambda seed, count, frames=FRAMES: make(seed, min(count, 2), frames))
+    vae.main(tmp_path, steps=2, family=name)
+    text.main(tmp_path, steps=2, batch_size=2, family=name)
+    transformer.main(tmp_path, steps=2, batch_size=2, clips=32, family=name)
+    generator = load_generator(str(tmp_path / find(name).name))
+    composition = parse(PROMPT, LABELS)
+    noise = generator.initial_latents([torch.Generator().manual_seed(0)], VIDEO)
+    final = generator.sample([PROMPT], noise, 2, None, VIDEO)
+    video = generator.decode_latents(final)
+    assert video.shape == (1, 3, *VIDEO) and torch.isfinite(video).all()
+
+    conditioning = generator.encode([composition])
+    schedule = generator.schedule(20, VIDEO)
+    maps, _ = generator.entity_maps(noise, schedule.timesteps[0], conditioning, [1, 3])
+    assert maps.shape == (1, 2, generator.heads, 2, 4, 8, 8) and (maps > 0).all() and (maps < 1).all()
+
+    def predict(z: Tensor, i: int) -> Tensor:
+        return generator.predict(z, schedule.timesteps[i], conditioning.states)
+
+    clean = generator.encode_video(make(0, 1))
+    errors = []
+    for iterations in (0, 3):
+        again, _ = replay(invert(clean, schedule, predict, iterations), schedule, predict)
+        errors.append(float((again - clean).square().mean()))
+    assert errors[1] < 0.5 * errors[0]  # an untrained network's steps converge slowly
