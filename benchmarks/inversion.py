@@ -26,20 +26,21 @@ from cvg.video import read_video
 from data_prep import manifest
 
 
-def invert_from_cleaner(clean: Tensor, schedule: Schedule, predict: Predict, iterations: int) -> Tensor:
-    """`cvg.trajectory.invert`, but every step's fixed point is looked for from the cleaner latents themselves."""
-    z = clean
+def invert_from_prediction(clean: Tensor, schedule: Schedule, predict: Predict, iterations: int) -> Tensor:
+    """`cvg.trajectory.invert`, but a step's fixed point is looked for from where the last step's prediction leads."""
+    z, prediction = clean, None
     for i in reversed(range(len(schedule.timesteps))):
-        noisier = z
+        noisier = z if prediction is None else schedule.back(z, prediction, i)
         for _ in range(iterations + 1):
-            noisier = schedule.back(z, predict(noisier, i), i)
+            prediction = predict(noisier, i)
+            noisier = schedule.back(z, prediction, i)
         z = noisier
     return z
 
 
 STARTS: dict[str, Callable[[Tensor, Schedule, Predict, int], Tensor]] = {
-    "cleaner latents": invert_from_cleaner,
-    "last prediction": invert,
+    "cleaner latents": invert,
+    "last prediction": invert_from_prediction,
 }
 
 

@@ -103,7 +103,7 @@ def test_a_family_goes_through_all_commands(
     if family == "cosmos":  # it cannot be loaded without NVIDIA's guardrail
         generator = wrap_pipeline(pipeline, str(folder))
         for module in (invert, sample):
-            monkeypatch.setattr(module, "load_generator", lambda *_: generator)
+            monkeypatch.setattr(module, "load_generator", lambda *_, **__: generator)
     else:
         pipeline.save_pretrained(folder)
 
