@@ -3,13 +3,16 @@
 PYTHON = python3
 DATA =
 OUT =
-GENERATOR = shapes-wan
+GENERATOR =
 CONFIG = lightning_configs/shapes.yaml
 PROMPT =
 ARGS =
 
 PY = .venv/bin/python
 INSTALLED = .venv/.installed
+
+# After ARGS, so that it wins over a --config there.
+WITH_GENERATOR = $(if $(GENERATOR),--generator "$$GENERATOR")
 
 # Values given on the command line reach the shell as environment variables: "$$PROMPT" may hold any quotes.
 export DATA GENERATOR CONFIG PROMPT
@@ -35,7 +38,7 @@ help:  ## this text
 	@echo "Variables:"
 	@echo "  DATA=       manifest of videos (.jsonl) for invert"
 	@echo "  OUT=        where results go (default: a folder under runs/)"
-	@echo "  GENERATOR=  text-to-video model: a folder, or the shipped $(GENERATOR)"
+	@echo "  GENERATOR=  text-to-video model: a folder or Hub id (default: what ARGS or the classifier names, else shapes-wan)"
 	@echo "  CONFIG=     training configuration (default: $(CONFIG))"
 	@echo "  PROMPT=     text prompt for sample"
 	@echo "  ARGS=       more options for the command (ARGS=--help lists them)"
@@ -65,16 +68,16 @@ lint: setup  ## ruff and mypy
 	$(PY) -m mypy cvg data_prep
 
 invert: setup  ## videos -> training shards: DATA=manifest.jsonl [OUT=runs/shards]
-	$(PY) -m data_prep.invert --data "$$DATA" --out "$(or $(OUT),runs/shards)" --generator "$$GENERATOR" $(ARGS)
+	$(PY) -m data_prep.invert --data "$$DATA" --out "$(or $(OUT),runs/shards)" $(ARGS) $(WITH_GENERATOR)
 
 train: setup  ## shards -> classifier: [CONFIG=...]
 	$(PY) -m cvg.train fit --config "$$CONFIG" $(ARGS)
 
 sample: setup  ## prompt -> guided video: PROMPT="..."
-	$(PY) -m cvg.sample --prompt "$$PROMPT" --generator "$$GENERATOR" --out "$(or $(OUT),runs/sample)" $(ARGS)
+	$(PY) -m cvg.sample --prompt "$$PROMPT" --out "$(or $(OUT),runs/sample)" $(ARGS) $(WITH_GENERATOR)
 
 evaluate: setup  ## composition accuracy, guided and unguided
-	$(PY) -m cvg.evaluate --suite shapes --generator "$$GENERATOR" --json "$(or $(OUT),runs/evaluation.json)" $(ARGS)
+	$(PY) -m cvg.evaluate --suite shapes --json "$(or $(OUT),runs/evaluation.json)" $(ARGS) $(WITH_GENERATOR)
 
 report: setup  ## tables and figures of an evaluation
 	$(PY) -m cvg.report --out "$(or $(OUT),runs/report.html)" $(ARGS)

@@ -17,7 +17,7 @@ from cvg.records import ShardInfo
 from cvg.stream import Batch, Source, Stream
 
 # Fields of shards.json that must be the same in folders that are mixed.
-_SHARED = ("generator", "layers", "heads", "sigmas", "grid", "slots", "labels")
+_SHARED = ("generator", "layers", "heads", "sigmas", "grid", "token_grid", "slots", "labels")
 
 
 def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:

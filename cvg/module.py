@@ -31,14 +31,14 @@ def random_steps(steps: int, generator: torch.Generator) -> Tensor:
 class CompositionModule(L.LightningModule):
     """L = CE(C(phi(p+)), y) + CE(C(phi(p-)), y), for the aggregator, the absent volume and the head alone.
 
-    What the shards determine (labels, layers, heads, sigmas, grid) comes from the data module.
+    What the shards determine (labels, layers, heads, sigmas, grids) comes from the data module.
 
     Args:
         backbone: ``none`` (the head sees the volume) or ``clip`` (a frozen CLIP or X-CLIP watches it).
         backbone_path: for ``clip``: a CLIPModel or XCLIPModel folder, a Hub id, or ``shapes-clip``.
         backbone_layer: for ``clip``: which hidden state to read; -1 is the last.
         backbone_pool: for ``clip``: side of the squares of patches that are averaged; 1 keeps all.
-        volume_size: [height, width] of the volume; the generator's own latent rows and columns when not given.
+        volume_size: [height, width] of the volume; that of the stored maps when not given.
         dim: width of the aggregation Transformer.
         depth: its blocks; 0 leaves the learned weighted mean of the maps alone.
         attention_heads: heads of its attention.
@@ -106,6 +106,7 @@ class CompositionModule(L.LightningModule):
             heads=info.heads,
             sigmas=info.sigmas,
             grid=info.grid,
+            token_grid=info.token_grid,
             slots=info.slots,
             volume_grid=[info.grid[0], *(self.volume_size or info.grid[1:])],
             backbone=self.backbone,

@@ -202,12 +202,14 @@ class ShardInfo:
         heads: indices of the A attention heads.
         sigmas: noise levels of the S guided steps, noisiest first.
         steps: number of steps of the inversion.
-        grid: latent tokens [F, H, W].
+        grid: [F, H, W] of the stored maps.
         slots: entity slots K.
         labels: the label set, as `LabelSet.to_dict` gives it.
         source: where the videos came from.
         counts: records by split and label.
         rejected: videos left out, by reason.
+        token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages; the same as ``grid`` when
+            left out.
     """
 
     generator: dict[str, Any]
@@ -222,6 +224,10 @@ class ShardInfo:
     counts: dict[str, dict[str, int]]
     rejected: dict[str, int] = field(default_factory=dict)
     schema: int = SCHEMA
+    token_grid: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.token_grid = self.token_grid or self.grid
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -250,7 +256,7 @@ class ShardInfo:
             raise UserError(f"shards {folder}: no shards.json there; make the shards first (`make invert`)")
         data = read_json(path)
         names = {f.name for f in fields(cls)}
-        if not isinstance(data, dict) or set(data) != names:
+        if not isinstance(data, dict) or set(data) | {"token_grid"} != names:  # older shards do not have that one
             wrong = sorted(names ^ set(data)) if isinstance(data, dict) else ["everything"]
             raise UserError(f"{path}: missing or unknown fields ({', '.join(wrong)}); write the shards again")
         info = cls(**data)
@@ -267,9 +273,9 @@ class ShardInfo:
             "layers and heads must be lists of integers": numbers(self.layers, int) and numbers(self.heads, int),
             "sigmas must be falling numbers": numbers(self.sigmas, float)
             and all(a > b for a, b in itertools.pairwise(self.sigmas)),
-            "grid must be three positive integers": numbers(self.grid, int)
-            and len(self.grid) == 3
-            and min(self.grid) > 0,
+            "grid and token_grid must be three positive integers": all(
+                numbers(grid, int) and len(grid) == 3 and min(grid) > 0 for grid in (self.grid, self.token_grid)
+            ),
             "slots must be at least 1": isinstance(self.slots, int) and self.slots >= 1,
             "labels must be a mapping": isinstance(self.labels, dict),
             "counts must be by split and label": isinstance(self.counts, dict)

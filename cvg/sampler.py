@@ -73,7 +73,7 @@ class GuidedSampler:
     @property
     def size(self) -> tuple[int, int, int]:
         """(frames, height, width) in pixels of the videos that the classifier was trained for."""
-        return self.generator.pixel_size(self.classifier.config.grid)
+        return self.generator.pixel_size(self.classifier.config.token_grid)
 
     def slots(self, steps: int, size: tuple[int, int, int] | None = None) -> dict[int, int]:
         """The denoising step (of ``steps``) at which each of the classifier's guided slots lies: {step: slot}.

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from cvg.classifier.aggregator import resample
 from cvg.cli import run
 from cvg.composition import contradict
 from cvg.errors import UserError
@@ -71,7 +72,8 @@ def make_records(row: manifest.Row, generator: Generator, labels: LabelSet, sett
     steps = []
     for index, latents in zip(settings.at, taken, strict=True):
         maps, _ = generator.entity_maps(latents, schedule.timesteps[index], conditioning, settings.layers)
-        steps.append(maps[:, :, settings.heads].cpu())
+        maps = maps[:, :, settings.heads]
+        steps.append((maps if settings.grid is None else resample(maps, settings.grid)).cpu())
     maps_2SLAEFHW = torch.stack(steps, dim=1)
     records = []
     for number, relation in enumerate(positive.relations):
@@ -114,7 +116,25 @@ def invert_row(row: manifest.Row, parts: Path, generator: Generator, labels: Lab
     write_json(parts / f"{row.id}.outcome.json", outcome)
 
 
-def pack(out: Path, rows: list[manifest.Row], generator: Generator, labels: LabelSet, settings: Settings) -> ShardInfo:
+def check_grid(generator: Generator, settings: Settings) -> list[int]:
+    """The video's latent tokens [F, H, W]. Raises UserError where maps are to be stored on a finer grid."""
+    tokens = generator.token_grid(generator.encode_video(torch.zeros(1, 3, *settings.size, device=generator.device)))
+    if settings.grid and not all(1 <= side <= most for side, most in zip(settings.grid, tokens, strict=True)):
+        raise UserError(
+            f"grid {list(settings.grid)}: a video of size {settings.size} has {list(tokens)} latent frames, rows and "
+            "columns; give at most as many of each"
+        )
+    return list(tokens)
+
+
+def pack(
+    out: Path,
+    rows: list[manifest.Row],
+    generator: Generator,
+    labels: LabelSet,
+    settings: Settings,
+    token_grid: list[int],
+) -> ShardInfo:
     """Write the tars, ``rejects.jsonl`` and last ``shards.json`` from the parts."""
     parts = out / "parts"
     outcomes = [read_json(parts / f"{row.id}.outcome.json") for row in rows]
@@ -130,19 +150,19 @@ def pack(out: Path, rows: list[manifest.Row], generator: Generator, labels: Labe
     with atomic(out / "rejects.jsonl") as path:
         path.write_text("".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in rejected))
     levels = generator.schedule(settings.steps, settings.pixels).levels
-    grid = generator.token_grid(generator.encode_video(torch.zeros(1, 3, *settings.size, device=generator.device)))
     info = ShardInfo(
         generator=generator.identity(),
         layers=settings.layers,
         heads=settings.heads,
         sigmas=[float(levels[i]) for i in settings.at],
         steps=settings.steps,
-        grid=list(grid),
+        grid=list(settings.grid or token_grid),
         slots=2,
         labels=labels.to_dict(),
         source=settings.method,
         counts={split: dict(sorted(counter.items())) for split, counter in counts.items()},
         rejected=dict(sorted(Counter(outcome["rejected"] for outcome in rejected).items())),
+        token_grid=token_grid,
     )
     info.save(out)
     return info
@@ -160,6 +180,7 @@ def main(
     layers: list[int] | None = None,
     heads: list[int] | None = None,
     size: tuple[int, int, int] = (13, 64, 64),
+    grid: tuple[int, int, int] | None = None,
     min_psnr: float = 18.0,
     seed: int = 0,
     limit: int | None = None,
@@ -181,6 +202,8 @@ def main(
         layers: tapped layers; all when left out.
         heads: recorded heads; all when left out.
         size: frames, height, width to which videos are resampled and cropped.
+        grid: latent frames, rows, columns to which maps are averaged before they are stored; the generator's own when
+            left out.
         min_psnr: a video whose replay has a lower PSNR (dB) under either prompt is left out. Inversion only.
         seed: of wordings, wrong labels and noise.
         limit: use only the first rows.
@@ -193,9 +216,13 @@ def main(
     layers = layers if layers is not None else list(range(len(model.blocks)))
     model.check_layers(layers)
     heads = heads if heads is not None else list(range(model.heads))
+    if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.heads:
+        raise UserError(
+            f"heads {heads}: expected ascending numbers from 0 to {model.heads - 1}, the heads of {generator}"
+        )
     if any(not 0 <= index < steps for index in at) or at != sorted(set(at)):
         raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
-    settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed)
+    settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed, grid)
     fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
     fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": label_set.to_dict()}
     if (out / "run.json").exists() and read_json(out / "run.json") != fingerprint:
@@ -203,6 +230,7 @@ def main(
     if (out / "shards.json").exists():
         info = ShardInfo.load(out)
     else:
+        token_grid = check_grid(model, settings)
         parts = out / "parts"
         parts.mkdir(parents=True, exist_ok=True)
         write_json(out / "run.json", fingerprint)
@@ -210,7 +238,7 @@ def main(
         bar = tqdm(todo, desc="invert", unit="video", initial=len(rows) - len(todo), total=len(rows))
         for row in bar:
             invert_row(row, parts, model, label_set, settings)
-        info = pack(out, rows, model, label_set, settings)
+        info = pack(out, rows, model, label_set, settings, token_grid)
     shutil.rmtree(out / "parts", ignore_errors=True)
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)

@@ -33,6 +33,7 @@ class Settings:
         size: frames, height, width in pixels.
         min_psnr: least PSNR (dB) between a video and its replay.
         seed: of the wrong labels, wordings and noise.
+        grid: [F, H, W] to which maps are averaged; None keeps the generator's latent tokens.
     """
 
     method: Method
@@ -44,6 +45,7 @@ class Settings:
     size: list[int]
     min_psnr: float
     seed: int
+    grid: tuple[int, int, int] | None = None
 
     @property
     def pixels(self) -> tuple[int, int, int]:

@@ -262,6 +262,23 @@ def test_other_grids_are_resampled_and_other_taps_refused() -> None:
         classifier.step_volume(maps[:, :1], PRESENT[:1], 1)
 
 
+def test_maps_are_averaged_to_the_grid_of_training_before_anything_else() -> None:
+    """Also where the volume has another grid; gradients reach the finer maps."""
+    classifier = CompositionClassifier(
+        make_config(grid=[FRAMES, 6, 6], token_grid=[7, 12, 10], volume_grid=[FRAMES, 4, 4])
+    )
+    maps = torch.rand(1, LAYERS, HEADS, SLOTS, 7, 12, 10, requires_grad=True)
+    volume = classifier.step_volume(maps, PRESENT[:1], 1)
+    assert torch.equal(volume, classifier.step_volume(resample(maps, (FRAMES, 6, 6)), PRESENT[:1], 1))
+    (gradient,) = torch.autograd.grad(volume.square().sum(), maps)
+    assert (gradient != 0).any((0, 1, 2, 3)).all()
+
+
+def test_a_classifier_without_a_token_grid_read_the_tokens_themselves() -> None:
+    config = CompositionClassifier.from_pretrained("shapes-classifier").config
+    assert config.token_grid == config.grid == [4, 8, 8]
+
+
 def test_group_softmax_leaves_other_groups_out() -> None:
     logits = torch.randn(2, 8, requires_grad=True)
     log_probs = group_log_probs(logits, [4, 5, 6, 7])

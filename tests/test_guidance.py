@@ -180,6 +180,14 @@ def test_another_generators_classifier_is_refused(generator: Generator, classifi
         GuidedSampler(other, classifier)
 
 
+def test_videos_have_the_size_of_training_whatever_grid_its_maps_were_stored_on(generator: Generator) -> None:
+    classifier = tiny_classifier(generator, grid=[2, 4, 4], token_grid=[2, 4, 6], volume_grid=[2, 4, 4])
+    guided = sampler(generator, classifier, threshold=2.0)
+    assert guided.size == (5, 32, 48)
+    result = guided(PROMPTS[:1], [0], steps=STEPS)
+    assert result.video_BCFHW.shape[2:] == guided.size and len(result.evaluations) == 4
+
+
 def test_a_schedule_without_the_classifiers_steps_is_refused(
     generator: Generator, classifier: CompositionClassifier
 ) -> None:

@@ -102,6 +102,15 @@ def test_a_finished_run_is_not_done_again_and_other_settings_are_refused(
     assert digests(finished) == before
 
 
+def test_maps_are_stored_on_the_asked_grid(clips: Path, generator: Path, tmp_path: Path) -> None:
+    done = run(*command(clips, tmp_path, generator, "--method", "noising", "--grid", "[4, 4, 2]"))
+    assert done.returncode == 0, done.stderr
+    info = ShardInfo.load(tmp_path)
+    assert info.grid == [4, 4, 2] and info.token_grid == [4, 8, 8]
+    for path in tmp_path.glob("*.tar"):
+        assert all(decode(members).positive_SLAKFHW.shape == info.shape for members in read_shard(path))
+
+
 @pytest.mark.parametrize("method", ["inversion", "noising"])
 def test_unreadable_videos_are_listed_and_the_rest_goes_on(
     clips: Path, generator: Path, tmp_path: Path, method: str
@@ -145,17 +154,28 @@ def test_real_footage_of_any_size_goes_the_same_way(generator: Path, tmp_path: P
 
 
 def test_wrong_options_are_one_line(clips: Path, generator: Path, tmp_path: Path) -> None:
-    for extra in (["--layers", "[7]"], ["--at", "[5]"], ["--generator", "nowhere"], ["--data", "nothing.jsonl"]):
+    for extra in (
+        ["--layers", "[7]"],
+        ["--heads", "[4]"],
+        ["--at", "[5]"],
+        ["--grid", "[4, 8, 9]"],
+        ["--generator", "nowhere"],
+        ["--data", "nothing.jsonl"],
+    ):
         done = run(*command(clips, tmp_path / "out", generator), *extra)
         assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error:"), done.stderr
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_records_and_live_capture_are_the_same_maps(clips: Path, generator: Path) -> None:
+@pytest.mark.parametrize("grid", [None, (2, 4, 3)])
+def test_records_and_live_capture_are_the_same_maps(
+    clips: Path, generator: Path, grid: tuple[int, int, int] | None
+) -> None:
     """What training reads and what guidance sees come from one path: bit for bit, at float16."""
     import random
 
+    from cvg.classifier.aggregator import resample
     from cvg.generators import load_generator
     from cvg.generators.base import slot_maps
     from cvg.shapes.world import LABELS
@@ -164,7 +184,7 @@ def test_records_and_live_capture_are_the_same_maps(clips: Path, generator: Path
 
     row = manifest.load(clips, LABELS)[1]
     model = load_generator(str(generator))
-    settings = Settings("noising", 3, [0, 1], 0, [0, 2], [0, 1, 2, 3], [13, 64, 64], 0.0, 5)
+    settings = Settings("noising", 3, [0, 1], 0, [0, 2], [0, 1, 2, 3], [13, 64, 64], 0.0, 5, grid)
     (record, *_) = invert.make_records(row, model, LABELS, settings)
     composition = row.composition(LABELS, random.Random(f"5:{row.id}"))
     assert composition.prompt == record.meta["prompt_positive"]
@@ -180,5 +200,5 @@ def test_records_and_live_capture_are_the_same_maps(clips: Path, generator: Path
     conditioning = model.encode([composition, other])
     maps, _ = model.entity_maps(latents.expand(2, *latents.shape[1:]), schedule.timesteps[1], conditioning, [0, 2])
     slots: list[int | None] = [composition.entities.index(e) for e in composition.relations[0].entities]
-    live = slot_maps(maps, [0], [slots + [None] * (2 - len(slots))])[0].half()
-    assert torch.equal(live, record.positive_SLAKFHW[1])
+    live = slot_maps(maps, [0], [slots + [None] * (2 - len(slots))])[0]
+    assert torch.equal(resample(live, grid or (4, 8, 8)).half(), record.positive_SLAKFHW[1])

@@ -1,6 +1,7 @@
 """The files that say what to install say the same, and the package holds what it needs."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,15 @@ def test_shipped_data_is_package_data() -> None:
     data = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert folder / "labels.yaml" in covered
     assert {path for path in data if path.suffix not in (".py", ".pyc")} <= covered
+
+
+def test_make_names_a_generator_only_where_one_is_given_and_after_any_configuration() -> None:
+    def command(*variables: str) -> str:
+        given = ["make", "-n", "invert", "DATA=rows.jsonl", "ARGS=--config wan.yaml", *variables]
+        return subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+
+    assert "--generator" not in command()
+    assert re.search(r'--config wan.yaml --generator "\$GENERATOR"$', command("GENERATOR=mine"))
 
 
 def test_licence_is_stated_and_shipped() -> None:

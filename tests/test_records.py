@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,7 @@ def test_shard_info_round_trip_and_checks(shards: Path, tmp_path: Path) -> None:
     for change, message in (
         ({"sigmas": [0.5, 0.9]}, "falling"),
         ({"grid": [4, 8]}, "three positive"),
+        ({"token_grid": [8, 16]}, "three positive"),
         ({"schema": 2}, "schema 2"),
         ({"slots": 0}, "slots"),
         ({"counts": {"train": {"sideways": 1}}}, "sideways"),
@@ -118,6 +119,9 @@ def test_shard_info_round_trip_and_checks(shards: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             replace(info, **change).save(tmp_path)
+    older = {name: value for name, value in asdict(info).items() if name != "token_grid"}
+    (tmp_path / "shards.json").write_text(json.dumps(older))
+    assert ShardInfo.load(tmp_path).token_grid == info.grid
     (tmp_path / "shards.json").write_text("{}")
     with pytest.raises(UserError, match="missing or unknown fields"):
         ShardInfo.load(tmp_path)

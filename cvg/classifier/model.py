@@ -12,7 +12,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from cvg.classifier import backbones
-from cvg.classifier.aggregator import Aggregator
+from cvg.classifier.aggregator import Aggregator, resample
 from cvg.classifier.head import LinearHead
 from cvg.errors import UserError
 from cvg.files import atomic, read_json, write_json
@@ -48,13 +48,15 @@ class ClassifierConfig:
         layers: indices of the tapped layers.
         heads: indices of the attention heads.
         sigmas: noise levels of the guided steps, noisiest first.
-        grid: the generator's latent tokens [F, H, W] in training; other sizes are resampled.
+        grid: [F, H, W] of the maps in training; others are resampled to it.
         slots: entity slots K.
         volume_grid: [F, H, W] of the volume.
         backbone: see `cvg.classifier.backbones.build`.
         aggregator: ``dim``, ``depth``, ``attention_heads`` and ``dropout`` of `Aggregator`.
         noise: deviation of the smooth noise it was trained with, in units of the volume.
         schema: version of this format.
+        token_grid: the generator's latent tokens [F, H, W] in training, of which the maps held averages; the same as
+            ``grid`` when left out.
     """
 
     labels: dict[str, Any]
@@ -69,6 +71,10 @@ class ClassifierConfig:
     aggregator: dict[str, Any] = field(default_factory=dict)
     noise: float = 0.0
     schema: int = SCHEMA
+    token_grid: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.token_grid = self.token_grid or self.grid
 
 
 def group_log_probs(logits_BY: Tensor, label_indices: list[int]) -> Tensor:
@@ -140,7 +146,9 @@ class CompositionClassifier(
                 f"classifier: maps of (layers, heads, slots) {tuple(maps_BLAKFHW.shape[1:4])}, but it was trained on "
                 f"{want}; tap layers {self.config.layers} and heads {self.config.heads}"
             )
-        return self.aggregator(maps_BLAKFHW.to(self.absent_SKFHW.dtype), present_BK, step_B)
+        frames, height, width = self.config.grid  # what `data_prep.invert` may have done to the maps of training
+        maps = resample(maps_BLAKFHW.to(self.absent_SKFHW.dtype), (frames, height, width))
+        return self.aggregator(maps, present_BK, step_B)
 
     def _absent(self, present_BK: Tensor) -> Tensor:
         return self.absent_SKFHW * present_BK[:, None, :, None, None, None]
@@ -210,7 +218,7 @@ class CompositionClassifier(
 def config_from_dict(data: Any, where: str) -> ClassifierConfig:
     """A config read from JSON or a checkpoint. Raises UserError naming ``where`` when it does not fit."""
     known = {f.name for f in fields(ClassifierConfig)}
-    if not isinstance(data, dict) or set(data) != known:
+    if not isinstance(data, dict) or set(data) | {"token_grid"} != known:  # older ones do not have that one
         wrong = ", ".join(sorted(known ^ set(data))) if isinstance(data, dict) else "all"
         raise UserError(f"{where}: not a classifier's config (missing or unknown: {wrong}); export it again")
     if data["schema"] != SCHEMA:
