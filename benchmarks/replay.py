@@ -1,7 +1,7 @@
 """What an inversion costs and how well its replay returns: replay error and PSNR against network calls.
 
 python -m data_prep.render --out runs/clips --clips 24
-python -m benchmarks.inversion --data runs/clips --json runs/inversion.json
+python -m benchmarks.replay --data runs/clips --json runs/inversion.json
 """
 
 from __future__ import annotations
@@ -117,4 +117,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main, prog="python -m benchmarks.inversion")
+    run(main, prog="python -m benchmarks.replay")
