@@ -7,7 +7,9 @@ python -m benchmarks.cost --architecture wan-1.3b --device cuda --dtype bfloat16
 from __future__ import annotations
 
 import gc
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,20 @@ NOTES = (
 )
 
 
-def figures_of(case: Case, rounds: int, inversion_rounds: int, inversion_steps: int) -> list[Figure]:
-    """All figures of a case."""
-    figures = [*guidance.sampling(case, rounds)]
-    if case.shipped:
-        figures += guidance.whole(case, rounds)
-    figures += [*guidance.memory(case, guidance.edits(case)), *guidance.capture(case, rounds)]
-    return [*figures, *inversion(case, inversion_rounds, inversion_steps)]
+def figures_of(case: Case, rounds: int, long_rounds: int, inversion_steps: int) -> list[Figure]:
+    """All figures of a case; says on stderr what is being measured."""
+    parts: dict[str, Callable[[], list[Figure]]] = {
+        "sampling": lambda: guidance.sampling(case, rounds),
+        "whole videos": lambda: guidance.whole(case, long_rounds) if case.shipped else [],
+        "memory": lambda: guidance.memory(case, guidance.edits(case)),
+        "capture": lambda: guidance.capture(case, rounds),
+        "dual inversion": lambda: inversion(case, long_rounds, inversion_steps),
+    }
+    figures: list[Figure] = []
+    for name, measure in parts.items():
+        print(f"{case.name}: {name} ...", file=sys.stderr, flush=True)
+        figures += measure()
+    return figures
 
 
 def main(
@@ -53,7 +62,7 @@ def main(
     steps: int = 50,
     batch_size: int = 1,
     rounds: int = 5,
-    inversion_rounds: int = 1,
+    long_rounds: int = 2,
     inversion_steps: int = 12,
     device: str = "cpu",
     dtype: str = "float32",
@@ -71,13 +80,13 @@ def main(
         steps: denoising steps of one video.
         batch_size: videos at a time.
         rounds: counted repetitions.
-        inversion_rounds: counted repetitions of dual inversion.
+        long_rounds: repetitions of what takes long: whole videos and dual inversion.
         inversion_steps: steps of the schedule on which a video is inverted.
         device: torch device.
         dtype: weights' dtype of the generators.
     """
-    if min(rounds, inversion_rounds, batch_size) < 1 or min(steps, inversion_steps) < 5:
-        raise UserError("rounds, inversion_rounds and batch_size must be at least 1, steps and inversion_steps 5")
+    if min(rounds, long_rounds, batch_size) < 1 or min(steps, inversion_steps) < 5:
+        raise UserError("rounds, long_rounds and batch_size must be at least 1, steps and inversion_steps 5")
     unknown = [name for name in architecture if name not in (SHIPPED, *architectures.names())]
     if unknown or not architecture:
         known = ", ".join([SHIPPED, *architectures.names()])
@@ -92,7 +101,7 @@ def main(
         else:
             shrunk = architectures.load(name).shrunk(depth, heads, size, text_length)
             case = random_case(shrunk, layers, batch_size, steps, device, dtype)
-        figures = figures_of(case, rounds, inversion_rounds, inversion_steps)
+        figures = figures_of(case, rounds, long_rounds, inversion_steps)
         settings: dict[str, Any] = case.settings() | {"rounds": rounds, "inversion_steps": inversion_steps}
         settings["seconds"] = round(time.perf_counter() - began, 1)
         cases.append({"settings": settings, "figures": [figure.to_dict() for figure in figures]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,11 +29,14 @@ AT = [1, 2, 3, 4]
 """Recorded steps; those of ``data_prep.invert``."""
 
 
-def row_of(folder: Path) -> Row:
-    """A rendered clip of two entities and one relation."""
+def row_of(folder: Path, size: tuple[int, int, int]) -> Row:
+    """A rendered clip of two entities and one relation; again and again, and larger, until it fills the size."""
     rng = np.random.default_rng(0)
     spec = sample_spec(rng, "spatial", False)
-    write_video(folder / "clip.mp4", render(sample_scene(spec, rng)), FPS)
+    frames_FHWC = render(sample_scene(spec, rng))
+    repeated = np.resize(frames_FHWC, (max(size[0], len(frames_FHWC)), *frames_FHWC.shape[1:]))
+    scale = math.ceil(max(size[1] / frames_FHWC.shape[1], size[2] / frames_FHWC.shape[2]))
+    write_video(folder / "clip.mp4", repeated, FPS, scale=scale)
     relations = tuple((relation.label, relation.entities) for relation in spec.relations)
     return Row("clip", folder / "clip.mp4", spec.template, spec.entities, relations, spec.wordings)
 
@@ -86,8 +90,8 @@ def inversion(case: Case, rounds: int, steps: int) -> list[Figure]:
     )
     totals, shares, record = [], [], None
     with TemporaryDirectory() as folder:
-        row = row_of(Path(folder))
-        for number in range(rounds + 1):
+        row = row_of(Path(folder), case.size)
+        for _ in range(rounds):
             with parts(case) as spent:
                 began = clock(case.device)
                 (record,) = invert.make_records(row, case.generator, LABELS, settings)
@@ -95,9 +99,8 @@ def inversion(case: Case, rounds: int, steps: int) -> list[Figure]:
                 size = _bytes(record)
                 total = clock(case.device) - began
             spent["record"] = began + total - made
-            if number:
-                totals.append(total)
-                shares.append({name: 100 * value / total for name, value in spent.items()})
+            totals.append(total)
+            shares.append({name: 100 * value / total for name, value in spent.items()})
     assert record is not None
     chosen = Record(
         record.key,

@@ -35,13 +35,15 @@ def clock(device: torch.device) -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def in_turn(work: Mapping[str, Work], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds (:func:`clock`) of each piece of work in each round, after one round that is not counted.
+def in_turn(
+    work: Mapping[str, Work], rounds: int, device: torch.device, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Seconds (:func:`clock`) of each piece of work in each round, after one round that is not counted (``warm_up``).
 
     A piece that a GPU has too little memory for is left out of the result.
     """
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(rounds + 1):
+    for number in range(-warm_up, rounds):
         for name in list(seconds):
             began = clock(device)
             try:
@@ -49,7 +51,7 @@ def in_turn(work: Mapping[str, Work], rounds: int, device: torch.device) -> dict
             except torch.OutOfMemoryError:
                 del seconds[name]
                 continue
-            if number:
+            if number >= 0:
                 seconds[name].append(clock(device) - began)
     return seconds
 

@@ -16,6 +16,7 @@ from benchmarks.architecture import Architecture
 from benchmarks.case import checkpointed, random_case
 from benchmarks.figures import Figure, markdown
 from benchmarks.guidance import gradient, memory
+from benchmarks.measure import Work
 from benchmarks.plain import plain
 from cvg.cli import run
 
@@ -30,7 +31,7 @@ def figures_of(architecture: Architecture, layers: Sequence[int] | None, dtype: 
         with checkpointed(case.generator):
             gradient(case, case.generator)
 
-    work = {
+    work: dict[str, Work] = {
         "guided": lambda: gradient(case, case.generator),
         "checkpointed": recomputing,
         "plain way": lambda: gradient(case, plain(case.generator)),

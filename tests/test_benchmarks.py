@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -48,9 +49,8 @@ def test_architectures_are_of_the_released_size(name: str) -> None:
 def test_a_run_writes_the_same_figures_as_json_and_as_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cost.main(
-        tmp_path, ["wan-1.3b-small"], layers=[0, 1], **TINY, size=(5, 32, 32), steps=5, rounds=1, inversion_steps=5
-    )
+    short: dict[str, Any] = {"steps": 5, "rounds": 1, "long_rounds": 1, "inversion_steps": 5}
+    cost.main(tmp_path, ["wan-1.3b-small"], layers=[0, 1], **TINY, size=(5, 32, 32), **short)
     (case,) = read_json(tmp_path / "cost.json")["cases"]
     table = (tmp_path / "cost.md").read_text()
     assert table.split("## ")[1] in capsys.readouterr().out
