@@ -65,7 +65,7 @@ test: setup  ## fast tests (ARGS="-m slow" for the slow ones)
 lint: setup  ## ruff and mypy
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m mypy cvg data_prep
+	$(PY) -m mypy cvg data_prep benchmarks
 
 invert: setup  ## videos -> training shards: DATA=manifest.jsonl [OUT=runs/shards]
 	$(PY) -m data_prep.invert --data "$$DATA" --out "$(or $(OUT),runs/shards)" $(ARGS) $(WITH_GENERATOR)
@@ -82,5 +82,5 @@ evaluate: setup  ## composition accuracy, guided and unguided
 report: setup  ## tables and figures of an evaluation
 	$(PY) -m cvg.report --out "$(or $(OUT),runs/report.html)" $(ARGS)
 
-bench: setup  ## time and memory of guided sampling
-	$(PY) -m benchmarks.guidance $(ARGS)
+bench: setup  ## time, memory and bytes of guidance, capture and inversion
+	$(PY) -m benchmarks.cost --out "$(or $(OUT),runs/bench)" $(ARGS)

@@ -1,1 +1,1 @@
-"""Measurements of time and memory; `make bench`."""
+"""What guidance, capture and inversion cost, in time, memory and bytes; ``make bench``."""

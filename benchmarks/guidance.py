@@ -1,133 +1,169 @@
-"""What guidance costs: ``make bench``. Every figure is a ratio of times measured in turn, in one run.
-
-python -m benchmarks.guidance --json runs/bench.json
-"""
+"""What guided sampling and capture cost, beside plain sampling and beside the plain way of guiding."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from cvg.classifier.model import CompositionClassifier
-from cvg.cli import run
-from cvg.composition import parse
-from cvg.files import write_json
-from cvg.generators import load_generator
-from cvg.guidance import GuidanceConfig
+from benchmarks.case import Case, checkpointed
+from benchmarks.figures import Figure, spread
+from benchmarks.measure import Work, in_turn, peak_bytes, weight_bytes
+from benchmarks.plain import plain
+from cvg.generators import Generator
+from cvg.guidance import GuidanceConfig, Guide
 from cvg.sampler import GuidedSampler
-from cvg.shapes.world import LABELS
 
-PROMPTS = (
-    "a red circle to the left of a blue square",
-    "a green triangle moving up",
-    "a cyan square approaching a purple circle",
-    "a yellow circle moving right above a blue triangle",
-)
+GUIDED_STEPS = (2, 4)
+TIME_GOALS = {(2, 1): "<= 1.10", (2, 3): "<= 1.25"}
+"""(guided steps, iterations) -> time of guided sampling over that of plain sampling."""
+MEMORY_GOAL, CAPTURE_GOAL, EXTRA_GOAL = "<= 1.25", "<= 5", ">= 10"
+MIB = 2**20
 
 
-def in_turn(work: dict[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each piece of work in each round, after one round that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(rounds + 1):
-        for name, function in work.items():
-            began = time.perf_counter()
-            function()
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
+def edits(case: Case) -> dict[str, Work]:
+    """One guided denoising step each. The threshold is never reached: every iteration is paid for."""
+
+    def edit(generator: Generator, iterations: int) -> Work:
+        config = replace(GuidanceConfig(), iterations=iterations, threshold=2.0)
+        guide = Guide(generator, case.classifier, case.compositions, config)
+        return lambda: guide.edit(case.latents, case.timestep, 0)
+
+    ours, three = edit(case.generator, 1), edit(case.generator, 3)
+
+    def recomputing() -> None:
+        with checkpointed(case.generator):
+            ours()
+
+    return {"guided": ours, "checkpointed": recomputing, "three": three, "plain way": edit(plain(case.generator), 1)}
 
 
-def ratio(seconds: dict[str, list[float]], name: str, base: str) -> dict[str, float]:
-    """Median, least and greatest ratio of two pieces of work, round by round."""
-    ratios = [a / b for a, b in zip(seconds[name], seconds[base], strict=True)]
-    return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+def sampling(case: Case, rounds: int) -> list[Figure]:
+    """Time of sampling with ``case.steps`` steps, guided over unguided, put together from one step of each kind.
+
+    All steps of a kind cost the same, and the ratio of a round is of times taken one right after the other.
+    """
+    seconds = in_turn({"step": case.denoise, **edits(case)}, rounds, case.device)
+    figures = [spread("one denoising step", seconds["step"], unit="s")]
+
+    def guided_over_unguided(name: str, guided: int) -> list[float] | None:
+        if name not in seconds:
+            return None
+        both = zip(seconds[name], seconds["step"], strict=True)
+        return [1 + guided * edit / (case.steps * step) for edit, step in both]
+
+    kinds = {"guided": ("ours", 1), "three": ("ours", 3), "checkpointed": ("ours, checkpointed", 1)}
+    for guided in GUIDED_STEPS:
+        for name, (how, iterations) in {**kinds, "plain way": ("the plain way", 1)}.items():
+            # Frozen weights: a backward pass costs about a forward pass. The plain way runs the whole network.
+            reach = 1.0 if name == "plain way" else case.reach
+            passes = 3 if name == "checkpointed" else 2
+            what = f"{guided} guided steps, {iterations} iteration{'s'[: iterations > 1]}, {how}"
+            figures.append(
+                spread(
+                    f"time, guided / unguided: {what}",
+                    guided_over_unguided(name, guided),
+                    floor=1 + guided * iterations * reach * passes / (case.forwards * case.steps),
+                    goal=TIME_GOALS.get((guided, iterations), "") if name in ("guided", "three") else "",
+                )
+            )
+    return figures
 
 
-def main(
-    json: Path = Path("runs/bench.json"),
-    classifier: str = "shapes-classifier",
-    generator: str | None = None,
-    guiding: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
-    steps: int = 50,
-    rounds: int = 5,
-    batch_size: int = 4,
-    device: str = "cpu",
-    dtype: str = "float32",
-) -> None:
-    """Time plain and guided sampling side by side, and what capture adds to a forward pass.
+def whole(case: Case, rounds: int) -> list[Figure]:
+    """Time of whole videos through the pipeline, with the default guiding, which stops early, and with two steps."""
+    prompts, seeds = [c.prompt for c in case.compositions], list(range(len(case.compositions)))
+    samplers = {
+        guided: GuidedSampler(case.generator, case.classifier, replace(GuidanceConfig(), guided_steps=guided))
+        for guided in GUIDED_STEPS
+    }
+    work: dict[str, Work] = {
+        f"{guided}": lambda sampler=sampler: sampler(prompts, seeds, steps=case.steps)
+        for guided, sampler in samplers.items()
+    }
+    unguided = samplers[GUIDED_STEPS[0]]
+    work["unguided"] = lambda: unguided(prompts, seeds, guided=False, steps=case.steps)
+    seconds = in_turn(work, rounds, case.device, warm_up=False)
+    return [
+        spread(
+            f"time of whole videos, guided / unguided: {guided} guided steps, default guiding",
+            [a / b for a, b in zip(seconds[f"{guided}"], seconds["unguided"], strict=True)],
+        )
+        for guided in GUIDED_STEPS
+    ]
+
+
+def gradient(case: Case, generator: Generator) -> Tensor:
+    """Of the loss that guidance follows, at the first guided step, with respect to the latents."""
+    guide = Guide(generator, case.classifier, case.compositions, GuidanceConfig())
+    z = case.latents.clone().requires_grad_()
+    samples, relations = list(range(len(z))), list(range(len(guide.targets_R)))
+    features = guide.features(guide.volume(z, case.timestep, 0, samples, relations), 0, relations)
+    verdict_RY = guide.verdict(features, 0, relations)
+    (found,) = torch.autograd.grad(-verdict_RY[relations, guide.targets_R].sum(), z)
+    return found
+
+
+def memory(case: Case, work: Mapping[str, Work]) -> list[Figure]:
+    """Peak memory of a guided step over that of a plain one, weights included.
 
     Args:
-        json: file to write.
-        classifier: exported classifier folder or shipped name.
-        generator: pipeline folder, hub id, or shipped name; the classifier's own when left out.
-        guiding: how guided steps are taken.
-        steps: denoising steps.
-        rounds: counted repetitions.
-        batch_size: videos at a time.
-        device: torch device.
-        dtype: weights' dtype of the generator.
+        case: what to measure.
+        work: guided steps by name, as :func:`edits` gives them.
     """
-    model = CompositionClassifier.from_pretrained(classifier)
-    frozen = load_generator(generator or model.config.generator["name"], device, dtype)
-    prompts = [PROMPTS[i % len(PROMPTS)] for i in range(batch_size)]
-    seeds = list(range(batch_size))
-    stopping = GuidedSampler(frozen, model, guiding)
-    # A threshold that is never reached: every iteration is paid for.
-    full = {n: GuidedSampler(frozen, model, replace(guiding, iterations=n, threshold=2.0)) for n in (1, 3)}
-    work: dict[str, Callable[[], Any]] = {
-        "unguided": lambda: stopping(prompts, seeds, guided=False, steps=steps),
-        "guided": lambda: stopping(prompts, seeds, steps=steps),
-        "guided, 1 iteration": lambda: full[1](prompts, seeds, steps=steps),
-        "guided, 3 iterations": lambda: full[3](prompts, seeds, steps=steps),
+    network, classifier = weight_bytes(case.generator.network), weight_bytes(case.classifier)
+    tower = case.classifier.backbone.tower
+    classifier += weight_bytes(tower) if tower is not None else 0
+    step = peak_bytes(case.denoise, case.device)
+    assert step is not None, "not even plain sampling fits into memory"
+    figures = [Figure("peak memory of plain sampling", (network + step) / MIB, "MiB")]
+    names = {"guided": "ours", "checkpointed": "ours, checkpointed", "plain way": "the plain way"}
+    for name, how in names.items():
+        peak = peak_bytes(work[name], case.device)
+        value = None if peak is None else (network + classifier + max(peak, step)) / (network + step)
+        goal = "" if name == "plain way" else MEMORY_GOAL
+        figures.append(Figure(f"peak memory, guided / unguided: {how}", value, goal=goal))
+    return figures
+
+
+def capture(case: Case, rounds: int) -> list[Figure]:
+    """What recording the maps of a forward pass adds to it, fused and materialised."""
+    materialising = plain(case.generator)
+
+    @torch.no_grad()
+    def capturing(generator: Generator) -> Tensor:
+        maps, _ = generator.entity_maps(case.latents, case.timestep, case.conditioning, case.layers, full=True)
+        return maps
+
+    work: dict[str, Work] = {
+        "forward": case.forward,
+        "ours": lambda: capturing(case.generator),
+        "materialised": lambda: capturing(materialising),
     }
-    seconds = in_turn(work, rounds, device)
+    seconds = in_turn(work, 2 * rounds, case.device)
 
-    conditioning = frozen.encode([parse(prompt, LABELS) for prompt in prompts])
-    size = frozen.pixel_size(model.config.grid)
-    latents = frozen.initial_latents([torch.Generator().manual_seed(seed) for seed in seeds], size)
-    timestep = frozen.schedule(steps, size).timesteps[0]
-    with torch.no_grad():
-        forward = {
-            "forward": lambda: frozen.predict(latents, timestep, conditioning.states),
-            "forward with capture": lambda: frozen.entity_maps(
-                latents, timestep, conditioning, model.config.layers, full=True
-            ),
-        }
-        seconds |= in_turn(forward, 10 * rounds, device)
-    depth, tapped = len(frozen.blocks), model.config.layers[-1] + 1
-    result = {
-        "settings": {
-            "generator": frozen.identity(),
-            "classifier": classifier,
-            "steps": steps,
-            "rounds": rounds,
-            "batch_size": batch_size,
-            "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
-            "threads": torch.get_num_threads(),
-            "guiding": asdict(guiding),
-        },
-        "seconds": {name: statistics.median(values) for name, values in seconds.items()},
-        "ratios": {
-            **{name: ratio(seconds, name, "unguided") for name in list(work)[1:]},
-            "forward with capture": ratio(seconds, "forward with capture", "forward"),
-        },
-        # Forward and backward through the tapped layers, at every guided step, beside two forwards per step.
-        "floor, 1 iteration": 1 + guiding.guided_steps * 2 * tapped / depth / (2 * steps),
-    }
-    write_json(json, result)
-    for name, values in result["ratios"].items():
-        print(f"{name:24s} {values['median']:6.3f}  ({values['min']:.3f} to {values['max']:.3f})")
-    print(f"{'floor, 1 iteration':24s} {result['floor, 1 iteration']:6.3f}")
-    print(f"wrote {json}")
+    def added(name: str) -> list[float] | None:
+        if name not in seconds:
+            return None
+        return [100 * (a / b - 1) for a, b in zip(seconds[name], seconds["forward"], strict=True)]
 
-
-if __name__ == "__main__":
-    run(main, prog="python -m benchmarks.guidance")
+    peaks = {name: peak_bytes(function, case.device) for name, function in work.items()}
+    base, ours, matrices = peaks["forward"], peaks["ours"], peaks["materialised"]
+    assert base is not None
+    # Not less than the maps themselves, even where the peak lies elsewhere.
+    extra = None if ours is None else max(ours - base, capturing(case.generator).nbytes)
+    larger = None if matrices is None else matrices - base
+    return [
+        spread("one forward pass", seconds["forward"], unit="s"),
+        spread("capture, time added to a forward pass", added("ours"), unit="%", goal=CAPTURE_GOAL),
+        spread("materialising, time added to a forward pass", added("materialised"), unit="%"),
+        Figure("capture, memory added", None if extra is None else extra / MIB, "MiB"),
+        Figure("materialising, memory added", None if larger is None else larger / MIB, "MiB"),
+        Figure(
+            "memory added, materialising / capture",
+            None if larger is None or extra is None else larger / extra,
+            goal=EXTRA_GOAL,
+        ),
+    ]
