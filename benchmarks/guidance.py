@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -80,8 +81,7 @@ def whole(case: Case, rounds: int) -> list[Figure]:
         for guided in GUIDED_STEPS
     }
     work: dict[str, Work] = {
-        f"{guided}": lambda sampler=sampler: sampler(prompts, seeds, steps=case.steps)
-        for guided, sampler in samplers.items()
+        f"{guided}": partial(sampler, prompts, seeds, steps=case.steps) for guided, sampler in samplers.items()
     }
     unguided = samplers[GUIDED_STEPS[0]]
     work["unguided"] = lambda: unguided(prompts, seeds, guided=False, steps=case.steps)
