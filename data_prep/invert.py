@@ -23,7 +23,7 @@ from cvg.cli import run
 from cvg.composition import contradict
 from cvg.errors import UserError
 from cvg.files import atomic, read_json, write_json
-from cvg.generators import Generator, load_generator
+from cvg.generators import Dtype, Generator, Offload, load_generator
 from cvg.generators.base import slot_maps
 from cvg.labels import LabelSet
 from cvg.pixels import to_video
@@ -164,7 +164,10 @@ def main(
     seed: int = 0,
     limit: int | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
+    offload: Offload = "none",
+    tiling: bool = False,
+    compile: bool = False,
 ) -> None:
     """Invert the videos of a manifest under p+ and p- and shard the entity maps.
 
@@ -186,10 +189,13 @@ def main(
         limit: use only the first rows.
         device: torch device.
         dtype: weights' dtype of the generator.
+        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
+        tiling: the VAE takes one video at a time, in tiles.
+        compile: compile the generator's blocks, which takes a minute; recording runs without.
     """
     label_set = LabelSet.from_yaml(labels) if labels else SHAPES_LABELS
     rows = manifest.load(data, label_set)[:limit]
-    model = load_generator(generator, device, dtype)
+    model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
     layers = layers if layers is not None else list(range(len(model.blocks)))
     model.check_layers(layers)
     heads = heads if heads is not None else list(range(model.heads))
