@@ -85,18 +85,19 @@ def move_components(generator: Generator) -> list[str]:
     offload.offload_components(generator, torch.device("cpu:0"))
     for name, component in components.items():
 
-        def to(device: Any, name: str = name) -> None:
+        def to(device: Any, name: str = name, component: nn.Module = component) -> nn.Module:
             if torch.device(device).index is None:
                 present.discard(name)
-            elif name not in present:
+            else:
                 present.add(name)
                 came.append(name)
+            return component
 
         def runs(*_: Any, name: str = name) -> None:
             assert present == {name}, f"{name} runs while {present or 'nothing'} is on the device"
 
         component.to = to
         for module in component.modules():
-            if module._parameters:
+            if module._parameters and module is not component:  # whose own hook is what brings it
                 module.register_forward_pre_hook(runs)
     return came

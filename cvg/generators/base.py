@@ -319,18 +319,22 @@ class Generator(ABC):
 
     def _recompute_later(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call ``function``; the backward pass calls it again, instead of keeping what it computed."""
-        return checkpoint(
-            function,
-            *args,
-            use_reentrant=False,
-            context_fn=lambda: (nullcontext(), self._eager()),
-            early_stop=False,  # layers that are offloaded leave at the end of their forward pass
-            **options,
-        )
 
-    def _eager(self) -> AbstractContextManager[None]:
+        def call(*args: Any, **options: Any) -> Any:
+            with self._eager():  # the backward pass too: both calls must compute the same tensors
+                return function(*args, **options)
+
+        # To the end, where layers that are offloaded give their weights back.
+        return checkpoint(call, *args, use_reentrant=False, early_stop=False, **options)
+
+    @contextmanager
+    def _eager(self) -> Iterator[None]:
         """Within it compiled blocks run as if they were not."""
-        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
+        if not self.compiled:
+            yield
+            return
+        with torch.compiler.set_stance("force_eager"):
+            yield
 
     def entity_maps(
         self,

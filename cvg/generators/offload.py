@@ -7,7 +7,6 @@ encoder; those for layers change weights in place, under the feet of the backwar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,19 +20,24 @@ from cvg.generators.base import Generator
 
 
 class Visit(ModelHook):
-    """Brings a component to the device before it runs, and others back; it stays until one of them runs."""
+    """Brings a component to the device when it runs; it stays until another of the same guests runs.
 
-    def __init__(self, device: torch.device, others: Sequence[nn.Module]) -> None:
+    Args:
+        device: where the component runs.
+        guests: who is on the device; shared by components that must not be there together.
+    """
+
+    def __init__(self, device: torch.device, guests: list[nn.Module]) -> None:
         self.execution_device = device  # the pipeline takes its device from here
-        self.others = others
+        self.guests = guests
 
     @override
     def pre_forward(self, module: nn.Module, *args: Any, **options: Any) -> tuple[Any, Any]:
-        for other in self.others:
-            other.to("cpu")
-        if self.others:
+        if module not in self.guests:
+            for guest in self.guests:
+                guest.to("cpu")
             clear_device_cache()
-        module.to(self.execution_device)
+            self.guests[:] = [module.to(self.execution_device)]
         return send_to_device(args, self.execution_device), send_to_device(options, self.execution_device)
 
 
@@ -72,10 +76,9 @@ def offload_components(generator: Generator, device: torch.device) -> None:
         generator: with all weights in main memory.
         device: where the components run.
     """
-    components = list(_components(generator).values())
-    for component in components:
-        others = [other for other in components if other is not component]
-        add_hook_to_module(component, Visit(device, others))
+    guests: list[nn.Module] = []
+    for component in _components(generator).values():
+        add_hook_to_module(component, Visit(device, guests))
 
 
 def offload_layers(generator: Generator, device: torch.device) -> None:
