@@ -203,7 +203,7 @@ def main(
         raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
     settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed)
     fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
-    fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": label_set.to_dict()}
+    fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": label_set.to_dict(), "dtype": dtype}
     if (out / "run.json").exists() and read_json(out / "run.json") != fingerprint:
         raise UserError(f"out {out}: holds shards of other settings or videos; choose another folder or remove it")
     if (out / "shards.json").exists():

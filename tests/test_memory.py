@@ -167,6 +167,25 @@ def test_a_vae_without_tiles_is_refused(generator: Generator) -> None:
 # Half precision
 
 
+def test_bfloat16_is_the_same_generator(tmp_path: Path) -> None:
+    """Its classifier fits, maps are near, latents and edits are float32."""
+    pipeline, classifier = tiny.make_both(tmp_path)
+    maps, moved = [], []
+    for dtype in ("float32", "bfloat16"):
+        generator = load_generator(str(pipeline), dtype=dtype)
+        sampler = GuidedSampler(generator, CompositionClassifier.from_pretrained(classifier), CONFIG)
+        seen: list[torch.Tensor] = []
+        result = sampler(PROMPTS, [0, 1], steps=tiny.STEPS, observe=lambda step, z, seen=seen: seen.append(z))
+        assert all(z.dtype == torch.float32 for z in seen) and result.video_BCFHW.isfinite().all()
+        maps.append(gradient(generator)[0])
+        moved.append(
+            seen[0] - generator.initial_latents([torch.Generator().manual_seed(i) for i in (0, 1)], sampler.size)
+        )
+    torch.testing.assert_close(*maps, atol=0.01, rtol=0.1)
+    assert torch.nn.functional.cosine_similarity(*(each.flatten(1) for each in moved)).min() > 0.9
+
+
+@pytest.mark.slow
 def test_bfloat16_on_the_shipped_models() -> None:
     """Guidance raises the probability, edits stay float32, and inversion comes back, all near to float32's."""
     classifier = CompositionClassifier.from_pretrained("shapes-classifier")

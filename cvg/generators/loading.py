@@ -13,7 +13,7 @@ from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import wrap_pipeline
 from cvg.shapes import assets
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16"]
 Offload = Literal["none", "model", "group"]
 
 

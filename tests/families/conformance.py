@@ -236,10 +236,10 @@ class Conformance:
     @pytest.mark.parametrize("how", ["components", "layers"])
     def test_offloading_changes_nothing(self, latents: Tensor, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Text, maps, their gradient, prediction and VAE are those of a generator whose weights stay, bit for bit."""
+        generator = wrap_pipeline(self.build(), "tiny")
+        generator.checkpointing = how == "layers"
         results = []
         for offloaded in (False, True):
-            generator = wrap_pipeline(self.build(), "tiny")
-            generator.checkpointing = how == "layers"
             if offloaded and how == "layers":
                 lend_layers(generator, monkeypatch)
             elif offloaded:
