@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from cvg.errors import UserError
+from cvg.out_of_memory import explain, is_out_of_memory
 
 
 def run(function: Callable[..., Any], prog: str, description: str | None = None, args: list[str] | None = None) -> Any:
@@ -28,14 +30,26 @@ def run(function: Callable[..., Any], prog: str, description: str | None = None,
         What ``function`` returns.
 
     Raises:
-        SystemExit: code 2 after ``error: <message>`` on stderr for wrong options and every UserError; 130 on Ctrl-C.
+        SystemExit: code 2 after ``error: <message>`` on stderr for wrong options, every UserError, and when the memory
+            does not suffice; 130 on Ctrl-C.
     """
-    given = sys.argv[1:] if args is None else args
+    given = [_underscored(argument) for argument in (sys.argv[1:] if args is None else args)]
+    parsed: dict[str, Any] = {}
+
+    @functools.wraps(function)
+    def noting(**options: Any) -> Any:
+        parsed.update(options)
+        return function(**options)
+
     try:
-        options = [_underscored(argument) for argument in given]
-        return auto_cli(function, args=options, as_positional=False, prog=prog, description=description)
+        return auto_cli(noting, args=given, as_positional=False, prog=prog, description=description)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: {explain(error, parsed)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

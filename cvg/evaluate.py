@@ -21,7 +21,7 @@ from cvg.evaluation.suite import load_suite
 from cvg.evaluation.summary import summarise
 from cvg.evaluation.table import render
 from cvg.files import write_json
-from cvg.generators import load_generator
+from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance import GuidanceConfig
 from cvg.sampler import GuidedSampler
 
@@ -61,7 +61,11 @@ def main(
     controls: bool = True,
     control_prompts: int | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
+    offload: Offload = "none",
+    checkpointing: bool = False,
+    tiling: bool = False,
+    compile: bool = False,
 ) -> dict[str, Any]:
     """Measure guidance on held-out prompts.
 
@@ -83,6 +87,10 @@ def main(
         control_prompts: how many prompts the controls use, rounded up to whole batches; all when left out.
         device: torch device.
         dtype: weights' dtype of the generator.
+        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
+        checkpointing: guided steps compute blocks twice instead of keeping what they need for gradients.
+        tiling: the VAE takes one video at a time, in tiles.
+        compile: compile the generator's blocks, which takes a minute; guided steps run without.
     """
     if prompts < 1 or batch_size < 1 or steps < 1 or (control_prompts is not None and control_prompts < 1):
         raise UserError(
@@ -92,7 +100,8 @@ def main(
         raise UserError("guiding: guided_steps and iterations must be at least 1 for a comparison with unguided")
     world = load_suite(suite)
     model = CompositionClassifier.from_pretrained(classifier)
-    frozen = load_generator(generator or model.config.generator["name"], device, dtype)
+    name = generator or model.config.generator["name"]
+    frozen = load_generator(name, device, dtype, offload, checkpointing, tiling, compile)
     sampler = GuidedSampler(frozen, model, guiding)
     cases = world.cases(prompts, seed)
     for case in cases:  # an unknown label is an error now, not in the last batch
@@ -121,6 +130,10 @@ def main(
             "batch_size": batch_size,
             "device": device,
             "dtype": dtype,
+            "offload": offload,
+            "checkpointing": checkpointing,
+            "tiling": tiling,
+            "compile": compile,
             "threads": torch.get_num_threads(),
         },
         "generator": frozen.identity(),

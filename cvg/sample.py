@@ -16,7 +16,7 @@ from cvg.cli import run
 from cvg.composition import Composition, parse
 from cvg.errors import UserError
 from cvg.files import write_json
-from cvg.generators import load_generator
+from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance import GuidanceConfig
 from cvg.pixels import to_frames
 from cvg.sampler import GuidedSampler, SampleResult
@@ -78,7 +78,11 @@ def main(
     scale: int = 4,
     batch_size: int = 8,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
+    offload: Offload = "none",
+    checkpointing: bool = False,
+    tiling: bool = False,
+    compile: bool = False,
 ) -> list[Path]:
     """Generate videos that obey the composition of their prompts.
 
@@ -103,6 +107,10 @@ def main(
         batch_size: videos at a time.
         device: torch device.
         dtype: weights' dtype of the generator.
+        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
+        checkpointing: guided steps compute blocks twice instead of keeping what they need for gradients.
+        tiling: the VAE takes one video at a time, in tiles.
+        compile: compile the generator's blocks, which takes a minute; guided steps run without.
     """
     model = CompositionClassifier.from_pretrained(classifier)
     prompts = [prompt] if isinstance(prompt, str) else prompt
@@ -116,7 +124,9 @@ def main(
     repeated = {job.path for job in jobs if [other.path for other in jobs].count(job.path) > 1}
     if repeated:
         raise UserError(f"two videos would be written to {min(repeated)}; give each prompt and seed once")
-    sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], device, dtype), model, guiding)
+    name = generator or model.config.generator["name"]
+    frozen = load_generator(name, device, dtype, offload, checkpointing, tiling, compile)
+    sampler = GuidedSampler(frozen, model, guiding)
     written: list[Path] = []
     for start in tqdm(range(0, len(jobs), batch_size), desc="sample", disable=len(jobs) <= batch_size):
         batch = jobs[start : start + batch_size]

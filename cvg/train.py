@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from cvg.datamodule import CompositionDataModule
 from cvg.errors import UserError
 from cvg.module import CompositionModule
+from cvg.out_of_memory import is_out_of_memory
 
 _MODE = "yaml_with_base"
 
@@ -60,7 +61,7 @@ def main(args: list[str] | None = None) -> CompositionCLI:
         args: the arguments; those of the process when None.
 
     Raises:
-        SystemExit: code 2 for bad options and bad input.
+        SystemExit: code 2 for bad options and bad input, and when the memory does not suffice.
     """
     try:
         return CompositionCLI(
@@ -74,6 +75,11 @@ def main(args: list[str] | None = None) -> CompositionCLI:
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: out of memory ({error}); try a smaller --data.batch_size", file=sys.stderr)
         raise SystemExit(2) from None
 
 

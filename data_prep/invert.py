@@ -24,7 +24,7 @@ from cvg.cli import run
 from cvg.composition import contradict
 from cvg.errors import UserError
 from cvg.files import atomic, read_json, write_json
-from cvg.generators import Generator, load_generator
+from cvg.generators import Dtype, Generator, Offload, load_generator
 from cvg.generators.base import slot_maps
 from cvg.labels import LabelSet
 from cvg.pixels import to_video
@@ -185,7 +185,10 @@ def main(
     seed: int = 0,
     limit: int | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
+    offload: Offload = "none",
+    tiling: bool = False,
+    compile: bool = False,
 ) -> None:
     """Invert the videos of a manifest under p+ and p- and shard the entity maps.
 
@@ -209,10 +212,13 @@ def main(
         limit: use only the first rows.
         device: torch device.
         dtype: weights' dtype of the generator.
+        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
+        tiling: the VAE takes one video at a time, in tiles.
+        compile: compile the generator's blocks, which takes a minute; recording runs without.
     """
     label_set = LabelSet.from_yaml(labels) if labels else SHAPES_LABELS
     rows = manifest.load(data, label_set)[:limit]
-    model = load_generator(generator, device, dtype)
+    model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
     layers = layers if layers is not None else list(range(len(model.blocks)))
     model.check_layers(layers)
     heads = heads if heads is not None else list(range(model.heads))
@@ -224,7 +230,7 @@ def main(
         raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
     settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed, grid)
     fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
-    fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": label_set.to_dict()}
+    fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": label_set.to_dict(), "dtype": dtype}
     if (out / "run.json").exists() and read_json(out / "run.json") != fingerprint:
         raise UserError(f"out {out}: holds shards of other settings or videos; choose another folder or remove it")
     if (out / "shards.json").exists():

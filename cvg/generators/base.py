@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cvg.composition import Composition
 from cvg.errors import UserError
@@ -63,6 +64,8 @@ class Generator(ABC):
     """Name of a block's module whose attention lets video tokens read the prompt."""
     checkpointing: bool = False
     """Whether gradients recompute blocks in the backward pass instead of keeping their activations."""
+    compiled: bool = False
+    """Whether blocks are compiled; passes that are tapped run them as they are, since compiled code skips the tap."""
 
     def __init__(self, pipeline: Any, name: str) -> None:
         self.pipeline = pipeline
@@ -153,13 +156,13 @@ class Generator(ABC):
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
         """Latents (posterior mode, normalised as the network wants them) of videos in [-1, 1]."""
         vae = self.pipeline.vae
-        return self.normalise(vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()).float()
+        return self.normalise(vae.encode(video_BCFHW.to(self.device, vae.dtype)).latent_dist.mode()).float()
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Videos (B, 3, F, H, W) in [-1, 1] of latents."""
         vae = self.pipeline.vae
-        decoded: Tensor = vae.decode(self.denormalise(latents.to(vae.device, vae.dtype)), return_dict=False)[0]
+        decoded: Tensor = vae.decode(self.denormalise(latents.to(self.device, vae.dtype)), return_dict=False)[0]
         return decoded.float().clamp(-1, 1)
 
     def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
@@ -208,11 +211,14 @@ class Generator(ABC):
         """All that denoise, where a pipeline has more than one."""
         return [self.network]
 
+    def mend(self) -> None:  # noqa: B027  (most have nothing)
+        """Put right what ``from_pretrained`` is known to get wrong; for pipelines that were loaded just now."""
+
     # What follows.
 
     @property
     def device(self) -> torch.device:
-        """Device that the network computes on."""
+        """Device that the network computes on, wherever its weights rest."""
         return torch.device(self.pipeline._execution_device)
 
     @property
@@ -304,12 +310,31 @@ class Generator(ABC):
         """Within it the network's blocks are checkpointed, if ``checkpointing`` is on and gradients are."""
         wanted = self.checkpointing and torch.is_grad_enabled()
         if wanted:
-            self.network.enable_gradient_checkpointing()
+            self.network.enable_gradient_checkpointing(self._recompute_later)
         try:
             yield
         finally:
             if wanted:
                 self.network.disable_gradient_checkpointing()
+
+    def _recompute_later(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call ``function``; the backward pass calls it again, instead of keeping what it computed."""
+
+        def call(*args: Any, **options: Any) -> Any:
+            with self._eager():  # the backward pass too: both calls must compute the same tensors
+                return function(*args, **options)
+
+        # To the end, where layers that are offloaded give their weights back.
+        return checkpoint(call, *args, use_reentrant=False, early_stop=False, **options)
+
+    @contextmanager
+    def _eager(self) -> Iterator[None]:
+        """Within it compiled blocks run as if they were not."""
+        if not self.compiled:
+            yield
+            return
+        with torch.compiler.set_stance("force_eager"):
+            yield
 
     def entity_maps(
         self,
@@ -345,7 +370,7 @@ class Generator(ABC):
         sites = {layer: self.attention(layer) for layer in layers}
         tap = AttentionTap(sites, conditioning.columns_BTE, keys, queries, following)
         prediction = None
-        with tap.recording(), self._recomputing():
+        with tap.recording(), self._recomputing(), self._eager():
             prediction = self.predict(latents, timestep, conditioning.states)
         arranged = [self.arrange(tap.maps(layer).float(), layer, grid) for layer in layers]
         return torch.stack(arranged, dim=1), prediction if full else None
@@ -361,6 +386,10 @@ class Generator(ABC):
 
     def identity(self) -> dict[str, str]:
         """Name, pipeline class and a fingerprint of the weights, to tell whether two runs used the same generator."""
+        return {"name": self.name, "class": type(self.pipeline).__name__, "fingerprint": self._fingerprint}
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for network in self.networks:
             # Private entries tell of the folder it was loaded from and of the library's version.
@@ -368,12 +397,9 @@ class Generator(ABC):
             digest.update(json.dumps(config, sort_keys=True, default=str).encode())
             for name, parameter in sorted(network.named_parameters()):
                 sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 16)][:16]
-                digest.update(name.encode() + sample.float().cpu().numpy().tobytes())
-        return {
-            "name": self.name,
-            "class": type(self.pipeline).__name__,
-            "fingerprint": digest.hexdigest()[:16],
-        }
+                # As coarse as the coarsest dtype, so that a generator is the same in all of them.
+                digest.update(name.encode() + sample.bfloat16().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class CogVideoXGenerator(Generator):
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
         vae = self.pipeline.vae
         padding = self._padding(video_BCFHW.shape[2])
-        mode = vae.encode(video_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode()
+        mode = vae.encode(video_BCFHW.to(self.device, vae.dtype)).latent_dist.mode()
         padded = torch.cat([mode[:, :, :1].expand(-1, -1, padding, -1, -1), mode], dim=2)
         return (padded * vae.config.scaling_factor).float()
 
@@ -118,7 +118,7 @@ class CogVideoXGenerator(Generator):
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         vae, padding = self.pipeline.vae, self.patch[0] - 1
-        decoded: Tensor = self.pipeline.decode_latents(self.pack(latents[:, :, padding:]).to(vae.device, vae.dtype))
+        decoded: Tensor = self.pipeline.decode_latents(self.pack(latents[:, :, padding:]).to(self.device, vae.dtype))
         return decoded.float().clamp(-1, 1)
 
     @override

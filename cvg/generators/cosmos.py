@@ -107,7 +107,7 @@ class CosmosGenerator(StandardisedGenerator):
         channels, mean, std = vae.config.latent_channels, vae.config.latents_mean, vae.config.latents_std
         both = [[0.0] * channels, [1.0] * channels] if mean is None else [mean, std]
         mean, std = (torch.tensor(each).view(1, channels, -1, 1, 1)[:, :, :frames] for each in both)
-        return mean.to(vae.device, vae.dtype), std.to(vae.device, vae.dtype)
+        return mean.to(self.device, vae.dtype), std.to(self.device, vae.dtype)
 
     @override
     def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:

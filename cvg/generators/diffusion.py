@@ -109,7 +109,7 @@ class DiffusionGenerator(Generator):
     @torch.no_grad()
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        images = video_BCFHW.transpose(1, 2).flatten(0, 1).to(vae.device, vae.dtype)
+        images = video_BCFHW.transpose(1, 2).flatten(0, 1).to(self.device, vae.dtype)
         mode: Tensor = vae.encode(images).latent_dist.mode() * vae.config.scaling_factor
         return mode.unflatten(0, (len(video_BCFHW), -1)).transpose(1, 2).float()
 
@@ -117,5 +117,5 @@ class DiffusionGenerator(Generator):
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        decoded: Tensor = self.pipeline.decode_latents(latents.to(vae.device, vae.dtype))
+        decoded: Tensor = self.pipeline.decode_latents(latents.to(self.device, vae.dtype))
         return decoded.float().clamp(-1, 1)

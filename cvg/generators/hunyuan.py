@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 from typing_extensions import override
 
 from cvg.composition import Composition
@@ -16,6 +17,9 @@ from cvg.errors import UserError
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
 from cvg.schedule import Schedule, flow_schedule
+
+TEMPLATE, CUT = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["crop_start"]
+"""What Llama reads, the prompt within it, and how many of its first tokens the pipeline cuts off."""
 
 
 class Hunyuan(Generator):
@@ -60,18 +64,28 @@ class HunyuanVideoGenerator(Hunyuan):
         states = {"encoder_hidden_states": tokens, "encoder_attention_mask": mask, "pooled_projections": pooled}
         return {name: state.to(self.dtype) for name, state in states.items()}
 
+    @property
+    def _before(self) -> int:
+        """Tokens of what the template has before the prompt."""
+        return len(self.pipeline.tokenizer(TEMPLATE[: TEMPLATE.index("{}")]).input_ids)
+
+    @override
+    def mend(self) -> None:
+        if self._before != CUT:  # transformers 5 takes Llama 3's vocabulary for Llama 2's
+            folder = self.pipeline.tokenizer.name_or_path
+            self.pipeline.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+
     @override
     def entity_columns(self, composition: Composition) -> Tensor:
-        tokenizer, cut = self.pipeline.tokenizer, DEFAULT_PROMPT_TEMPLATE["crop_start"]
-        template = DEFAULT_PROMPT_TEMPLATE["template"]
-        before = len(tokenizer(template[: template.index("{}")]).input_ids)
-        if before != cut:
+        if self._before != CUT:
             raise UserError(
-                f"generator {self.name}: its tokenizer makes {before} tokens of what stands before the prompt, but the "
-                f"pipeline cuts {cut} off; transformers 5 loads Llama 3's tokenizer wrongly as LlamaTokenizerFast, so "
-                "load it with PreTrainedTokenizerFast.from_pretrained and give it to the pipeline as tokenizer"
+                f"generator {self.name}: its tokenizer makes {self._before} tokens of what stands before the prompt, "
+                f"but the pipeline cuts {CUT} off; transformers 5 loads Llama 3's tokenizer wrongly as "
+                "LlamaTokenizerFast, so load it with PreTrainedTokenizerFast.from_pretrained and give it to the "
+                "pipeline as tokenizer"
             )
-        return entity_columns(composition, tokenizer, self.max_sequence_length, template=template, skipped=cut)
+        tokenizer = self.pipeline.tokenizer
+        return entity_columns(composition, tokenizer, self.max_sequence_length, template=TEMPLATE, skipped=CUT)
 
     @override
     def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:

@@ -53,7 +53,7 @@ class LatteGenerator(DiffusionGenerator):
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        decoded: Tensor = self.pipeline.decode_latents(latents.to(vae.device, vae.dtype), latents.shape[2])
+        decoded: Tensor = self.pipeline.decode_latents(latents.to(self.device, vae.dtype), latents.shape[2])
         return decoded.clamp(-1, 1)
 
     @override

@@ -93,10 +93,10 @@ class LTXGenerator(Generator):
     def decode_latents(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         raw = self.pipeline._denormalize_latents(
-            latents.to(vae.device), vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+            latents.to(self.device), vae.latents_mean, vae.latents_std, vae.config.scaling_factor
         )
         # Decoders since 0.9.1 are told how noisy the latents are; the pipeline's default is not at all.
-        timestep = torch.zeros(len(latents), device=vae.device, dtype=vae.dtype)
+        timestep = torch.zeros(len(latents), device=self.device, dtype=vae.dtype)
         decoded: Tensor = vae.decode(
             raw.to(vae.dtype), timestep if vae.config.timestep_conditioning else None, return_dict=False
         )[0]

@@ -74,7 +74,7 @@ class SanaVideoGenerator(StandardisedGenerator):
         vae = self.pipeline.vae
         source = vae.config if "latents_mean" in vae.config else vae
         mean, std = (torch.as_tensor(each).view(1, -1, 1, 1, 1) for each in (source.latents_mean, source.latents_std))
-        return mean.to(vae.device, vae.dtype), std.to(vae.device, vae.dtype)
+        return mean.to(self.device, vae.dtype), std.to(self.device, vae.dtype)
 
     @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class StandardisedGenerator(Generator):
         """Mean and deviation of the VAE's latents, for videos of so many latent frames: (1, C, 1 or F, 1, 1) each."""
         vae = self.pipeline.vae
         mean, std = (
-            torch.as_tensor(values).view(1, -1, 1, 1, 1).to(vae.device, vae.dtype)
+            torch.as_tensor(values).view(1, -1, 1, 1, 1).to(self.device, vae.dtype)
             for values in (vae.config.latents_mean, vae.config.latents_std)
         )
         return mean, std

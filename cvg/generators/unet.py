@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from cvg.composition import Composition
@@ -109,7 +108,7 @@ class UNetGenerator(DiffusionGenerator):
             parts = [part for stage, _ in self._stages for kind in kinds for part in getattr(stage, kind, ())]
         before = [vars(part).get("forward") for part in parts]
         for part in parts:
-            part.forward = functools.partial(checkpoint, part.forward, use_reentrant=False)
+            part.forward = functools.partial(self._recompute_later, part.forward)
         try:
             yield
         finally:

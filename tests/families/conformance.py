@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from offloaded import lend_layers, move_components
 from tiny import tiny_classifier
 from torch import Tensor
 
@@ -229,6 +230,31 @@ class Conformance:
                 one = generator.encode([composition])
                 alone, _ = generator.entity_maps(latents[i : i + 1], timestep, one, self.layers)
                 torch.testing.assert_close(together[i, :, :, : alone.shape[3]], alone[0], atol=1e-6, rtol=1e-4)
+
+    # Memory.
+
+    @pytest.mark.parametrize("how", ["components", "layers"])
+    def test_offloading_changes_nothing(self, latents: Tensor, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Text, maps, their gradient, prediction and VAE are those of a generator whose weights stay, bit for bit."""
+        generator = wrap_pipeline(self.build(), "tiny")
+        generator.checkpointing = how == "layers"
+        results = []
+        for offloaded in (False, True):
+            if offloaded and how == "layers":
+                lend_layers(generator, monkeypatch)
+            elif offloaded:
+                move_components(generator)
+                assert generator.device == torch.device("cpu:0")
+            video = generator.decode_latents(latents)
+            clean, conditioning = generator.encode_video(video), generator.encode(COMPOSITIONS)
+            z, timestep = latents.clone().requires_grad_(True), self.timestep(generator)
+            maps, _ = generator.entity_maps(z, timestep, conditioning, self.layers)
+            (gradient,) = torch.autograd.grad(maps.square().sum(), z)
+            with torch.no_grad():
+                prediction = generator.predict(latents, timestep, conditioning.states)
+            results.append((video, clean, *conditioning.states.values(), maps, gradient, prediction))
+        for plain, offloaded in zip(*results, strict=True):
+            assert torch.equal(plain, offloaded)
 
     # The prompt.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, LlamaTokenizerFast, PreTrainedTokenizerFast
 
 from cvg.errors import UserError
-from cvg.generators import Generator, wrap_pipeline
+from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.hunyuan import HunyuanVideoGenerator
 from cvg.trajectory import replay
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance
@@ -199,3 +199,10 @@ def test_the_tokenizer_as_transformers_loads_it_is_an_error(tmp_path: Path) -> N
         wrap_pipeline(pipeline, "tiny").entity_columns(COMPOSITIONS[0])
     pipeline.tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert torch.equal(wrap_pipeline(pipeline, "tiny").entity_columns(COMPOSITIONS[0]), right)
+
+
+def test_loading_mends_the_tokenizer(tmp_path: Path) -> None:
+    pipeline = build()
+    pipeline.save_pretrained(tmp_path)
+    wanted = wrap_pipeline(pipeline, "tiny").entity_columns(COMPOSITIONS[0])
+    assert torch.equal(load_generator(str(tmp_path)).entity_columns(COMPOSITIONS[0]), wanted)

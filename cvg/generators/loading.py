@@ -1,0 +1,105 @@
+"""Loads a generator, with the memory and the speed that are asked for; docs/memory.md says what each option costs."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from diffusers import DiffusionPipeline
+
+from cvg.errors import UserError
+from cvg.generators.base import Generator
+from cvg.generators.offload import offload_components, offload_layers
+from cvg.generators.registry import wrap_pipeline
+from cvg.shapes import assets
+
+Dtype = Literal["float32", "bfloat16"]
+Offload = Literal["none", "model", "group"]
+
+
+def load_generator(
+    name: str,
+    device: str = "cpu",
+    dtype: str = "float32",
+    offload: Offload = "none",
+    checkpointing: bool = False,
+    tiling: bool = False,
+    compile: bool = False,
+) -> Generator:
+    """Load a pipeline with ``from_pretrained`` and wrap it.
+
+    Args:
+        name: a shipped model (``shapes-wan``), a folder, or a hub id.
+        device: torch device.
+        dtype: torch dtype of the weights, by name: one of :data:`Dtype`.
+        offload: weights that are not in use rest in main memory: "model" has one component at a time on the device,
+            "group" one layer at a time, and implies checkpointing.
+        checkpointing: gradients recompute blocks in the backward pass instead of keeping their activations.
+        tiling: the VAE takes one video at a time, in tiles.
+        compile: compile the network's blocks; guided passes run them as they are.
+
+    Raises:
+        UserError: it cannot be found or loaded, its class has no adapter, or an option does not go with it.
+    """
+    target = _device(device)
+    if dtype not in get_args(Dtype):
+        raise UserError(f"dtype {dtype}: expected one of {', '.join(get_args(Dtype))}")
+    if offload != "none" and target.type == "cpu":
+        raise UserError(
+            f"offload {offload}: keeps weights off an accelerator, but the device is {device}; name one "
+            "(--device cuda), or leave offload out"
+        )
+    if offload == "group" and compile:
+        raise UserError("offload group: weights that come and go cannot be compiled; use offload model or no compile")
+    path = assets.path(name)
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, dtype))
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"generator {name}: cannot be loaded ({str(error).splitlines()[0]}); give a shipped name (shapes-wan), a "
+            "diffusers pipeline folder, or a hub id"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    generator = wrap_pipeline(pipeline, str(name))
+    generator.mend()
+    generator.checkpointing = checkpointing
+    if tiling:
+        tile(generator)
+    if offload == "none":
+        pipeline.to(target)
+    elif offload == "model":
+        offload_components(generator, target)
+    else:
+        offload_layers(generator, target)
+    if compile:
+        compile_blocks(generator)
+    return generator
+
+
+def tile(generator: Generator) -> None:
+    """Let the VAE take one video at a time, in tiles. Raises UserError if it cannot do the latter."""
+    vae = generator.pipeline.vae
+    if not hasattr(vae, "use_tiling"):
+        raise UserError(f"tiling: {type(vae).__name__}, the VAE of {generator.name}, has none; leave the option out")
+    vae.enable_tiling()
+    if hasattr(vae, "use_slicing"):
+        vae.enable_slicing()
+
+
+def compile_blocks(generator: Generator) -> None:
+    """Compile the network's blocks, which share one compiled form; what lies around them is little."""
+    kinds = {type(block) for block in generator.blocks}
+    for network in generator.networks:
+        for module in network.modules():
+            if type(module) in kinds:
+                module.compile()
+    generator.compiled = True
+
+
+def _device(name: str) -> torch.device:
+    """Raises UserError for one that this machine does not have."""
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device {name}: cannot be used ({str(error).splitlines()[0]})") from error
