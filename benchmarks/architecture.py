@@ -75,9 +75,9 @@ class Architecture:
             if not 1 <= heads <= full:
                 raise UserError(f"heads {heads}: {self.name} has {full}; give 1 to {full}")
             config["num_attention_heads"] = heads
-            for width in ("ffn_dim", "cross_attention_dim"):
-                if width in config:
-                    config[width] = config[width] * heads // full
+            for entry in ("ffn_dim", "cross_attention_dim"):
+                if entry in config:
+                    config[entry] = config[entry] * heads // full
         if text_length is not None:
             if text_length < 16:
                 raise UserError(f"text_length {text_length}: the entities of a prompt need at least 16 keys")
