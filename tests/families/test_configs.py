@@ -104,7 +104,8 @@ def test_a_family_goes_through_all_commands(
 ) -> None:
     config, size = inversion(family), FAMILIES[family].size
     pipeline, folder, shards = FAMILIES[family]().build(), tmp_path / "generator", tmp_path / "shards"
-    if family == "cosmos":  # it cannot be loaded without NVIDIA's guardrail
+    # Cosmos cannot be loaded without NVIDIA's guardrail; Kandinsky's template is as long as the true tokenizer makes it.
+    if family in ("cosmos", "kandinsky5"):
         generator = wrap_pipeline(pipeline, str(folder))
         for module in (invert, sample):
             monkeypatch.setattr(module, "load_generator", lambda *_, **__: generator)
