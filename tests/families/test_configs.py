@@ -104,7 +104,7 @@ def test_a_family_goes_through_all_commands(
 ) -> None:
     config, size = inversion(family), FAMILIES[family].size
     pipeline, folder, shards = FAMILIES[family]().build(), tmp_path / "generator", tmp_path / "shards"
-    # Cosmos cannot be loaded without NVIDIA's guardrail; Kandinsky's template is as long as the true tokenizer makes it.
+    # Cosmos cannot be loaded without NVIDIA's guardrail; Kandinsky's template has the true tokenizer's length.
     if family in ("cosmos", "kandinsky5"):
         generator = wrap_pipeline(pipeline, str(folder))
         for module in (invert, sample):
