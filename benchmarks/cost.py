@@ -1,7 +1,7 @@
 """What guidance, capture and inversion cost: ``make bench``.
 
 python -m benchmarks.cost --out runs/bench
-python -m benchmarks.cost --architecture wan-1.3b --device cuda --dtype bfloat16
+python -m benchmarks.cost --architecture '[wan-1.3b]' --device cuda --dtype bfloat16
 """
 
 from __future__ import annotations

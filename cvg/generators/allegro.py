@@ -29,10 +29,9 @@ class AllegroGenerator(DiffusionGenerator):
         pipeline.vae.enable_slicing()
 
     @property
-    def _scale(self) -> tuple[int, int, int]:
-        """Pixels of a latent, in time and space."""
-        spatial = self.pipeline.vae_scale_factor_spatial
-        return self.pipeline.vae_scale_factor_temporal, spatial, spatial
+    @override
+    def compression(self) -> tuple[int, int]:
+        return self.pipeline.vae_scale_factor_temporal, self.pipeline.vae_scale_factor_spatial
 
     @property
     def max_sequence_length(self) -> int:
@@ -73,7 +72,7 @@ class AllegroGenerator(DiffusionGenerator):
     @override
     def latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
         frames, height, width = size
-        temporal, spatial, _ = self._scale
+        temporal, spatial = self.compression
         odd = frames % 2  # the pipeline gives the first of an odd number a latent frame of its own
         return odd + -(-(frames - odd) // temporal), height // spatial, width // spatial
 
@@ -87,5 +86,5 @@ class AllegroGenerator(DiffusionGenerator):
 
     @override
     def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        frames, height, width = (n * p * s for n, p, s in zip(grid, self.patch, self._scale, strict=True))
-        return frames, height, width
+        _, height, width = super().pixel_size(grid)
+        return grid[0] * self.patch[0] * self.compression[0], height, width

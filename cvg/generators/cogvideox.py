@@ -108,11 +108,9 @@ class CogVideoXGenerator(Generator):
     @override
     @torch.no_grad()
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        vae = self.pipeline.vae
         padding = self._padding(video_BCFHW.shape[2])
-        mode = vae.encode(video_BCFHW.to(self.device, vae.dtype)).latent_dist.mode()
-        padded = torch.cat([mode[:, :, :1].expand(-1, -1, padding, -1, -1), mode], dim=2)
-        return (padded * vae.config.scaling_factor).float()
+        clean = super().encode_video(video_BCFHW)
+        return torch.cat([clean[:, :, :1].expand(-1, -1, padding, -1, -1), clean], dim=2)
 
     @override
     @torch.no_grad()
@@ -133,8 +131,5 @@ class CogVideoXGenerator(Generator):
 
     @override
     def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
-        frames, height, width = grid
-        joined = self.patch[0]
-        scale = self.pipeline.vae_scale_factor_spatial * self.network.config.patch_size
-        frames = (frames * joined - joined) * self.pipeline.vae_scale_factor_temporal + 1
-        return frames, height * scale, width * scale
+        frames, height, width = super().pixel_size(grid)
+        return frames - (self.patch[0] - 1) * self.pipeline.vae_scale_factor_temporal, height, width

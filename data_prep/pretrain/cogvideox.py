@@ -22,7 +22,7 @@ from transformers import T5Config, T5EncoderModel
 from typing_extensions import override
 
 from cvg.shapes.renderer import FRAMES, SIZE
-from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, Family
+from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, TEXT_ENCODER, Family, shifted
 
 LATENT_CHANNELS = 4
 WIDTHS = (8, 32, 32)
@@ -81,20 +81,7 @@ class CogVideoX(Family):
     @override
     def text_encoder(self, vocabulary: int) -> T5EncoderModel:
         """3 layers of width 128, gated as in T5 v1.1."""
-        return T5EncoderModel(
-            T5Config(
-                vocab_size=vocabulary,
-                d_model=TEXT_DIM,
-                d_kv=32,
-                d_ff=256,
-                num_layers=3,
-                num_heads=4,
-                relative_attention_num_buckets=16,
-                relative_attention_max_distance=32,
-                dropout_rate=0.0,
-                feed_forward_proj="gated-gelu",
-            )
-        )
+        return T5EncoderModel(T5Config(vocab_size=vocabulary, feed_forward_proj="gated-gelu", **TEXT_ENCODER))
 
     @override
     def transformer(self) -> CogVideoXTransformer3DModel:
@@ -130,7 +117,6 @@ class CogVideoX(Family):
 
     @override
     def noise_levels(self, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        shifted = TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)
-        timesteps = (shifted * len(self._alphas_squared)).long()
+        timesteps = (shifted(uniform, TRAINING_SHIFT) * len(self._alphas_squared)).long()
         alphas_squared = self._alphas_squared[timesteps]
         return timesteps, alphas_squared.sqrt(), (1 - alphas_squared).sqrt()

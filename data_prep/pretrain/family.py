@@ -14,6 +14,22 @@ MAX_TOKENS = 24
 """Text keys of every generator here."""
 TEXT_DIM = 128
 """Width of the text states."""
+TEXT_ENCODER: dict[str, Any] = {
+    "d_model": TEXT_DIM,
+    "d_kv": 32,
+    "d_ff": 256,
+    "num_layers": 3,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 16,
+    "relative_attention_max_distance": 32,
+    "dropout_rate": 0.0,
+}
+"""Of the T5 kind, in every generator here."""
+
+
+def shifted(uniform: Tensor, shift: float) -> Tensor:
+    """Times in [0, 1] moved towards the noisy end, as flow matching's timestep shift does."""
+    return shift * uniform / (1 + (shift - 1) * uniform)
 
 
 class Family(ABC):

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 from typing_extensions import override
 
-from data_prep.pretrain.family import TEXT_DIM, Family
+from data_prep.pretrain.family import TEXT_DIM, TEXT_ENCODER, Family, shifted
 
 LATENT_CHANNELS = 16
 SHIFT = 3.0
@@ -59,19 +59,7 @@ class Wan(Family):
     @override
     def text_encoder(self, vocabulary: int) -> UMT5EncoderModel:
         """3 layers of width 128."""
-        return UMT5EncoderModel(
-            UMT5Config(
-                vocab_size=vocabulary,
-                d_model=TEXT_DIM,
-                d_kv=32,
-                d_ff=256,
-                num_layers=3,
-                num_heads=4,
-                relative_attention_num_buckets=16,
-                relative_attention_max_distance=32,
-                dropout_rate=0.0,
-            )
-        )
+        return UMT5EncoderModel(UMT5Config(vocab_size=vocabulary, **TEXT_ENCODER))
 
     @override
     def transformer(self) -> WanTransformer3DModel:
@@ -98,5 +86,5 @@ class Wan(Family):
 
     @override
     def noise_levels(self, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sigma = TRAINING_SHIFT * uniform / (1 + (TRAINING_SHIFT - 1) * uniform)
+        sigma = shifted(uniform, TRAINING_SHIFT)
         return sigma * 1000, 1 - sigma, sigma
