@@ -99,10 +99,7 @@ def gradient(case: Case, generator: Generator) -> Tensor:
     """Of the loss that guidance follows, at the first guided step, with respect to the latents."""
     guide = Guide(generator, case.classifier, case.compositions, GuidanceConfig())
     z = case.latents.clone().requires_grad_()
-    samples, relations = list(range(len(z))), list(range(len(guide.targets_R)))
-    features = guide.features(guide.volume(z, case.timestep, 0, samples, relations), 0, relations)
-    verdict_RY = guide.verdict(features, 0, relations)
-    (found,) = torch.autograd.grad(-verdict_RY[relations, guide.targets_R].sum(), z)
+    (found,) = torch.autograd.grad(guide.loss(z, case.timestep, 0, range(len(z))), z)
     return found
 
 

@@ -1,10 +1,12 @@
 """One guided denoising step: the latents move so that the classifier sees the asked composition in the entity maps.
 
-    z_t' = z_t - eta_t * g,   g = grad_z sum_relations -log s_t[y], normalised per sample    (paper, inference (c), (d))
+    z_t' = z_t - eta_t * g,   g = grad_z L, normalised per sample                      (paper, inference (c), (d))
+    L = sum_relations -log s_t[y] + lambda * sum_entities log spread
 
-and then each channel is given back the mean and deviation it had.
+The paper's loss is the first sum; :mod:`cvg.spread` says what the second is for. Then each channel is given back the
+mean and deviation it had.
 
-Shapes: B prompts, R relations of all prompts together, N noisy copies (smoothing), S steps of the
+Shapes: B prompts, E entities, R relations of all prompts together, N noisy copies (smoothing), S steps of the
 classifier, D features; others as in :mod:`cvg.generators.base`.
 """
 
@@ -21,6 +23,7 @@ from cvg.classifier.smoothing import smooth_noise
 from cvg.composition import Composition
 from cvg.errors import UserError
 from cvg.generators.base import Generator, slot_maps
+from cvg.spread import log_spread
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class GuidanceConfig:
         threshold: a sample is left alone once every relation of it has this probability.
         smoothing: noisy evaluations of the classifier averaged per gradient.
         guided_steps: how many of the classifier's steps are guided, noisiest first.
+        spread: lambda, the weight of the entities' spread beside the paper's loss.
     """
 
     step_size: float = 0.07
@@ -41,16 +45,23 @@ class GuidanceConfig:
     threshold: float = 0.95
     smoothing: int = 2
     guided_steps: int = 4
+    spread: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("step_size", "iterations", "smoothing", "guided_steps", "threshold"):
+        for name in ("step_size", "iterations", "smoothing", "guided_steps", "threshold", "spread"):
             if getattr(self, name) < 0:
                 raise UserError(f"guidance {name} is {getattr(self, name)}; it cannot be negative")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The classifier's verdict on one iteration: probability of each relation's target, within its group, (R,)."""
+    """The classifier's verdict before a move, or after the last one of all.
+
+    Attributes:
+        slot: index of the guided step.
+        iteration: of the moves of this step.
+        probability_R: of each relation's target, within its group.
+    """
 
     slot: int
     iteration: int
@@ -78,6 +89,7 @@ class Guide:
         config: GuidanceConfig,
     ) -> None:
         self.generator, self.classifier, self.config = generator, classifier, config
+        self.last_slot = min(config.guided_steps, len(classifier.config.sigmas)) - 1
         self.conditioning = generator.encode(compositions)
         slots = classifier.config.slots
         self.sample_R: list[int] = []
@@ -117,36 +129,60 @@ class Guide:
         edited = latents.float().clone()
         active = list(range(len(latents)))
         probability_R = torch.zeros(len(self.sample_R))
-        for iteration in range(self.config.iterations + 1):
-            relations = [r for r, sample in enumerate(self.sample_R) if sample in active]
-            last = iteration == self.config.iterations
-            with torch.set_grad_enabled(not last):
-                z = edited[active].requires_grad_(not last)
-                volume = self.volume(z, timestep, slot, active, relations)
-                features = self.features(volume, slot, relations)
-                verdict_RY = self.verdict(features, slot, relations)
-                log_probability = torch.stack([verdict_RY[i, self.targets_R[r]] for i, r in enumerate(relations)])
-            for i, r in enumerate(relations):
-                probability_R[r] = log_probability[i].detach().exp().cpu()
+        for iteration in range(self.config.iterations):
+            with torch.enable_grad():
+                z = edited[active].requires_grad_()
+                loss = self.loss(z, timestep, slot, active, probability_R)
             self.evaluations.append(Evaluation(slot, iteration, probability_R.clone()))
-            unsatisfied = {self.sample_R[r] for r in relations if float(probability_R[r]) < self.config.threshold}
-            remaining = [sample for sample in active if sample in unsatisfied]
-            if last or not remaining:
-                break
-            moving = torch.tensor([self.sample_R[r] in unsatisfied for r in relations], device=log_probability.device)
-            (gradient,) = torch.autograd.grad(log_probability, z, -moving.to(log_probability))
-            for i, sample in enumerate(active):
-                if sample in unsatisfied:
-                    edited[sample] = move(edited[sample], gradient[i].float(), self.config.step_size)
-            active = remaining
+            unsatisfied = {
+                sample
+                for sample, probability in zip(self.sample_R, probability_R.tolist(), strict=True)
+                if probability < self.config.threshold
+            }
+            moving = [i for i, sample in enumerate(active) if sample in unsatisfied]
+            if not moving:
+                return edited.to(latents.dtype)
+            (gradient,) = torch.autograd.grad(loss, z)
+            for i in moving:
+                edited[active[i]] = move(edited[active[i]], gradient[i].float(), self.config.step_size)
+            active = [active[i] for i in moving]
+        if slot == self.last_slot:  # how it ended; earlier edits are judged where the next guided step begins
+            with torch.no_grad():
+                self.loss(edited[active], timestep, slot, active, probability_R)
+            self.evaluations.append(Evaluation(slot, self.config.iterations, probability_R.clone()))
         return edited.to(latents.dtype)
 
-    def volume(self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int], relations: Sequence[int]) -> Tensor:
-        """Volumes (R', K, F, H, W) of the active samples' relations at this step, differentiable in z."""
+    def loss(
+        self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int], probability_R: Tensor | None = None
+    ) -> Tensor:
+        """L, summed over samples: each sample's part depends on its own latents alone.
+
+        Args:
+            z: latents of the active samples, (B', C, F, H', W').
+            timestep: the scheduler's timestep of this step.
+            slot: index of the step among the classifier's sigmas.
+            active: indices of the samples.
+            probability_R: takes, in place, the target probabilities of the active samples' relations.
+        """
+        relations = [r for r, sample in enumerate(self.sample_R) if sample in active]
+        maps_BLAEFHW = self.maps(z, timestep, active)
+        features = self.features(self.volume(maps_BLAEFHW, slot, active, relations), slot, relations)
+        verdict_RY = self.verdict(features, slot, relations)
+        log_probability = verdict_RY[range(len(relations)), [self.targets_R[r] for r in relations]]
+        if probability_R is not None:
+            probability_R[relations] = log_probability.detach().exp().cpu()
+        return self.config.spread * log_spread(maps_BLAEFHW).sum() - log_probability.sum()
+
+    def maps(self, z: Tensor, timestep: Tensor, active: Sequence[int]) -> Tensor:
+        """Entity maps (B', L, A, E, F, H, W) of the active samples at this step, differentiable in z."""
         config = self.classifier.config
         maps_BLAEFHW, _ = self.generator.entity_maps(z, timestep, self.conditioning.rows(active), config.layers)
+        return maps_BLAEFHW[:, :, config.heads]
+
+    def volume(self, maps_BLAEFHW: Tensor, slot: int, active: Sequence[int], relations: Sequence[int]) -> Tensor:
+        """Volumes (R', K, F, H, W) of the active samples' relations at this step, from their entity maps."""
         rows = [active.index(self.sample_R[r]) for r in relations]
-        maps_RLAKFHW = slot_maps(maps_BLAEFHW[:, :, config.heads], rows, [self.slots_R[r] for r in relations])
+        maps_RLAKFHW = slot_maps(maps_BLAEFHW, rows, [self.slots_R[r] for r in relations])
         return self.classifier.step_volume(maps_RLAKFHW, self.present_RK[relations], slot)
 
     def features(self, volume_RKFHW: Tensor, slot: int, relations: Sequence[int]) -> Tensor:

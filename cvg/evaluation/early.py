@@ -111,7 +111,7 @@ def early_verdicts(
     samples, relations = range(len(compositions)), range(len(guide.sample_R))
     verdicts = []
     for slot, z in sorted(latents.items()):
-        volume = guide.volume(z.float(), timesteps[at[slot]], slot, samples, relations)
+        volume = guide.volume(guide.maps(z.float(), timesteps[at[slot]], samples), slot, samples, relations)
         log_probability_RY = guide.verdict(guide.features(volume, slot, relations), slot, relations)
         verdicts.append(EarlyVerdict(slot, at[slot], log_probability_RY.cpu(), volume.cpu()))
     return verdicts

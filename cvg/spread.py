@@ -1,0 +1,39 @@
+"""How far an entity's attention is spread over the frame: large where the model is about to draw it twice.
+
+An addition to the paper. An edit that raises a label's probability may leave an entity where it was and give it
+evidence in a second place; the classifier, which reads where entities are on the whole, is content. The variance of the
+attended place tells the two apart.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SHARPNESS = 4  # maps are soft, a background's worth of attention outweighs an entity's; the power leaves the peaks
+LEAST_VARIANCE = 1e-4  # of a peak within one token; keeps the logarithm finite
+
+
+def log_spread(maps_BLAEFHW: Tensor) -> Tensor:
+    """Log of the spatial variance of each entity's attention, mean over latent frames.
+
+    The mean map over layers and heads, to the power of :data:`SHARPNESS` and normalised over the frame, is the
+    distribution of a place (y, x) in [-1, 1]^2; its variance is that of y plus that of x. The logarithm makes large and
+    small entities count alike: its gradient is the relative change.
+
+    Args:
+        maps_BLAEFHW: attention probabilities, non-negative.
+
+    Returns:
+        (B, E), at most log 2; of an absent entity, whose maps are zero, a constant.
+    """
+    maps_BEFHW = maps_BLAEFHW.float().mean((1, 2))
+    smallest = torch.finfo(maps_BEFHW.dtype).tiny
+    logits = SHARPNESS * maps_BEFHW.clamp(min=smallest).log()
+    place_BEFHW = logits.flatten(-2).softmax(-1).unflatten(-1, maps_BEFHW.shape[-2:])
+    height, width = maps_BEFHW.shape[-2:]
+    y = torch.linspace(-1, 1, height, device=maps_BEFHW.device)[:, None]
+    x = torch.linspace(-1, 1, width, device=maps_BEFHW.device)
+    squares = (place_BEFHW * (y.square() + x.square())).sum((-1, -2))
+    means = (place_BEFHW * y).sum((-1, -2)).square() + (place_BEFHW * x).sum((-1, -2)).square()
+    return (squares - means).clamp(min=LEAST_VARIANCE).log().mean(-1)
