@@ -37,6 +37,7 @@ class GuidanceConfig:
         threshold: a sample is left alone once every relation of it has this probability.
         smoothing: noisy evaluations of the classifier averaged per gradient.
         guided_steps: how many of the classifier's steps are guided, noisiest first.
+        between: guided denoising steps between each two of these, read as the nearer one.
         spread: lambda, the weight of the entities' spread beside the paper's loss.
     """
 
@@ -45,27 +46,13 @@ class GuidanceConfig:
     threshold: float = 0.95
     smoothing: int = 2
     guided_steps: int = 4
+    between: int = 1
     spread: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("step_size", "iterations", "smoothing", "guided_steps", "threshold", "spread"):
+        for name in ("step_size", "iterations", "smoothing", "guided_steps", "between", "threshold", "spread"):
             if getattr(self, name) < 0:
                 raise UserError(f"guidance {name} is {getattr(self, name)}; it cannot be negative")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The classifier's verdict before a move, or after the last one of all.
-
-    Attributes:
-        slot: index of the guided step.
-        iteration: of the moves of this step.
-        probability_R: of each relation's target, within its group.
-    """
-
-    slot: int
-    iteration: int
-    probability_R: Tensor
 
 
 class Guide:
@@ -89,7 +76,6 @@ class Guide:
         config: GuidanceConfig,
     ) -> None:
         self.generator, self.classifier, self.config = generator, classifier, config
-        self.last_slot = min(config.guided_steps, len(classifier.config.sigmas)) - 1
         self.conditioning = generator.encode(compositions)
         slots = classifier.config.slots
         self.sample_R: list[int] = []
@@ -104,7 +90,6 @@ class Guide:
                 self.targets_R.append(classifier.labels.index(relation.label))
                 self.groups_R.append(classifier.labels.group_indices(relation.label))
         self.present_RK = torch.tensor([[e is not None for e in row] for row in self.slots_R], device=generator.device)
-        self.evaluations: list[Evaluation] = []
         # One noise for all relations, iterations and steps: the objective stays fixed, and a verdict does not depend on
         # what a sample is batched with.
         copies = max(1, config.smoothing) if classifier.config.noise else 1
@@ -115,25 +100,27 @@ class Guide:
             absent_RSD = classifier.absent_features(self.present_RK)
         self.features_NRSD = absent_RSD.expand(copies, *absent_RSD.shape).clone()
 
-    def edit(self, latents: Tensor, timestep: Tensor, slot: int) -> Tensor:
+    def edit(self, latents: Tensor, timestep: Tensor, slot: int) -> tuple[Tensor, list[Tensor]]:
         """Guide one denoising step.
 
         Args:
             latents: z_t of the batch, (B, C, F, H', W').
             timestep: the scheduler's timestep of this step.
-            slot: index of the step among the classifier's sigmas.
+            slot: index among the classifier's sigmas of the one nearest to this step.
 
         Returns:
-            z_t', in the dtype of ``latents``; samples that already satisfy the classifier keep theirs bit for bit.
+            z_t', in the dtype of ``latents``; samples that already satisfy the classifier keep theirs bit for bit. And
+            the target probabilities (R,) before each move.
         """
         edited = latents.float().clone()
         active = list(range(len(latents)))
         probability_R = torch.zeros(len(self.sample_R))
-        for iteration in range(self.config.iterations):
+        verdicts = []
+        for _ in range(self.config.iterations):
             with torch.enable_grad():
                 z = edited[active].requires_grad_()
                 loss = self.loss(z, timestep, slot, active, probability_R)
-            self.evaluations.append(Evaluation(slot, iteration, probability_R.clone()))
+            verdicts.append(probability_R.clone())
             unsatisfied = {
                 sample
                 for sample, probability in zip(self.sample_R, probability_R.tolist(), strict=True)
@@ -141,16 +128,19 @@ class Guide:
             }
             moving = [i for i, sample in enumerate(active) if sample in unsatisfied]
             if not moving:
-                return edited.to(latents.dtype)
+                break
             (gradient,) = torch.autograd.grad(loss, z)
             for i in moving:
                 edited[active[i]] = move(edited[active[i]], gradient[i].float(), self.config.step_size)
             active = [active[i] for i in moving]
-        if slot == self.last_slot:  # how it ended; earlier edits are judged where the next guided step begins
-            with torch.no_grad():
-                self.loss(edited[active], timestep, slot, active, probability_R)
-            self.evaluations.append(Evaluation(slot, self.config.iterations, probability_R.clone()))
-        return edited.to(latents.dtype)
+        return edited.to(latents.dtype), verdicts
+
+    @torch.no_grad()
+    def judge(self, latents: Tensor, timestep: Tensor, slot: int) -> Tensor:
+        """The target probability (R,) of each relation, within its group; arguments as for :meth:`edit`."""
+        probability_R = torch.zeros(len(self.sample_R))
+        self.loss(latents.float(), timestep, slot, range(len(latents)), probability_R)
+        return probability_R
 
     def loss(
         self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int], probability_R: Tensor | None = None

@@ -37,8 +37,8 @@ def traces(result: SampleResult) -> list[list[dict[str, Any]]]:
     for r, owner in enumerate(owners):
         relation = result.compositions[owner].relations[len(rows[owner])]
         steps: list[dict[str, Any]] = []
-        for slot, step in enumerate(result.guided_steps):
-            values = [float(e.probability_R[r]) for e in result.evaluations if e.slot == slot]
+        for step, verdicts in result.verdicts.items():
+            values = [float(probability_R[r]) for probability_R in verdicts]
             while len(values) > 1 and values[-1] == values[-2]:  # satisfied: left alone while others went on
                 values.pop()
             steps.append(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.composition import Composition, parse
 from cvg.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance import Evaluation, GuidanceConfig, Guide
+from cvg.guidance import GuidanceConfig, Guide
 from cvg.trajectory import nearest_steps
 
 
@@ -32,15 +33,14 @@ class SampleResult:
     Attributes:
         video_BCFHW: in [-1, 1], on the CPU.
         compositions: what each prompt was understood to ask.
-        evaluations: the classifier's verdicts, per guided step and iteration; empty when unguided.
-        guided_steps: denoising step of each guided slot.
+        verdicts: by guided denoising step, each relation's target probability (R,) before every move, relations of all
+            prompts together; at the last guided step also after its last move. Empty when unguided.
         seconds: wall time, decoding included.
     """
 
     video_BCFHW: Tensor
     compositions: list[Composition]
-    evaluations: list[Evaluation] = field(default_factory=list)
-    guided_steps: list[int] = field(default_factory=list)
+    verdicts: dict[int, list[Tensor]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -91,6 +91,22 @@ class GuidedSampler:
             )
         return slots
 
+    def guided_steps(self, steps: int, size: tuple[int, int, int] | None = None) -> dict[int, int]:
+        """All guided denoising steps, those between the slots' own too, and the slot of the nearest noise level.
+
+        Raises:
+            UserError: as :meth:`slots`.
+        """
+        guided = self.slots(steps, size)
+        levels = self.generator.schedule(steps, size or self.size).levels
+        parts = self.config.between + 1
+        for (before, slot), (after, next_slot) in pairwise(guided.copy().items()):
+            for part in range(1, parts):
+                step = before + round((after - before) * part / parts)
+                is_nearer_before = levels[before] - levels[step] < levels[step] - levels[after]
+                guided.setdefault(step, slot if is_nearer_before else next_slot)
+        return dict(sorted(guided.items()))
+
     def __call__(
         self,
         prompts: Sequence[str],
@@ -125,16 +141,19 @@ class GuidedSampler:
         size = size or self.size
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         latents = self.generator.initial_latents(noise, size)
-        slots = self.slots(steps, size) if guided else {}
+        slots = self.guided_steps(steps, size) if guided else {}
         guide = Guide(self.generator, self.classifier, compositions, self.config) if guided else None
         timesteps = self.generator.schedule(steps, size).timesteps
+        verdicts: dict[int, list[Tensor]] = {}
 
         def before_step(step: int, latents: Tensor) -> Tensor:
             # With a step size of zero, later steps keep the scheduler's history: the run is the plain one, bit for bit.
             if guide is not None and step in slots and (step == 0 or self.config.step_size > 0):
-                latents = guide.edit(latents, timesteps[step], slots[step])
+                latents, verdicts[step] = guide.edit(latents, timesteps[step], slots[step])
                 if step > 0:
                     self.generator.forget_history()
+                if step == max(slots):
+                    verdicts[step].append(guide.judge(latents, timesteps[step], slots[step]))
             if observe is not None:
                 observe(step, latents)
             return latents
@@ -144,5 +163,4 @@ class GuidedSampler:
         final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit, noise)
         video = self.generator.decode_latents(final).cpu()
         seconds = time.perf_counter() - began
-        evaluations = guide.evaluations if guide else []
-        return SampleResult(video, list(compositions), evaluations, sorted(slots), seconds)
+        return SampleResult(video, list(compositions), verdicts, seconds)

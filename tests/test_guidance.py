@@ -70,9 +70,9 @@ def test_off_and_zero_step_are_the_plain_pipeline_bit_for_bit(
 
 def test_an_edit_raises_the_target_probability(generator: Generator, classifier: CompositionClassifier) -> None:
     steered = guide(generator, classifier, PROMPTS, step_size=0.02, iterations=4, threshold=2.0)
-    steered.edit(noise(generator, 3), torch.tensor(999), 0)
-    first, last = steered.evaluations[0].probability_R, steered.evaluations[-1].probability_R
-    assert (last > first).all()
+    edited, verdicts = steered.edit(noise(generator, 3), torch.tensor(999), 0)
+    assert len(verdicts) == 4 and (verdicts[-1] > verdicts[0]).all()
+    assert (steered.judge(edited, torch.tensor(999), 0) > verdicts[0]).all()
 
 
 @pytest.mark.parametrize(("noise_level", "seen"), [(0.0, 2), (0.5, 1), (0.5, 2)])
@@ -101,7 +101,7 @@ def test_a_verdict_is_the_mean_over_noisy_copies_of_the_whole_phi(
 def test_each_edit_has_about_the_step_sizes_rms(generator: Generator, classifier: CompositionClassifier) -> None:
     latents = noise(generator, 3)
     steered = guide(generator, classifier, PROMPTS, step_size=0.1, iterations=1, threshold=2.0)
-    edit = steered.edit(latents, torch.tensor(999), 0) - latents
+    edit = steered.edit(latents, torch.tensor(999), 0)[0] - latents
     torch.testing.assert_close(edit.flatten(1).square().mean(1).sqrt(), torch.full((3,), 0.1), rtol=0.1, atol=0)
 
 
@@ -110,7 +110,7 @@ def test_an_edit_keeps_each_channels_mean_and_deviation(
 ) -> None:
     latents = noise(generator, 3)
     steered = guide(generator, classifier, PROMPTS, step_size=0.3, iterations=2, threshold=2.0)
-    edited = steered.edit(latents, torch.tensor(999), 0)
+    edited, _ = steered.edit(latents, torch.tensor(999), 0)
     assert not torch.allclose(edited, latents, atol=0.1)
     for statistic in (torch.mean, torch.std):
         torch.testing.assert_close(
@@ -143,7 +143,7 @@ def test_the_edit_follows_the_gradient_of_the_loss(
     classifier = copy.deepcopy(classifier)
     classifier.config = replace(classifier.config, noise=0.0)
     steered = guide(generator, classifier, PROMPTS[:1], step_size=0.1, iterations=1, threshold=2.0, spread=weight)
-    edited = steered.edit(latents, torch.tensor(999), 0)
+    edited, _ = steered.edit(latents, torch.tensor(999), 0)
     config = classifier.config
     z = latents.clone().requires_grad_(True)
     conditioning = generator.encode([parse(PROMPTS[0], LABELS)])
@@ -166,22 +166,22 @@ def test_the_weight_of_the_spread_gathers_entities(generator: Generator, classif
     for weight in (0.0, 100.0):
         steered = guide(generator, classifier, PROMPTS, threshold=2.0, spread=weight)
         with torch.no_grad():
-            spread[weight] = log_spread(steered.maps(steered.edit(latents, timestep, 0), timestep, range(3))).sum(-1)
+            spread[weight] = log_spread(steered.maps(steered.edit(latents, timestep, 0)[0], timestep, range(3))).sum(-1)
     assert (spread[100.0] < spread[0.0]).all()
 
 
 def test_a_satisfied_sample_is_left_alone(generator: Generator, classifier: CompositionClassifier) -> None:
     latents = noise(generator, 3)
     steered = guide(generator, classifier, PROMPTS, threshold=0.0)
-    assert torch.equal(steered.edit(latents, torch.tensor(999), 0), latents)
-    assert len(steered.evaluations) == 1
+    edited, verdicts = steered.edit(latents, torch.tensor(999), 0)
+    assert torch.equal(edited, latents) and len(verdicts) == 1
 
 
 def test_a_batch_is_guided_as_its_samples_are_alone(generator: Generator, classifier: CompositionClassifier) -> None:
     latents = noise(generator, 3)
-    together = guide(generator, classifier, PROMPTS).edit(latents, torch.tensor(999), 0)
+    together = guide(generator, classifier, PROMPTS).edit(latents, torch.tensor(999), 0)[0]
     for i, prompt in enumerate(PROMPTS):
-        alone = guide(generator, classifier, [prompt]).edit(latents[i : i + 1], torch.tensor(999), 0)
+        alone = guide(generator, classifier, [prompt]).edit(latents[i : i + 1], torch.tensor(999), 0)[0]
         torch.testing.assert_close(together[i : i + 1], alone, atol=2e-4, rtol=1e-3)
 
 
@@ -189,9 +189,8 @@ def test_two_relations_add_up(generator: Generator, classifier: CompositionClass
     steered = guide(
         generator, classifier, ["a red circle moving left above a blue square"], iterations=2, threshold=2.0
     )
-    steered.edit(noise(generator, 1), torch.tensor(999), 0)
-    assert steered.evaluations[0].probability_R.shape == (2,)
-    assert (steered.evaluations[-1].probability_R != steered.evaluations[0].probability_R).all()
+    _, (first, second) = steered.edit(noise(generator, 1), torch.tensor(999), 0)
+    assert first.shape == (2,) and (first != second).all()
 
 
 def test_another_generators_classifier_is_refused(generator: Generator, classifier: CompositionClassifier) -> None:
@@ -205,7 +204,22 @@ def test_videos_have_the_size_of_training_whatever_grid_its_maps_were_stored_on(
     guided = sampler(generator, classifier, threshold=2.0)
     assert guided.size == (5, 32, 48)
     result = guided(PROMPTS[:1], [0], steps=STEPS)
-    assert result.video_BCFHW.shape[2:] == guided.size and len(result.evaluations) == 3  # and how it ended
+    assert result.video_BCFHW.shape[2:] == guided.size and [len(v) for v in result.verdicts.values()] == [1, 2]
+
+
+def test_steps_between_the_classifiers_own_are_read_as_the_nearer_one(
+    generator: Generator, classifier: CompositionClassifier
+) -> None:
+    """Of 24 steps; of STEPS, the classifier's own are neighbours and nothing lies between."""
+    alone = sampler(generator, classifier, between=0)
+    assert alone.guided_steps(24) == alone.slots(24)
+    assert sampler(generator, classifier, between=2).guided_steps(STEPS) == {0: 0, 1: 1}
+    (first, _), (last, _) = alone.slots(24).items()
+    guided = sampler(generator, classifier, between=2).guided_steps(24)
+    levels = generator.schedule(24, SIZE).levels
+    assert len(guided) == 4 and list(guided) == sorted(guided)
+    for step, slot in guided.items():
+        assert abs(levels[step] - levels[(first, last)[slot]]) <= abs(levels[step] - levels[(last, first)[slot]])
 
 
 def test_a_schedule_without_the_classifiers_steps_is_refused(

@@ -176,7 +176,7 @@ def test_bfloat16_is_the_same_generator(tmp_path: Path) -> None:
         sampler = GuidedSampler(generator, CompositionClassifier.from_pretrained(classifier), CONFIG)
         guide = Guide(generator, sampler.classifier, COMPOSITIONS, CONFIG)
         z = noise(generator)
-        edited = guide.edit(z, generator.schedule(tiny.STEPS, SIZE).timesteps[0], 0)
+        edited, _ = guide.edit(z, generator.schedule(tiny.STEPS, SIZE).timesteps[0], 0)
         final = generator.sample(PROMPTS, edited, tiny.STEPS, None, SIZE)
         assert edited.dtype == final.dtype == torch.float32 and final.isfinite().all()
         moved.append((edited - z).flatten(1))
@@ -197,7 +197,7 @@ def test_bfloat16_on_the_shipped_models() -> None:
         seen: list[torch.Tensor] = []
         result = run(PROMPTS[:1], [0], steps=12, observe=lambda step, z, seen=seen: seen.append(z))
         assert all(z.dtype == torch.float32 for z in seen) and result.video_BCFHW.isfinite().all()
-        after[dtype] = [float(evaluation.probability_R[0]) for evaluation in result.evaluations]
+        after[dtype] = [float(probability_R[0]) for verdicts in result.verdicts.values() for probability_R in verdicts]
         video = result.video_BCFHW
         schedule = generator.schedule(8, run.size)
         states = generator.encode([parse(PROMPTS[0], LABELS)]).states
