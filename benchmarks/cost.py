@@ -30,8 +30,7 @@ NOTES = (
     "Time is wall time on a GPU and processor time elsewhere. Peak memory includes the weights of the transformer "
     "(guided: and of the classifier); on a GPU it is what PyTorch allocated, elsewhere the most bytes that tensors "
     "held at once, without what kernels take for themselves. Random models have neither text encoder nor VAE. ",
-    "A floor counts passes through the blocks up to the last tapped one, with a backward pass as one forward pass; "
-    "ours adds one partial forward pass after the last iteration, for the verdict on the edit.",
+    "A floor counts passes through the blocks up to the last tapped one, with a backward pass as one forward pass.",
 )
 
 

@@ -37,20 +37,18 @@ class GuidanceConfig:
         threshold: a sample is left alone once every relation of it has this probability.
         smoothing: noisy evaluations of the classifier averaged per gradient.
         guided_steps: how many of the classifier's steps are guided, noisiest first.
-        between: guided denoising steps between each two of these, read as the nearer one.
         spread: lambda, the weight of the entities' spread beside the paper's loss.
     """
 
-    step_size: float = 0.07
+    step_size: float = 0.12
     iterations: int = 1
     threshold: float = 0.95
-    smoothing: int = 2
+    smoothing: int = 1
     guided_steps: int = 4
-    between: int = 1
     spread: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("step_size", "iterations", "smoothing", "guided_steps", "between", "threshold", "spread"):
+        for name in ("step_size", "iterations", "smoothing", "guided_steps", "threshold", "spread"):
             if getattr(self, name) < 0:
                 raise UserError(f"guidance {name} is {getattr(self, name)}; it cannot be negative")
 
@@ -96,6 +94,7 @@ class Guide:
         shape = (copies, 1, *classifier.absent_SKFHW.shape)
         drawn = smooth_noise(shape, torch.Generator().manual_seed(0)).to(classifier.absent_SKFHW)
         self.noise_N1SKFHW = classifier.config.noise * drawn
+        self.satisfied: set[int] = set()
         with torch.no_grad():
             absent_RSD = classifier.absent_features(self.present_RK)
         self.features_NRSD = absent_RSD.expand(copies, *absent_RSD.shape).clone()
@@ -106,34 +105,41 @@ class Guide:
         Args:
             latents: z_t of the batch, (B, C, F, H', W').
             timestep: the scheduler's timestep of this step.
-            slot: index among the classifier's sigmas of the one nearest to this step.
+            slot: index of the step among the classifier's sigmas.
 
         Returns:
             z_t', in the dtype of ``latents``; samples that already satisfy the classifier keep theirs bit for bit. And
             the target probabilities (R,) before each move.
         """
         edited = latents.float().clone()
-        active = list(range(len(latents)))
         probability_R = torch.zeros(len(self.sample_R))
+        # Most samples that were satisfied a guided step ago still are: their verdict, without gradients, will do.
+        calm = sorted(self.satisfied)
+        if calm:
+            with torch.no_grad():
+                self.loss(edited[calm], timestep, slot, calm, probability_R)
+        restless = self.unsatisfied(probability_R)
+        active = [sample for sample in range(len(latents)) if sample not in calm or sample in restless]
         verdicts = []
         for _ in range(self.config.iterations):
             with torch.enable_grad():
                 z = edited[active].requires_grad_()
-                loss = self.loss(z, timestep, slot, active, probability_R)
+                loss = self.loss(z, timestep, slot, active, probability_R) if active else None
             verdicts.append(probability_R.clone())
-            unsatisfied = {
-                sample
-                for sample, probability in zip(self.sample_R, probability_R.tolist(), strict=True)
-                if probability < self.config.threshold
-            }
-            moving = [i for i, sample in enumerate(active) if sample in unsatisfied]
-            if not moving:
+            restless = self.unsatisfied(probability_R)
+            self.satisfied = set(range(len(latents))).difference(restless)
+            if loss is None or not restless:
                 break
             (gradient,) = torch.autograd.grad(loss, z)
-            for i in moving:
-                edited[active[i]] = move(edited[active[i]], gradient[i].float(), self.config.step_size)
-            active = [active[i] for i in moving]
+            for sample, gradient_CFHW in zip(active, gradient.float(), strict=True):
+                if sample in restless:
+                    edited[sample] = move(edited[sample], gradient_CFHW, self.config.step_size)
+            active = restless
         return edited.to(latents.dtype), verdicts
+
+    def unsatisfied(self, probability_R: Tensor) -> list[int]:
+        """Samples with a relation whose target probability is below the threshold."""
+        return sorted({self.sample_R[r] for r in (probability_R < self.config.threshold).nonzero().flatten().tolist()})
 
     @torch.no_grad()
     def judge(self, latents: Tensor, timestep: Tensor, slot: int) -> Tensor:

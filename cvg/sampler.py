@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -91,22 +90,6 @@ class GuidedSampler:
             )
         return slots
 
-    def guided_steps(self, steps: int, size: tuple[int, int, int] | None = None) -> dict[int, int]:
-        """All guided denoising steps, those between the slots' own too, and the slot of the nearest noise level.
-
-        Raises:
-            UserError: as :meth:`slots`.
-        """
-        guided = self.slots(steps, size)
-        levels = self.generator.schedule(steps, size or self.size).levels
-        parts = self.config.between + 1
-        for (before, slot), (after, next_slot) in pairwise(guided.copy().items()):
-            for part in range(1, parts):
-                step = before + round((after - before) * part / parts)
-                is_nearer_before = levels[before] - levels[step] < levels[step] - levels[after]
-                guided.setdefault(step, slot if is_nearer_before else next_slot)
-        return dict(sorted(guided.items()))
-
     def __call__(
         self,
         prompts: Sequence[str],
@@ -141,7 +124,7 @@ class GuidedSampler:
         size = size or self.size
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         latents = self.generator.initial_latents(noise, size)
-        slots = self.guided_steps(steps, size) if guided else {}
+        slots = self.slots(steps, size) if guided else {}
         guide = Guide(self.generator, self.classifier, compositions, self.config) if guided else None
         timesteps = self.generator.schedule(steps, size).timesteps
         verdicts: dict[int, list[Tensor]] = {}

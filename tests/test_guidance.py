@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -177,6 +178,34 @@ def test_a_satisfied_sample_is_left_alone(generator: Generator, classifier: Comp
     assert torch.equal(edited, latents) and len(verdicts) == 1
 
 
+def test_satisfied_samples_are_judged_at_the_next_step_and_moved_if_they_no_longer_are(
+    generator: Generator, classifier: CompositionClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if nothing had been remembered, but for gradients: only samples that need them get them."""
+    latents, timestep = noise(generator, 3), torch.tensor(999)
+    first = guide(generator, classifier, PROMPTS).judge(latents, timestep, 0)
+    threshold = float(first.sort().values[:2].mean())  # one sample is below it, two are above
+    with_gradients: list[int] = []
+    loss = Guide.loss
+
+    def counted(self: Guide, z: torch.Tensor, *rest: Any) -> torch.Tensor:
+        with_gradients.append(len(z) if z.requires_grad else 0)
+        return loss(self, z, *rest)
+
+    monkeypatch.setattr(Guide, "loss", counted)
+    steered = guide(generator, classifier, PROMPTS, threshold=threshold)
+    edited, _ = steered.edit(latents, timestep, 0)
+    assert steered.satisfied == {i for i in range(3) if first[i] >= threshold} and len(steered.satisfied) == 2
+    _, [verdict] = steered.edit(edited, timestep, 0)
+    assert with_gradients == [3, 0, 1]
+    torch.testing.assert_close(verdict[first >= threshold], first[first >= threshold])
+    # Other latents: the two are not satisfied any more.
+    steered.config = replace(steered.config, threshold=2.0)
+    moved, _ = steered.edit(edited, timestep, 0)
+    assert with_gradients[3:] == [0, 3]
+    assert (moved != edited).flatten(1).any(1).all()
+
+
 def test_a_batch_is_guided_as_its_samples_are_alone(generator: Generator, classifier: CompositionClassifier) -> None:
     latents = noise(generator, 3)
     together = guide(generator, classifier, PROMPTS).edit(latents, torch.tensor(999), 0)[0]
@@ -205,21 +234,6 @@ def test_videos_have_the_size_of_training_whatever_grid_its_maps_were_stored_on(
     assert guided.size == (5, 32, 48)
     result = guided(PROMPTS[:1], [0], steps=STEPS)
     assert result.video_BCFHW.shape[2:] == guided.size and [len(v) for v in result.verdicts.values()] == [1, 2]
-
-
-def test_steps_between_the_classifiers_own_are_read_as_the_nearer_one(
-    generator: Generator, classifier: CompositionClassifier
-) -> None:
-    """Of 24 steps; of STEPS, the classifier's own are neighbours and nothing lies between."""
-    alone = sampler(generator, classifier, between=0)
-    assert alone.guided_steps(24) == alone.slots(24)
-    assert sampler(generator, classifier, between=2).guided_steps(STEPS) == {0: 0, 1: 1}
-    (first, _), (last, _) = alone.slots(24).items()
-    guided = sampler(generator, classifier, between=2).guided_steps(24)
-    levels = generator.schedule(24, SIZE).levels
-    assert len(guided) == 4 and list(guided) == sorted(guided)
-    for step, slot in guided.items():
-        assert abs(levels[step] - levels[(first, last)[slot]]) <= abs(levels[step] - levels[(last, first)[slot]])
 
 
 def test_a_schedule_without_the_classifiers_steps_is_refused(

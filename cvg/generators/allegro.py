@@ -33,11 +33,6 @@ class AllegroGenerator(DiffusionGenerator):
     def compression(self) -> tuple[int, int]:
         return self.pipeline.vae_scale_factor_temporal, self.pipeline.vae_scale_factor_spatial
 
-    @property
-    def max_sequence_length(self) -> int:
-        """Text keys the transformer was trained with: 512, or fewer where the tokenizer says so."""
-        return min(512, int(self.pipeline.tokenizer.model_max_length))
-
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:
         states, mask, *_ = self.pipeline.encode_prompt(

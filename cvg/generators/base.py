@@ -129,6 +129,11 @@ class Generator(ABC):
         return int(self.network.config.in_channels)
 
     @property
+    def max_sequence_length(self) -> int:
+        """Text keys the network was trained with: 512, or fewer where the tokenizer says so."""
+        return min(512, int(self.pipeline.tokenizer.model_max_length))
+
+    @property
     def noise_dtype(self) -> torch.dtype:
         """What the pipeline draws its noise in."""
         return torch.float32

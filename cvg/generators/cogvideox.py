@@ -37,6 +37,7 @@ class CogVideoXGenerator(Generator):
         return dtype
 
     @property
+    @override
     def max_sequence_length(self) -> int:
         """Text keys: 226 in all released models; absolute positions allow no other number."""
         return int(self.network.config.max_text_seq_length)

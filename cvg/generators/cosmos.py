@@ -31,11 +31,6 @@ class CosmosGenerator(StandardisedGenerator):
     models (``concat_padding_mask``).
     """
 
-    @property
-    def max_sequence_length(self) -> int:
-        """Text keys the transformer was trained with: 512, or fewer where the tokenizer says so."""
-        return min(512, int(self.pipeline.tokenizer.model_max_length))
-
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:
         states, _ = self.pipeline.encode_prompt(

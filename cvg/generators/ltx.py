@@ -35,6 +35,7 @@ class LTXGenerator(Generator):
         return self.pipeline.vae_temporal_compression_ratio, self.pipeline.vae_spatial_compression_ratio
 
     @property
+    @override
     def max_sequence_length(self) -> int:
         """Text keys the transformer was trained with: 128, or fewer where the tokenizer says so."""
         return min(128, int(self.pipeline.tokenizer.model_max_length))

@@ -47,6 +47,7 @@ class MochiGenerator(StandardisedGenerator):
         return mean, std / self.pipeline.vae.config.scaling_factor
 
     @property
+    @override
     def max_sequence_length(self) -> int:
         """Text keys at most: 256."""
         return int(self.network.config.max_sequence_length)

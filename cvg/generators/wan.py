@@ -65,11 +65,6 @@ class WanGenerator(StandardisedGenerator):
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.network.blocks)
 
-    @property
-    def max_sequence_length(self) -> int:
-        """Text keys the transformer was trained with: 512, or fewer where the tokenizer says so."""
-        return min(512, int(self.pipeline.tokenizer.model_max_length))
-
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:
         states, _ = self.pipeline.encode_prompt(
