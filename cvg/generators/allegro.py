@@ -28,11 +28,6 @@ class AllegroGenerator(DiffusionGenerator):
         pipeline.vae.enable_tiling()
         pipeline.vae.enable_slicing()
 
-    @property
-    @override
-    def compression(self) -> tuple[int, int]:
-        return self.pipeline.vae_scale_factor_temporal, self.pipeline.vae_scale_factor_spatial
-
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:
         states, mask, *_ = self.pipeline.encode_prompt(
@@ -70,10 +65,6 @@ class AllegroGenerator(DiffusionGenerator):
         temporal, spatial = self.compression
         odd = frames % 2  # the pipeline gives the first of an odd number a latent frame of its own
         return odd + -(-(frames - odd) // temporal), height // spatial, width // spatial
-
-    @override
-    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
-        return super(DiffusionGenerator, self).encode_video(video_BCFHW)  # a VAE of videos, not of images
 
     @override
     def options(self, size: tuple[int, int, int]) -> dict[str, Any]:

@@ -34,11 +34,6 @@ class DiffusionGenerator(Generator):
     drawn; the pipeline scales it.
     """
 
-    @property
-    @override
-    def compression(self) -> tuple[int, int]:
-        return 1, self.pipeline.vae_scale_factor
-
     @override
     def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
         return diffusion_schedule(self.pipeline.scheduler, steps, self.device)
@@ -46,7 +41,8 @@ class DiffusionGenerator(Generator):
     def latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
         """(F, H', W') of the latents of videos of (frames, height, width) in pixels."""
         frames, height, width = size
-        return frames, height // self.pipeline.vae_scale_factor, width // self.pipeline.vae_scale_factor
+        temporal, spatial = self.compression
+        return frames // temporal, height // spatial, width // spatial
 
     @override
     def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
@@ -107,15 +103,24 @@ class DiffusionGenerator(Generator):
 
     @override
     @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        decoded: Tensor = self.pipeline.decode_latents(latents.to(self.device, vae.dtype))
+        return decoded.float().clamp(-1, 1)
+
+
+class FramewiseGenerator(DiffusionGenerator):
+    """Those whose VAE is one of images: each frame has its own latents."""
+
+    @property
+    @override
+    def compression(self) -> tuple[int, int]:
+        return 1, self.pipeline.vae_scale_factor
+
+    @override
+    @torch.no_grad()
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
         vae = self.pipeline.vae
         images = video_BCFHW.transpose(1, 2).flatten(0, 1).to(self.device, vae.dtype)
         mode: Tensor = vae.encode(images).latent_dist.mode() * vae.config.scaling_factor
         return mode.unflatten(0, (len(video_BCFHW), -1)).transpose(1, 2).float()
-
-    @override
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        decoded: Tensor = self.pipeline.decode_latents(latents.to(self.device, vae.dtype))
-        return decoded.float().clamp(-1, 1)

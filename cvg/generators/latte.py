@@ -12,14 +12,14 @@ from typing_extensions import override
 
 from cvg.composition import Composition
 from cvg.generators.base import States
-from cvg.generators.diffusion import CLEANS, DiffusionGenerator, clean_caption
+from cvg.generators.diffusion import CLEANS, FramewiseGenerator, clean_caption
 from cvg.generators.spans import entity_columns
 
 MAX_TOKENS = 120
 """What the pipeline truncates prompts to."""
 
 
-class LatteGenerator(DiffusionGenerator):
+class LatteGenerator(FramewiseGenerator):
     """Adapter of ``LattePipeline``.
 
     Frames read the prompt one by one. The pipeline gives the network a prompt's own tokens if it is alone; several all

@@ -15,11 +15,11 @@ from typing_extensions import override
 
 from cvg.composition import Composition
 from cvg.generators.base import Edit, States, changed_steps
-from cvg.generators.diffusion import DiffusionGenerator
+from cvg.generators.diffusion import FramewiseGenerator
 from cvg.generators.spans import entity_columns
 
 
-class UNetGenerator(DiffusionGenerator):
+class UNetGenerator(FramewiseGenerator):
     """What both have in common.
 
     A layer is a block of a spatial transformer, in the order they run: on the way down, in the middle, on the way up.
