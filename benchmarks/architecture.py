@@ -22,6 +22,7 @@ from cvg.composition import Composition
 from cvg.errors import UserError
 from cvg.generators import Generator
 from cvg.generators.base import States
+from cvg.generators.loading import find_device
 from cvg.generators.registry import adapter_of
 
 FOLDER = Path(__file__).parent / "architectures"
@@ -190,13 +191,16 @@ def build(
         device: torch device.
         dtype: torch dtype of the weights, by name.
         within: in which the network is made; a mode for fake tensors, say.
+
+    Raises:
+        UserError: this machine does not have the device.
     """
     kind = getattr(diffusers, architecture.transformer["_class_name"])
     before = torch.get_default_dtype()
     torch.manual_seed(0)
     torch.set_default_dtype(getattr(torch, dtype))
     try:
-        with torch.device(device), within or nullcontext():
+        with find_device(device), within or nullcontext():
             network = kind.from_config(architecture.transformer)
     finally:
         torch.set_default_dtype(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -102,20 +103,18 @@ def inversion(case: Case, rounds: int, steps: int) -> list[Figure]:
             totals.append(total)
             shares.append({name: 100 * value / total for name, value in spent.items()})
     assert record is not None
-    chosen = Record(
-        record.key,
-        record.positive_SLAKFHW[:, case.layers][:, :, case.classifier.config.heads],
-        record.negative_SLAKFHW[:, case.layers][:, :, case.classifier.config.heads],
-        record.present,
-        record.label,
-        record.meta,
+    tapped_heads = case.classifier.config.heads
+    chosen = replace(
+        record,
+        positive_SLAKFHW=record.positive_SLAKFHW[:, case.layers][:, :, tapped_heads],
+        negative_SLAKFHW=record.negative_SLAKFHW[:, case.layers][:, :, tapped_heads],
     )
     figures = [spread("dual inversion, videos", [60 / total for total in totals], unit="per minute")]
     for name in shares[0]:
         values = [share[name] for share in shares]
         goal = SHARE_GOAL if name == "transformer" else ""
         figures.append(spread(f"dual inversion, time in {name}", values, unit="%", goal=goal))
-    tapped = f"{len(case.layers)} layers, {len(case.classifier.config.heads)} heads"
+    tapped = f"{len(case.layers)} layers, {len(tapped_heads)} heads"
     return [
         *figures,
         Figure(f"record of a video: all {depth} layers, {heads} heads", size / 2**20, "MiB"),

@@ -135,7 +135,7 @@ class GuidedSampler:
                 latents, verdicts[step] = guide.edit(latents, timesteps[step], slots[step])
                 if step > 0:
                     self.generator.forget_history()
-                if step == max(slots):
+                if step == max(slots) and len(guide.satisfied) < len(prompts):  # else nothing moved since
                     verdicts[step].append(guide.judge(latents, timesteps[step], slots[step]))
             if observe is not None:
                 observe(step, latents)

@@ -41,7 +41,7 @@ def load_generator(
     Raises:
         UserError: it cannot be found or loaded, its class has no adapter, or an option does not go with it.
     """
-    target = _device(device)
+    target = find_device(device)
     if dtype not in get_args(Dtype):
         raise UserError(f"dtype {dtype}: expected one of {', '.join(get_args(Dtype))}")
     if offload != "none" and target.type == "cpu":
@@ -96,10 +96,13 @@ def compile_blocks(generator: Generator) -> None:
     generator.compiled = True
 
 
-def _device(name: str) -> torch.device:
-    """Raises UserError for one that this machine does not have."""
+def find_device(name: str) -> torch.device:
+    """The device of a name. Raises UserError for one that this machine does not have."""
     try:
         torch.empty(0, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {name}: cannot be used ({str(error).splitlines()[0]})") from error
+        raise UserError(
+            f"device {name}: cannot be used ({str(error).splitlines()[0]}); use cpu, or a machine and a PyTorch that "
+            "have it"
+        ) from error

@@ -59,10 +59,11 @@ def encode_clips(out: Path, generator: Generator, count: int) -> tuple[dict[str,
 
 def partners(specs: Sequence[Spec]) -> list[list[int]]:
     """For each clip, those that show the same entities (itself among them)."""
+    shown = [tuple(sorted(spec.entities)) for spec in specs]
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for index, spec in enumerate(specs):
-        alike[tuple(sorted(spec.entities))].append(index)
-    return [alike[tuple(sorted(spec.entities))] for spec in specs]
+    for index, entities in enumerate(shown):
+        alike[entities].append(index)
+    return [alike[entities] for entities in shown]
 
 
 def haunted(clean: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:

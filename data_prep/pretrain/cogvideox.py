@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
@@ -22,7 +21,7 @@ from transformers import T5Config, T5EncoderModel
 from typing_extensions import override
 
 from cvg.shapes.renderer import FRAMES, SIZE
-from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, TEXT_ENCODER, Family, shifted
+from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, TEXT_ENCODER, Family, quieten, shifted
 
 LATENT_CHANNELS = 4
 WIDTHS = (8, 32, 32)
@@ -70,8 +69,7 @@ class CogVideoX(Family):
             sample_width=SIZE,
             scaling_factor=1.0,
         )
-        with torch.no_grad():  # little posterior noise at first, or it drowns the signal before the decoder can read it
-            vae.encoder.conv_out.conv.bias[LATENT_CHANNELS:] = -5.0
+        quieten(vae.encoder.conv_out.conv.bias)
         return vae
 
     @override

@@ -6,6 +6,7 @@ import importlib
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 FamilyName = Literal["wan", "cogvideox"]
@@ -30,6 +31,16 @@ TEXT_ENCODER: dict[str, Any] = {
 def shifted(uniform: Tensor, shift: float) -> Tensor:
     """Times in [0, 1] moved towards the noisy end, as flow matching's timestep shift does."""
     return shift * uniform / (1 + (shift - 1) * uniform)
+
+
+def quieten(bias: Tensor) -> None:
+    """Little posterior noise at first, or it drowns the signal before the decoder can read it.
+
+    Args:
+        bias: of the VAE's last layer before the posterior: means first, then logarithms of variances.
+    """
+    with torch.no_grad():
+        bias[len(bias) // 2 :] = -5.0
 
 
 class Family(ABC):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 from typing_extensions import override
 
-from data_prep.pretrain.family import TEXT_DIM, TEXT_ENCODER, Family, shifted
+from data_prep.pretrain.family import TEXT_DIM, TEXT_ENCODER, Family, quieten, shifted
 
 LATENT_CHANNELS = 16
 SHIFT = 3.0
@@ -46,8 +45,7 @@ class Wan(Family):
             latents_mean=[0.0] * LATENT_CHANNELS,
             latents_std=[1.0] * LATENT_CHANNELS,
         )
-        with torch.no_grad():  # little posterior noise at first, or it drowns the signal before the decoder can read it
-            vae.quant_conv.bias[LATENT_CHANNELS:] = -5.0
+        quieten(vae.quant_conv.bias)
         return vae
 
     @override
