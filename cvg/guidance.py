@@ -1,10 +1,12 @@
 """One guided denoising step: the latents move so that the classifier sees the asked composition in the entity maps.
 
     z_t' = z_t - eta_t * g,   g = grad_z L, normalised per sample                      (paper, inference (c), (d))
-    L = sum_relations -log s_t[y] + lambda * sum_entities log spread
+    L = sum_relations -log s_t[y] + lambda_t * sum_entities log spread
 
-The paper's loss is the first sum; :mod:`cvg.spread` says what the second is for. Then each channel is given back the
-mean and deviation it had.
+The paper's loss is the first sum; :mod:`cvg.spread` says what the second is for. The first guided step decides where
+entities go, and a penalty on being in two places would hold them where they are: lambda_0 is zero. The less a sample
+has of what is asked, the longer its edits (:meth:`Guide.edit_length`) and the more of them in a step. Then each channel
+is given back the mean and deviation it had (:func:`move`).
 
 Shapes: B prompts, E entities, R relations of all prompts together, N noisy copies (smoothing), S steps of the
 classifier, D features; others as in :mod:`cvg.generators.base`.
@@ -13,7 +15,7 @@ classifier, D features; others as in :mod:`cvg.generators.base`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -31,26 +33,32 @@ class GuidanceConfig:
     """How guided steps are taken.
 
     Attributes:
-        step_size: eta, the root mean square of one edit per latent element (the latents of the first step have 1),
-            before :func:`move` restores the channels' statistics.
+        step_size: eta, the root mean square per latent element (the latents of the first step have 1) of an edit of a
+            sample that has nothing of what is asked, before :func:`move` restores the channels' statistics.
+        fade: share of the step size that is left out when a sample has all of it.
         iterations: gradient steps per guided denoising step, at most.
+        insist_below: all of them are for samples with a relation below this probability, one is for the others.
         threshold: a sample is left alone once every relation of it has this probability.
         smoothing: noisy evaluations of the classifier averaged per gradient.
         guided_steps: how many of the classifier's steps are guided, noisiest first.
-        spread: lambda, the weight of the entities' spread beside the paper's loss.
+        spread: lambda, the weight of the entities' spread beside the paper's loss, from the second guided step on.
     """
 
-    step_size: float = 0.12
-    iterations: int = 1
+    step_size: float = 0.216
+    fade: float = 0.667
+    iterations: int = 3
+    insist_below: float = 0.5
     threshold: float = 0.95
     smoothing: int = 1
     guided_steps: int = 4
     spread: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("step_size", "iterations", "smoothing", "guided_steps", "threshold", "spread"):
-            if getattr(self, name) < 0:
-                raise UserError(f"guidance {name} is {getattr(self, name)}; it cannot be negative")
+        for name, value in asdict(self).items():
+            if value < 0:
+                raise UserError(f"guidance {name} is {value}; it cannot be negative")
+        if self.fade > 1:
+            raise UserError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
 
 
 class Guide:
@@ -112,34 +120,47 @@ class Guide:
             the target probabilities (R,) before each move.
         """
         edited = latents.float().clone()
-        probability_R = torch.zeros(len(self.sample_R))
+        probability_R = torch.full((len(self.sample_R),), -1.0)  # not judged yet: below any threshold
         # Most samples that were satisfied a guided step ago still are: their verdict, without gradients, will do.
         calm = sorted(self.satisfied)
         if calm:
             with torch.no_grad():
                 self.loss(edited[calm], timestep, slot, calm, probability_R)
-        restless = self.unsatisfied(probability_R)
-        active = [sample for sample in range(len(latents)) if sample not in calm or sample in restless]
+        active = self.below(self.config.threshold, probability_R)
+        if not active:
+            return edited.to(latents.dtype), [probability_R]
         verdicts = []
         for _ in range(self.config.iterations):
             with torch.enable_grad():
                 z = edited[active].requires_grad_()
-                loss = self.loss(z, timestep, slot, active, probability_R) if active else None
+                loss = self.loss(z, timestep, slot, active, probability_R)
             verdicts.append(probability_R.clone())
-            restless = self.unsatisfied(probability_R)
-            self.satisfied = set(range(len(latents))).difference(restless)
-            if loss is None or not restless:
+            unsatisfied = self.below(self.config.threshold, probability_R)
+            self.satisfied = set(range(len(latents))).difference(unsatisfied)
+            moving = set(active).intersection(unsatisfied)
+            if not moving:
                 break
             (gradient,) = torch.autograd.grad(loss, z)
             for sample, gradient_CFHW in zip(active, gradient.float(), strict=True):
-                if sample in restless:
-                    edited[sample] = move(edited[sample], gradient_CFHW, self.config.step_size)
-            active = restless
+                if sample in moving:
+                    edited[sample] = move(edited[sample], gradient_CFHW, self.edit_length(sample, probability_R))
+            # By the verdicts before this move: those after it would cost samples that need no more a pass.
+            active = self.below(min(self.config.insist_below, self.config.threshold), probability_R)
+            if not active:
+                break
         return edited.to(latents.dtype), verdicts
 
-    def unsatisfied(self, probability_R: Tensor) -> list[int]:
-        """Samples with a relation whose target probability is below the threshold."""
-        return sorted({self.sample_R[r] for r in (probability_R < self.config.threshold).nonzero().flatten().tolist()})
+    def below(self, bound: float, probability_R: Tensor) -> list[int]:
+        """Samples with a relation whose target probability is below the bound."""
+        return sorted({self.sample_R[r] for r in (probability_R < bound).nonzero().flatten().tolist()})
+
+    def edit_length(self, sample: int, probability_R: Tensor) -> float:
+        """eta_t of a sample: the step size, less what its least satisfied relation takes off it.
+
+        One length for all is too short for entities that must change sides, and too long for those nearly in place.
+        """
+        least = min(float(probability_R[r]) for r, owner in enumerate(self.sample_R) if owner == sample)
+        return self.config.step_size * (1 - self.config.fade * least)
 
     @torch.no_grad()
     def judge(self, latents: Tensor, timestep: Tensor, slot: int) -> Tensor:
@@ -167,7 +188,8 @@ class Guide:
         log_probability = verdict_RY[range(len(relations)), [self.targets_R[r] for r in relations]]
         if probability_R is not None:
             probability_R[relations] = log_probability.detach().exp().cpu()
-        return self.config.spread * log_spread(maps_BLAEFHW).sum() - log_probability.sum()
+        loss = -log_probability.sum()
+        return loss + self.config.spread * log_spread(maps_BLAEFHW).sum() if slot > 0 else loss
 
     def maps(self, z: Tensor, timestep: Tensor, active: Sequence[int]) -> Tensor:
         """Entity maps (B', L, A, E, F, H, W) of the active samples at this step, differentiable in z."""

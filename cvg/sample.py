@@ -39,7 +39,7 @@ def traces(result: SampleResult) -> list[list[dict[str, Any]]]:
         steps: list[dict[str, Any]] = []
         for step, verdicts in result.verdicts.items():
             values = [float(probability_R[r]) for probability_R in verdicts]
-            while len(values) > 1 and values[-1] == values[-2]:  # satisfied: left alone while others went on
+            while len(values) > 1 and values[-1] == values[-2]:  # left alone while others went on
                 values.pop()
             steps.append(
                 {

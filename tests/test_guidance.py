@@ -70,7 +70,7 @@ def test_off_and_zero_step_are_the_plain_pipeline_bit_for_bit(
 
 
 def test_an_edit_raises_the_target_probability(generator: Generator, classifier: CompositionClassifier) -> None:
-    steered = guide(generator, classifier, PROMPTS, step_size=0.02, iterations=4, threshold=2.0)
+    steered = guide(generator, classifier, PROMPTS, step_size=0.02, iterations=4, insist_below=2.0, threshold=2.0)
     edited, verdicts = steered.edit(noise(generator, 3), torch.tensor(999), 0)
     assert len(verdicts) == 4 and (verdicts[-1] > verdicts[0]).all()
     assert (steered.judge(edited, torch.tensor(999), 0) > verdicts[0]).all()
@@ -99,11 +99,17 @@ def test_a_verdict_is_the_mean_over_noisy_copies_of_the_whole_phi(
         torch.testing.assert_close(verdict[i, group], torch.stack(logits).mean(0)[i, group].log_softmax(-1))
 
 
-def test_each_edit_has_about_the_step_sizes_rms(generator: Generator, classifier: CompositionClassifier) -> None:
-    latents = noise(generator, 3)
-    steered = guide(generator, classifier, PROMPTS, step_size=0.1, iterations=1, threshold=2.0)
-    edit = steered.edit(latents, torch.tensor(999), 0)[0] - latents
-    torch.testing.assert_close(edit.flatten(1).square().mean(1).sqrt(), torch.full((3,), 0.1), rtol=0.1, atol=0)
+def test_an_edit_is_the_shorter_the_nearer_a_sample_is_to_what_is_asked(
+    generator: Generator, classifier: CompositionClassifier
+) -> None:
+    """By its least probable relation; the second prompt's two relations differ."""
+    prompts = [PROMPTS[0], "a red circle moving left above a blue square"]
+    latents = noise(generator, 2)
+    steered = guide(generator, classifier, prompts, step_size=0.1, fade=0.75, threshold=2.0, iterations=1)
+    edited, [first] = steered.edit(latents, torch.tensor(999), 0)
+    assert len(first) == 3
+    wanted = 0.1 * (1 - 0.75 * torch.stack([first[0], first[1:].min()]))
+    torch.testing.assert_close((edited - latents).flatten(1).square().mean(1).sqrt(), wanted, rtol=0.1, atol=0)
 
 
 def test_an_edit_keeps_each_channels_mean_and_deviation(
@@ -135,27 +141,32 @@ def test_a_move_is_the_step_followed_by_matching_each_channel() -> None:
     torch.testing.assert_close(move(z, torch.zeros_like(z), 0.2), z)
 
 
-@pytest.mark.parametrize("weight", [0.0, 2.0])
+@pytest.mark.parametrize(("slot", "weight"), [(1, 0.0), (1, 2.0), (0, 2.0)])
 def test_the_edit_follows_the_gradient_of_the_loss(
-    generator: Generator, classifier: CompositionClassifier, weight: float
+    generator: Generator, classifier: CompositionClassifier, slot: int, weight: float
 ) -> None:
-    """The latents make the move for the gradient of the loss, computed here from the public pieces."""
+    """The latents make the move for the gradient of the loss, computed here from the public pieces.
+
+    The spread counts from the second guided step on.
+    """
     latents = noise(generator, 1)
     classifier = copy.deepcopy(classifier)
     classifier.config = replace(classifier.config, noise=0.0)
-    steered = guide(generator, classifier, PROMPTS[:1], step_size=0.1, iterations=1, threshold=2.0, spread=weight)
-    edited, _ = steered.edit(latents, torch.tensor(999), 0)
+    options = {"step_size": 0.1, "fade": 0.0, "iterations": 1, "threshold": 2.0, "spread": weight}
+    steered = guide(generator, classifier, PROMPTS[:1], **options)
+    edited, _ = steered.edit(latents, torch.tensor(999), slot)
     config = classifier.config
     z = latents.clone().requires_grad_(True)
     conditioning = generator.encode([parse(PROMPTS[0], LABELS)])
     maps, _ = generator.entity_maps(z, torch.tensor(999), conditioning, config.layers)
     steps = torch.zeros(1, len(config.sigmas), dtype=torch.bool)
-    steps[:, 0] = True
+    steps[:, slot] = True
     maps_BSLAKFHW = torch.stack([maps[:, :, config.heads]] * len(config.sigmas), dim=1)
     logits = classifier(maps_BSLAKFHW, torch.ones(1, 2, dtype=torch.bool), steps)
     group = classifier.labels.group_indices("left of")
     loss = -logits[:, group].log_softmax(-1)[0, group.index(classifier.labels.index("left of"))]
-    loss = loss + weight * log_spread(maps).sum()
+    if slot > 0:
+        loss = loss + weight * log_spread(maps).sum()
     (gradient,) = torch.autograd.grad(loss, z)
     torch.testing.assert_close(edited[0], move(latents[0], gradient[0], 0.1), atol=1e-4, rtol=1e-3)
 
@@ -165,9 +176,9 @@ def test_the_weight_of_the_spread_gathers_entities(generator: Generator, classif
     latents, timestep = noise(generator, 3), torch.tensor(999)
     spread = {}
     for weight in (0.0, 100.0):
-        steered = guide(generator, classifier, PROMPTS, threshold=2.0, spread=weight)
+        steered = guide(generator, classifier, PROMPTS, threshold=2.0, iterations=1, spread=weight)
         with torch.no_grad():
-            spread[weight] = log_spread(steered.maps(steered.edit(latents, timestep, 0)[0], timestep, range(3))).sum(-1)
+            spread[weight] = log_spread(steered.maps(steered.edit(latents, timestep, 1)[0], timestep, range(3))).sum(-1)
     assert (spread[100.0] < spread[0.0]).all()
 
 
@@ -193,7 +204,7 @@ def test_satisfied_samples_are_judged_at_the_next_step_and_moved_if_they_no_long
         return loss(self, z, *rest)
 
     monkeypatch.setattr(Guide, "loss", counted)
-    steered = guide(generator, classifier, PROMPTS, threshold=threshold)
+    steered = guide(generator, classifier, PROMPTS, threshold=threshold, iterations=1)
     edited, _ = steered.edit(latents, timestep, 0)
     assert steered.satisfied == {i for i in range(3) if first[i] >= threshold} and len(steered.satisfied) == 2
     _, [verdict] = steered.edit(edited, timestep, 0)
@@ -206,6 +217,23 @@ def test_satisfied_samples_are_judged_at_the_next_step_and_moved_if_they_no_long
     assert (moved != edited).flatten(1).any(1).all()
 
 
+def test_only_samples_with_little_of_what_is_asked_get_further_iterations(
+    generator: Generator, classifier: CompositionClassifier
+) -> None:
+    """The rest moves as with one iteration; the verdicts say how often each was looked at."""
+    latents, timestep = noise(generator, 3), torch.tensor(999)
+    first = guide(generator, classifier, PROMPTS).judge(latents, timestep, 0)
+    between = float(first.sort().values[:2].mean())  # one sample is below it, two are above
+    options = {"insist_below": between, "threshold": 2.0, "step_size": 0.01}
+    once, _ = guide(generator, classifier, PROMPTS, **options, iterations=1).edit(latents, timestep, 0)
+    thrice, verdicts = guide(generator, classifier, PROMPTS, **options, iterations=3).edit(latents, timestep, 0)
+    few = int(first.argmin())
+    looked_at = (torch.stack(verdicts).diff(dim=0) != 0).sum(0)
+    assert looked_at.tolist() == [2 * (i == few) for i in range(3)]
+    assert verdicts[0][few] < verdicts[1][few] < verdicts[2][few]
+    assert [torch.equal(a, b) for a, b in zip(once, thrice, strict=True)] == [i != few for i in range(3)]
+
+
 def test_a_batch_is_guided_as_its_samples_are_alone(generator: Generator, classifier: CompositionClassifier) -> None:
     latents = noise(generator, 3)
     together = guide(generator, classifier, PROMPTS).edit(latents, torch.tensor(999), 0)[0]
@@ -216,7 +244,12 @@ def test_a_batch_is_guided_as_its_samples_are_alone(generator: Generator, classi
 
 def test_two_relations_add_up(generator: Generator, classifier: CompositionClassifier) -> None:
     steered = guide(
-        generator, classifier, ["a red circle moving left above a blue square"], iterations=2, threshold=2.0
+        generator,
+        classifier,
+        ["a red circle moving left above a blue square"],
+        iterations=2,
+        insist_below=2.0,
+        threshold=2.0,
     )
     _, (first, second) = steered.edit(noise(generator, 1), torch.tensor(999), 0)
     assert first.shape == (2,) and (first != second).all()
@@ -230,7 +263,7 @@ def test_another_generators_classifier_is_refused(generator: Generator, classifi
 
 def test_videos_have_the_size_of_training_whatever_grid_its_maps_were_stored_on(generator: Generator) -> None:
     classifier = tiny_classifier(generator, grid=[2, 4, 4], token_grid=[2, 4, 6], volume_grid=[2, 4, 4])
-    guided = sampler(generator, classifier, threshold=2.0)
+    guided = sampler(generator, classifier, threshold=2.0, iterations=1)
     assert guided.size == (5, 32, 48)
     result = guided(PROMPTS[:1], [0], steps=STEPS)
     assert result.video_BCFHW.shape[2:] == guided.size and [len(v) for v in result.verdicts.values()] == [1, 2]
