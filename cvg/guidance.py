@@ -44,9 +44,9 @@ class GuidanceConfig:
         spread: lambda, the weight of the entities' spread beside the paper's loss, from the second guided step on.
     """
 
-    step_size: float = 0.216
+    step_size: float = 0.17
     fade: float = 0.667
-    iterations: int = 3
+    iterations: int = 2
     insist_below: float = 0.5
     threshold: float = 0.95
     smoothing: int = 1
@@ -57,6 +57,8 @@ class GuidanceConfig:
         for name, value in asdict(self).items():
             if value < 0:
                 raise UserError(f"guidance {name} is {value}; it cannot be negative")
+        if self.iterations < 1:
+            raise UserError("guidance iterations is 0; give at least 1, or guide no steps")
         if self.fade > 1:
             raise UserError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
 
@@ -163,10 +165,20 @@ class Guide:
         return self.config.step_size * (1 - self.config.fade * least)
 
     @torch.no_grad()
-    def judge(self, latents: Tensor, timestep: Tensor, slot: int) -> Tensor:
-        """The target probability (R,) of each relation, within its group; arguments as for :meth:`edit`."""
-        probability_R = torch.zeros(len(self.sample_R))
-        self.loss(latents.float(), timestep, slot, range(len(latents)), probability_R)
+    def judge(self, latents: Tensor, timestep: Tensor, slot: int, verdict_R: Tensor | None = None) -> Tensor:
+        """The target probability (R,) of each relation, within its group; arguments as for :meth:`edit`.
+
+        Args:
+            latents: z_t of the batch, (B, C, F, H', W').
+            timestep: the scheduler's timestep of this step.
+            slot: index of the step among the classifier's sigmas.
+            verdict_R: the last of :meth:`edit`; that of a sample it found satisfied, and left alone, is kept.
+        """
+        probability_R = torch.zeros(len(self.sample_R)) if verdict_R is None else verdict_R.clone()
+        settled = set() if verdict_R is None else self.satisfied
+        pending = [sample for sample in range(len(latents)) if sample not in settled]
+        if pending:
+            self.loss(latents[pending].float(), timestep, slot, pending, probability_R)
         return probability_R
 
     def loss(

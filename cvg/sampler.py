@@ -135,8 +135,9 @@ class GuidedSampler:
                 latents, verdicts[step] = guide.edit(latents, timesteps[step], slots[step])
                 if step > 0:
                     self.generator.forget_history()
-                if step == max(slots) and len(guide.satisfied) < len(prompts):  # else nothing moved since
-                    verdicts[step].append(guide.judge(latents, timesteps[step], slots[step]))
+                if step == max(slots):
+                    last = guide.judge(latents, timesteps[step], slots[step], verdicts[step][-1])
+                    verdicts[step].append(last)
             if observe is not None:
                 observe(step, latents)
             return latents

@@ -105,9 +105,12 @@ def test_an_edit_is_the_shorter_the_nearer_a_sample_is_to_what_is_asked(
     """By its least probable relation; the second prompt's two relations differ."""
     prompts = [PROMPTS[0], "a red circle moving left above a blue square"]
     latents = noise(generator, 2)
-    steered = guide(generator, classifier, prompts, step_size=0.1, fade=0.75, threshold=2.0, iterations=1)
+    decided = copy.deepcopy(classifier)
+    for parameter in decided.head.parameters():
+        parameter.data *= 40
+    steered = guide(generator, decided, prompts, step_size=0.1, fade=0.75, threshold=2.0, iterations=1)
     edited, [first] = steered.edit(latents, torch.tensor(999), 0)
-    assert len(first) == 3
+    assert first[0] > 0.4 and first[1] != first[2]
     wanted = 0.1 * (1 - 0.75 * torch.stack([first[0], first[1:].min()]))
     torch.testing.assert_close((edited - latents).flatten(1).square().mean(1).sqrt(), wanted, rtol=0.1, atol=0)
 
@@ -232,6 +235,22 @@ def test_only_samples_with_little_of_what_is_asked_get_further_iterations(
     assert looked_at.tolist() == [2 * (i == few) for i in range(3)]
     assert verdicts[0][few] < verdicts[1][few] < verdicts[2][few]
     assert [torch.equal(a, b) for a, b in zip(once, thrice, strict=True)] == [i != few for i in range(3)]
+
+
+def test_only_what_was_moved_is_judged_again(
+    generator: Generator, classifier: CompositionClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents, timestep = noise(generator, 3), torch.tensor(999)
+    first = guide(generator, classifier, PROMPTS).judge(latents, timestep, 0)
+    threshold = float(first.sort().values[:2].mean())  # one sample is below it
+    steered = guide(generator, classifier, PROMPTS, threshold=threshold, iterations=1)
+    edited, verdicts = steered.edit(latents, timestep, 0)
+    wanted = steered.judge(edited, timestep, 0)
+    judged: list[int] = []
+    loss = Guide.loss
+    monkeypatch.setattr(Guide, "loss", lambda self, z, *rest: judged.append(len(z)) or loss(self, z, *rest))
+    torch.testing.assert_close(steered.judge(edited, timestep, 0, verdicts[-1]), wanted)
+    assert judged == [1]
 
 
 def test_a_batch_is_guided_as_its_samples_are_alone(generator: Generator, classifier: CompositionClassifier) -> None:
