@@ -96,8 +96,8 @@ def main(
         raise UserError(
             "prompts, steps, batch_size and control_prompts must be at least 1 (--controls false skips them)"
         )
-    if min(guiding.guided_steps, guiding.iterations) < 1:
-        raise UserError("guiding: guided_steps and iterations must be at least 1 for a comparison with unguided")
+    if guiding.guided_steps < 1:
+        raise UserError("guiding: guided_steps must be at least 1 for a comparison with unguided")
     world = load_suite(suite)
     model = CompositionClassifier.from_pretrained(classifier)
     name = generator or model.config.generator["name"]

@@ -47,6 +47,13 @@ def noise(generator: Generator, count: int) -> torch.Tensor:
     return generator.initial_latents([torch.Generator().manual_seed(i) for i in range(count)], SIZE)
 
 
+def divided(generator: Generator, classifier: CompositionClassifier) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Latents of the three prompts, the probabilities they have, and a bound: one is below it, two are above."""
+    latents = noise(generator, 3)
+    probability_R = guide(generator, classifier, PROMPTS).judge(latents, torch.tensor(999), 0)
+    return latents, probability_R, float(probability_R.sort().values[:2].mean())
+
+
 def test_off_and_zero_step_are_the_plain_pipeline_bit_for_bit(
     generator: Generator, classifier: CompositionClassifier
 ) -> None:
@@ -196,9 +203,8 @@ def test_satisfied_samples_are_judged_at_the_next_step_and_moved_if_they_no_long
     generator: Generator, classifier: CompositionClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if nothing had been remembered, but for gradients: only samples that need them get them."""
-    latents, timestep = noise(generator, 3), torch.tensor(999)
-    first = guide(generator, classifier, PROMPTS).judge(latents, timestep, 0)
-    threshold = float(first.sort().values[:2].mean())  # one sample is below it, two are above
+    timestep = torch.tensor(999)
+    latents, first, threshold = divided(generator, classifier)
     with_gradients: list[int] = []
     loss = Guide.loss
 
@@ -224,9 +230,8 @@ def test_only_samples_with_little_of_what_is_asked_get_further_iterations(
     generator: Generator, classifier: CompositionClassifier
 ) -> None:
     """The rest moves as with one iteration; the verdicts say how often each was looked at."""
-    latents, timestep = noise(generator, 3), torch.tensor(999)
-    first = guide(generator, classifier, PROMPTS).judge(latents, timestep, 0)
-    between = float(first.sort().values[:2].mean())  # one sample is below it, two are above
+    timestep = torch.tensor(999)
+    latents, first, between = divided(generator, classifier)
     options = {"insist_below": between, "threshold": 2.0, "step_size": 0.01}
     once, _ = guide(generator, classifier, PROMPTS, **options, iterations=1).edit(latents, timestep, 0)
     thrice, verdicts = guide(generator, classifier, PROMPTS, **options, iterations=3).edit(latents, timestep, 0)
@@ -240,9 +245,8 @@ def test_only_samples_with_little_of_what_is_asked_get_further_iterations(
 def test_only_what_was_moved_is_judged_again(
     generator: Generator, classifier: CompositionClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    latents, timestep = noise(generator, 3), torch.tensor(999)
-    first = guide(generator, classifier, PROMPTS).judge(latents, timestep, 0)
-    threshold = float(first.sort().values[:2].mean())  # one sample is below it
+    timestep = torch.tensor(999)
+    latents, _, threshold = divided(generator, classifier)
     steered = guide(generator, classifier, PROMPTS, threshold=threshold, iterations=1)
     edited, verdicts = steered.edit(latents, timestep, 0)
     wanted = steered.judge(edited, timestep, 0)
