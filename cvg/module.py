@@ -154,7 +154,7 @@ class CompositionModule(L.LightningModule):
             phi = phi + noise.flatten(0, 1).to(phi) * mask
 
         def losses(phi: Tensor) -> Tensor:
-            return self.loss(self.classifier.classify(phi, present), labels)
+            return self.loss(self.classifier.classify(phi, present, steps), labels)
 
         if self.adversarial:
             phi = phi + worst_case(phi, losses, mask, self.adversarial, self.adversarial_steps)
@@ -215,16 +215,18 @@ class CompositionModule(L.LightningModule):
         count = len(self.classifier.config.sigmas)
         everything = torch.ones(len(labels), count, dtype=torch.bool, device=labels.device)
         loss = torch.zeros(len(labels), device=labels.device)
+        absent_BSD = self.classifier.absent_features(present)
         for side in SIDES:
             phi = self.classifier.volume(batch[side][valid], present, everything)
-            logits = self._compete(self.classifier.classify(phi, present), labels)
+            features_BSD = self.classifier.features(phi, present)
+            logits = self._compete(self.classifier.head(features_BSD.flatten(1)), labels)
             if side in self.sides:
                 loss += F.cross_entropy(logits, labels, reduction="none").to(loss)
             metrics.update(side, logits, labels)
             for step in range(count):
-                alone = everything & (torch.arange(count, device=labels.device) == step)
-                kept = self.classifier.keep_steps(phi, present, alone)
-                logits = self._compete(self.classifier.classify(kept, present), labels)
+                alone_BSD = absent_BSD.clone()
+                alone_BSD[:, step] = features_BSD[:, step]
+                logits = self._compete(self.classifier.head(alone_BSD.flatten(1)), labels)
                 metrics.update_step(side, step, logits, labels)
         metrics.loss.update(loss)
 

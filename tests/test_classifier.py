@@ -245,13 +245,34 @@ def test_forward_is_the_sum_of_its_parts() -> None:
     assert not phi[1, :, 1].any()
     one = classifier.step_volume(maps[1:2, 0], PRESENT[1:2], 0)
     torch.testing.assert_close(one, phi[1:2, 0])
-    nothing = classifier.keep_steps(phi, PRESENT, torch.zeros_like(steps))
+    nothing = classifier.absent_SKFHW * PRESENT[:, None, :, None, None, None]
     torch.testing.assert_close(classifier.absent_features(PRESENT), classifier.features(nothing, PRESENT))
-    everything = classifier.volume(maps, PRESENT, STEPS_ALL)
-    torch.testing.assert_close(classifier.keep_steps(everything, PRESENT, steps), phi)
-    assert torch.equal(classifier(maps, PRESENT, steps), classifier.classify(phi, PRESENT))
+    assert torch.equal(classifier(maps, PRESENT, steps), classifier.classify(phi, PRESENT, steps))
     half = classifier(maps.half(), PRESENT, steps)
     assert half.dtype == torch.float32
+
+
+def test_absent_steps_are_looked_at_once_for_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits and gradients are those of looking at every step of every sample."""
+    torch.manual_seed(0)
+    classifier = CompositionClassifier(make_config()).eval()
+    torch.nn.init.normal_(classifier.absent_SKFHW)
+    maps, present = make_maps(), torch.tensor([[True, True], [True, True], [True, False]])
+    steps = torch.tensor([[True, True], [True, False], [False, True]])
+    looked_at: list[int] = []
+    look = type(classifier.backbone).forward
+    monkeypatch.setattr(
+        type(classifier.backbone), "forward", lambda self, v, p: looked_at.append(len(v)) or look(self, v, p)
+    )
+    found = []
+    for chosen in (steps, None):
+        logits = classifier.classify(classifier.volume(maps, present, steps), present, chosen)
+        gradients = torch.autograd.grad(logits.square().sum(), [classifier.absent_SKFHW, classifier.head.weight_YD])
+        found.append([logits, *gradients])
+    # Four that hold evidence, and both steps for each of the two ways in which entity slots are in use.
+    assert sorted(looked_at) == [4, 4, 6]
+    for once, every in zip(*found, strict=True):
+        torch.testing.assert_close(once, every)
 
 
 def test_other_grids_are_resampled_and_other_taps_refused() -> None:

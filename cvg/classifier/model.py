@@ -168,27 +168,36 @@ class CompositionClassifier(
         volumes = self._aggregate(maps_BSLAKFHW[sample, step], present_BK[sample], step)
         return self._absent(present_BK).index_put((sample, step), volumes)
 
-    def keep_steps(self, phi_BSKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor) -> Tensor:
-        """phi with the steps outside ``steps_BS`` replaced by the absent volume."""
-        return torch.where(steps_BS[:, :, None, None, None, None], phi_BSKFHW, self._absent(present_BK))
+    def features(self, phi_BSKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor | None = None) -> Tensor:
+        """What the backbone makes of each step's volume: (B, S, D).
 
-    def features(self, phi_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
-        """What the backbone makes of each step's volume: (B, S, D)."""
-        batch, steps = phi_BSKFHW.shape[:2]
-        present = present_BK.repeat_interleave(steps, 0)
-        return self.backbone(phi_BSKFHW.flatten(0, 1), present).unflatten(0, (batch, steps))
+        Args:
+            phi_BSKFHW: the volumes.
+            present_BK: bool, entity slots in use.
+            steps_BS: bool, steps in use; those of the others have the features of an absent step, and their volumes
+                are not looked at. None: all are in use.
+        """
+        if steps_BS is None:
+            batch, steps = phi_BSKFHW.shape[:2]
+            present = present_BK.repeat_interleave(steps, 0)
+            return self.backbone(phi_BSKFHW.flatten(0, 1), present).unflatten(0, (batch, steps))
+        sample, step = steps_BS.nonzero(as_tuple=True)
+        seen = self.backbone(phi_BSKFHW[sample, step], present_BK[sample])
+        return self.absent_features(present_BK).index_put((sample, step), seen)
 
-    def classify(self, phi_BSKFHW: Tensor, present_BK: Tensor) -> Tensor:
-        """Logits (B, Y) of phi."""
-        return self.head(self.features(phi_BSKFHW, present_BK).flatten(1))
+    def classify(self, phi_BSKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor | None = None) -> Tensor:
+        """Logits (B, Y) of phi; arguments as for `features`."""
+        return self.head(self.features(phi_BSKFHW, present_BK, steps_BS).flatten(1))
 
     def absent_features(self, present_BK: Tensor) -> Tensor:
-        """Features (B, S, D) of a phi that holds no step's evidence."""
-        return self.features(self._absent(present_BK), present_BK)
+        """Features (B, S, D) of a phi without evidence: one pass for all samples with the same entity slots."""
+        distinct, which_B = present_BK.unique(dim=0, return_inverse=True)
+        # Not by an index in brackets, whose gradient on several threads sums in any order: runs would not repeat.
+        return self.features(self._absent(distinct), distinct).index_select(0, which_B)
 
     def forward(self, maps_BSLAKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor) -> Tensor:
         """Logits (B, Y) of a batch; see `volume`."""
-        return self.classify(self.volume(maps_BSLAKFHW, present_BK, steps_BS), present_BK)
+        return self.classify(self.volume(maps_BSLAKFHW, present_BK, steps_BS), present_BK, steps_BS)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with atomic(save_directory / "model.safetensors") as path:
