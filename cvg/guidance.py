@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,6 +62,21 @@ class GuidanceConfig:
             raise UserError("guidance iterations is 0; give at least 1, or guide no steps")
         if self.fade > 1:
             raise UserError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
+
+
+class Verdict(NamedTuple):
+    """What the classifier makes of z_t, and what it was shown.
+
+    Attributes:
+        log_probability_RY: log s_t of every label, the softmax restricted to each relation's group; minus infinity
+            elsewhere.
+        volume_RKFHW: the relations' volumes of this step.
+        maps_BLAEFHW: the entity maps they were made of.
+    """
+
+    log_probability_RY: Tensor
+    volume_RKFHW: Tensor
+    maps_BLAEFHW: Tensor
 
 
 class Guide:
@@ -127,7 +143,7 @@ class Guide:
         calm = sorted(self.satisfied)
         if calm:
             with torch.no_grad():
-                self.loss(edited[calm], timestep, slot, calm, probability_R)
+                self.note(self.look(edited[calm], timestep, slot, calm), calm, probability_R)
         active = self.below(self.config.threshold, probability_R)
         if not active:
             return edited.to(latents.dtype), [probability_R]
@@ -143,25 +159,32 @@ class Guide:
             if not moving:
                 break
             (gradient,) = torch.autograd.grad(loss, z)
+            least_B = self.least(probability_R)
             for sample, gradient_CFHW in zip(active, gradient.float(), strict=True):
                 if sample in moving:
-                    edited[sample] = move(edited[sample], gradient_CFHW, self.edit_length(sample, probability_R))
+                    edited[sample] = move(edited[sample], gradient_CFHW, self.edit_length(least_B[sample]))
             # By the verdicts before this move: those after it would cost samples that need no more a pass.
             active = self.below(min(self.config.insist_below, self.config.threshold), probability_R)
             if not active:
                 break
         return edited.to(latents.dtype), verdicts
 
+    def least(self, probability_R: Tensor) -> list[float]:
+        """Of each sample, the probability of its least satisfied relation."""
+        samples = torch.tensor(self.sample_R)
+        least_B = torch.full((max(self.sample_R) + 1,), torch.inf).scatter_reduce(0, samples, probability_R, "amin")
+        found: list[float] = least_B.tolist()
+        return found
+
     def below(self, bound: float, probability_R: Tensor) -> list[int]:
         """Samples with a relation whose target probability is below the bound."""
-        return sorted({self.sample_R[r] for r in (probability_R < bound).nonzero().flatten().tolist()})
+        return [sample for sample, least in enumerate(self.least(probability_R)) if least < bound]
 
-    def edit_length(self, sample: int, probability_R: Tensor) -> float:
-        """eta_t of a sample: the step size, less what its least satisfied relation takes off it.
+    def edit_length(self, least: float) -> float:
+        """eta_t of a sample whose least satisfied relation has this probability.
 
         One length for all is too short for entities that must change sides, and too long for those nearly in place.
         """
-        least = min(float(probability_R[r]) for r, owner in enumerate(self.sample_R) if owner == sample)
         return self.config.step_size * (1 - self.config.fade * least)
 
     @torch.no_grad()
@@ -178,7 +201,7 @@ class Guide:
         settled = set() if verdict_R is None else self.satisfied
         pending = [sample for sample in range(len(latents)) if sample not in settled]
         if pending:
-            self.loss(latents[pending].float(), timestep, slot, pending, probability_R)
+            self.note(self.look(latents[pending].float(), timestep, slot, pending), pending, probability_R)
         return probability_R
 
     def loss(
@@ -193,15 +216,29 @@ class Guide:
             active: indices of the samples.
             probability_R: takes, in place, the target probabilities of the active samples' relations.
         """
-        relations = [r for r, sample in enumerate(self.sample_R) if sample in active]
-        maps_BLAEFHW = self.maps(z, timestep, active)
-        features = self.features(self.volume(maps_BLAEFHW, slot, active, relations), slot, relations)
-        verdict_RY = self.verdict(features, slot, relations)
-        log_probability = verdict_RY[range(len(relations)), [self.targets_R[r] for r in relations]]
+        verdict = self.look(z, timestep, slot, active)
+        log_probability_R = self.note(verdict, active, probability_R)
+        loss = -log_probability_R.sum()
+        return loss + self.config.spread * log_spread(verdict.maps_BLAEFHW).sum() if slot > 0 else loss
+
+    def note(self, verdict: Verdict, active: Sequence[int], probability_R: Tensor | None) -> Tensor:
+        """log s_t[y] of the active samples' relations (R',), their targets'; arguments as for :meth:`loss`."""
+        relations = self.relations(active)
+        log_probability_R = verdict.log_probability_RY[range(len(relations)), [self.targets_R[r] for r in relations]]
         if probability_R is not None:
-            probability_R[relations] = log_probability.detach().exp().cpu()
-        loss = -log_probability.sum()
-        return loss + self.config.spread * log_spread(maps_BLAEFHW).sum() if slot > 0 else loss
+            probability_R[relations] = log_probability_R.detach().exp().cpu()
+        return log_probability_R
+
+    def relations(self, active: Sequence[int]) -> list[int]:
+        """Indices of the active samples' relations among those of the batch."""
+        return [r for r, sample in enumerate(self.sample_R) if sample in active]
+
+    def look(self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int]) -> Verdict:
+        """The verdict on the active samples' latents, differentiable in them; arguments as for :meth:`loss`."""
+        relations, maps_BLAEFHW = self.relations(active), self.maps(z, timestep, active)
+        volume_RKFHW = self.volume(maps_BLAEFHW, slot, active, relations)
+        log_probability_RY = self.verdict(self.features(volume_RKFHW, slot, relations), slot, relations)
+        return Verdict(log_probability_RY, volume_RKFHW, maps_BLAEFHW)
 
     def maps(self, z: Tensor, timestep: Tensor, active: Sequence[int]) -> Tensor:
         """Entity maps (B', L, A, E, F, H, W) of the active samples at this step, differentiable in z."""

@@ -15,7 +15,7 @@ from cvg.classifier.smoothing import evidence_mask, smooth_noise
 from cvg.composition import parse
 from cvg.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance import GuidanceConfig, Guide, move
+from cvg.guidance import GuidanceConfig, Guide, Verdict, move
 from cvg.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 from cvg.spread import log_spread
@@ -206,13 +206,13 @@ def test_satisfied_samples_are_judged_at_the_next_step_and_moved_if_they_no_long
     timestep = torch.tensor(999)
     latents, first, threshold = divided(generator, classifier)
     with_gradients: list[int] = []
-    loss = Guide.loss
+    look = Guide.look
 
-    def counted(self: Guide, z: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def counted(self: Guide, z: torch.Tensor, *rest: Any) -> Verdict:
         with_gradients.append(len(z) if z.requires_grad else 0)
-        return loss(self, z, *rest)
+        return look(self, z, *rest)
 
-    monkeypatch.setattr(Guide, "loss", counted)
+    monkeypatch.setattr(Guide, "look", counted)
     steered = guide(generator, classifier, PROMPTS, threshold=threshold, iterations=1)
     edited, _ = steered.edit(latents, timestep, 0)
     assert steered.satisfied == {i for i in range(3) if first[i] >= threshold} and len(steered.satisfied) == 2
@@ -251,8 +251,8 @@ def test_only_what_was_moved_is_judged_again(
     edited, verdicts = steered.edit(latents, timestep, 0)
     wanted = steered.judge(edited, timestep, 0)
     judged: list[int] = []
-    loss = Guide.loss
-    monkeypatch.setattr(Guide, "loss", lambda self, z, *rest: judged.append(len(z)) or loss(self, z, *rest))
+    look = Guide.look
+    monkeypatch.setattr(Guide, "look", lambda self, z, *rest: judged.append(len(z)) or look(self, z, *rest))
     torch.testing.assert_close(steered.judge(edited, timestep, 0, verdicts[-1]), wanted)
     assert judged == [1]
 

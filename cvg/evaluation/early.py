@@ -108,10 +108,8 @@ def early_verdicts(
     guide = Guide(sampler.generator, sampler.classifier, compositions, sampler.config)
     timesteps = sampler.generator.schedule(steps, sampler.size).timesteps
     at = reachable_slots(sampler, steps)
-    samples, relations = range(len(compositions)), range(len(guide.sample_R))
     verdicts = []
     for slot, z in sorted(latents.items()):
-        volume = guide.volume(guide.maps(z.float(), timesteps[at[slot]], samples), slot, samples, relations)
-        log_probability_RY = guide.verdict(guide.features(volume, slot, relations), slot, relations)
-        verdicts.append(EarlyVerdict(slot, at[slot], log_probability_RY.cpu(), volume.cpu()))
+        verdict = guide.look(z.float(), timesteps[at[slot]], slot, range(len(compositions)))
+        verdicts.append(EarlyVerdict(slot, at[slot], verdict.log_probability_RY.cpu(), verdict.volume_RKFHW.cpu()))
     return verdicts
