@@ -407,6 +407,14 @@ def test_validate_and_test_from_a_checkpoint(shards: Path, tmp_path: Path) -> No
             assert metrics == pytest.approx(val)
 
 
+def test_the_last_checkpoint_is_that_of_the_last_epoch(shards: Path, tmp_path: Path) -> None:
+    """Also when no epoch is better than the first: nothing is learned at a rate of zero."""
+    run = main(cli("shapes_none.yaml", shards, tmp_path, "--trainer.max_epochs=3", "--model.lr=0.0"))
+    folder = Path(str(run.trainer.log_dir)) / "checkpoints"
+    epochs = {path.name: torch.load(path, weights_only=True)["epoch"] for path in folder.iterdir()}
+    assert epochs == {"best.ckpt": 0, "last.ckpt": 2}
+
+
 def test_saved_config_repeats_the_run(shards: Path, tmp_path: Path) -> None:
     first = main(cli("shapes_none.yaml", shards, tmp_path, "--trainer.max_epochs=1"))
     again = main(["fit", "--config", str(Path(str(first.trainer.log_dir)) / "config.yaml")])
