@@ -34,7 +34,7 @@ class SampleResult:
         compositions: what each prompt was understood to ask.
         verdicts: by guided denoising step, each relation's target probability (R,) before every move, relations of all
             prompts together; at the last guided step also after its last move. Empty when unguided.
-        seconds: wall time, decoding included.
+        seconds: wall time, decoding included, without that last verdict: it is for the record, not for the video.
     """
 
     video_BCFHW: Tensor
@@ -120,7 +120,7 @@ class GuidedSampler:
         """
         if compositions is None:
             compositions = [parse(prompt, self.classifier.labels) for prompt in prompts]
-        began = time.perf_counter()
+        began, aside = self._now(), 0.0
         size = size or self.size
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         latents = self.generator.initial_latents(noise, size)
@@ -130,14 +130,17 @@ class GuidedSampler:
         verdicts: dict[int, list[Tensor]] = {}
 
         def before_step(step: int, latents: Tensor) -> Tensor:
+            nonlocal aside
             # With a step size of zero, later steps keep the scheduler's history: the run is the plain one, bit for bit.
             if guide is not None and step in slots and (step == 0 or self.config.step_size > 0):
                 latents, verdicts[step] = guide.edit(latents, timesteps[step], slots[step])
                 if step > 0:
                     self.generator.forget_history()
                 if step == max(slots):
+                    edited = self._now()
                     last = guide.judge(latents, timesteps[step], slots[step], verdicts[step][-1])
                     verdicts[step].append(last)
+                    aside = self._now() - edited
             if observe is not None:
                 observe(step, latents)
             return latents
@@ -146,5 +149,11 @@ class GuidedSampler:
         latents = before_step(0, latents)
         final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit, noise)
         video = self.generator.decode_latents(final).cpu()
-        seconds = time.perf_counter() - began
+        seconds = self._now() - began - aside
         return SampleResult(video, list(compositions), verdicts, seconds)
+
+    def _now(self) -> float:
+        """The time in seconds, once the device has done what was asked of it."""
+        if self.generator.device.type == "cuda":
+            torch.cuda.synchronize(self.generator.device)
+        return time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -276,6 +277,21 @@ def test_two_relations_add_up(generator: Generator, classifier: CompositionClass
     )
     _, (first, second) = steered.edit(noise(generator, 1), torch.tensor(999), 0)
     assert first.shape == (2,) and (first != second).all()
+
+
+def test_the_time_leaves_out_the_verdict_that_is_for_the_record(
+    generator: Generator, classifier: CompositionClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Guide.judge
+
+    def slow(self: Guide, *rest: Any) -> torch.Tensor:
+        time.sleep(0.5)
+        return judge(self, *rest)
+
+    monkeypatch.setattr(Guide, "judge", slow)
+    began = time.perf_counter()
+    result = sampler(generator, classifier)(PROMPTS[:1], [0], steps=STEPS, size=SIZE)
+    assert 0 < result.seconds <= time.perf_counter() - began - 0.5
 
 
 def test_another_generators_classifier_is_refused(generator: Generator, classifier: CompositionClassifier) -> None:
