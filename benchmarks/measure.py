@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,13 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from cvg.clock import synchronise, wall_clock
+
 Work = Callable[[], Any]
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for what was started on a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def clock(device: torch.device) -> float:
@@ -28,9 +23,8 @@ def clock(device: torch.device) -> float:
 
     Processor time, because the ratio of two wall times says little on a machine that does something else as well.
     """
-    synchronise(device)
     if device.type == "cuda":
-        return time.perf_counter()
+        return wall_clock(device)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 

@@ -68,12 +68,14 @@ class Verdict(NamedTuple):
     """What the classifier makes of z_t, and what it was shown.
 
     Attributes:
+        relations: indices, among those of the batch, of the relations that were looked at.
         log_probability_RY: log s_t of every label, the softmax restricted to each relation's group; minus infinity
             elsewhere.
         volume_RKFHW: the relations' volumes of this step.
         maps_BLAEFHW: the entity maps they were made of.
     """
 
+    relations: list[int]
     log_probability_RY: Tensor
     volume_RKFHW: Tensor
     maps_BLAEFHW: Tensor
@@ -143,8 +145,8 @@ class Guide:
         calm = sorted(self.satisfied)
         if calm:
             with torch.no_grad():
-                self.note(self.look(edited[calm], timestep, slot, calm), calm, probability_R)
-        active = self.below(self.config.threshold, probability_R)
+                self.note(self.look(edited[calm], timestep, slot, calm), probability_R)
+        active = below(self.config.threshold, self.least(probability_R))
         if not active:
             return edited.to(latents.dtype), [probability_R]
         verdicts = []
@@ -153,18 +155,18 @@ class Guide:
                 z = edited[active].requires_grad_()
                 loss = self.loss(z, timestep, slot, active, probability_R)
             verdicts.append(probability_R.clone())
-            unsatisfied = self.below(self.config.threshold, probability_R)
+            least_B = self.least(probability_R)
+            unsatisfied = below(self.config.threshold, least_B)
             self.satisfied = set(range(len(latents))).difference(unsatisfied)
             moving = set(active).intersection(unsatisfied)
             if not moving:
                 break
             (gradient,) = torch.autograd.grad(loss, z)
-            least_B = self.least(probability_R)
             for sample, gradient_CFHW in zip(active, gradient.float(), strict=True):
                 if sample in moving:
                     edited[sample] = move(edited[sample], gradient_CFHW, self.edit_length(least_B[sample]))
             # By the verdicts before this move: those after it would cost samples that need no more a pass.
-            active = self.below(min(self.config.insist_below, self.config.threshold), probability_R)
+            active = below(min(self.config.insist_below, self.config.threshold), least_B)
             if not active:
                 break
         return edited.to(latents.dtype), verdicts
@@ -175,10 +177,6 @@ class Guide:
         least_B = torch.full((max(self.sample_R) + 1,), torch.inf).scatter_reduce(0, samples, probability_R, "amin")
         found: list[float] = least_B.tolist()
         return found
-
-    def below(self, bound: float, probability_R: Tensor) -> list[int]:
-        """Samples with a relation whose target probability is below the bound."""
-        return [sample for sample, least in enumerate(self.least(probability_R)) if least < bound]
 
     def edit_length(self, least: float) -> float:
         """eta_t of a sample whose least satisfied relation has this probability.
@@ -201,7 +199,7 @@ class Guide:
         settled = set() if verdict_R is None else self.satisfied
         pending = [sample for sample in range(len(latents)) if sample not in settled]
         if pending:
-            self.note(self.look(latents[pending].float(), timestep, slot, pending), pending, probability_R)
+            self.note(self.look(latents[pending].float(), timestep, slot, pending), probability_R)
         return probability_R
 
     def loss(
@@ -217,28 +215,24 @@ class Guide:
             probability_R: takes, in place, the target probabilities of the active samples' relations.
         """
         verdict = self.look(z, timestep, slot, active)
-        log_probability_R = self.note(verdict, active, probability_R)
-        loss = -log_probability_R.sum()
+        loss = -self.note(verdict, probability_R).sum()
         return loss + self.config.spread * log_spread(verdict.maps_BLAEFHW).sum() if slot > 0 else loss
 
-    def note(self, verdict: Verdict, active: Sequence[int], probability_R: Tensor | None) -> Tensor:
-        """log s_t[y] of the active samples' relations (R',), their targets'; arguments as for :meth:`loss`."""
-        relations = self.relations(active)
-        log_probability_R = verdict.log_probability_RY[range(len(relations)), [self.targets_R[r] for r in relations]]
+    def note(self, verdict: Verdict, probability_R: Tensor | None) -> Tensor:
+        """log s_t[y] of the relations that were looked at (R',); ``probability_R`` as for :meth:`loss`."""
+        targets = [self.targets_R[r] for r in verdict.relations]
+        log_probability_R = verdict.log_probability_RY[range(len(targets)), targets]
         if probability_R is not None:
-            probability_R[relations] = log_probability_R.detach().exp().cpu()
+            probability_R[verdict.relations] = log_probability_R.detach().exp().cpu()
         return log_probability_R
-
-    def relations(self, active: Sequence[int]) -> list[int]:
-        """Indices of the active samples' relations among those of the batch."""
-        return [r for r, sample in enumerate(self.sample_R) if sample in active]
 
     def look(self, z: Tensor, timestep: Tensor, slot: int, active: Sequence[int]) -> Verdict:
         """The verdict on the active samples' latents, differentiable in them; arguments as for :meth:`loss`."""
-        relations, maps_BLAEFHW = self.relations(active), self.maps(z, timestep, active)
+        relations = [r for r, sample in enumerate(self.sample_R) if sample in active]
+        maps_BLAEFHW = self.maps(z, timestep, active)
         volume_RKFHW = self.volume(maps_BLAEFHW, slot, active, relations)
         log_probability_RY = self.verdict(self.features(volume_RKFHW, slot, relations), slot, relations)
-        return Verdict(log_probability_RY, volume_RKFHW, maps_BLAEFHW)
+        return Verdict(relations, log_probability_RY, volume_RKFHW, maps_BLAEFHW)
 
     def maps(self, z: Tensor, timestep: Tensor, active: Sequence[int]) -> Tensor:
         """Entity maps (B', L, A, E, F, H, W) of the active samples at this step, differentiable in z."""
@@ -274,6 +268,11 @@ class Guide:
         features_NRSD = torch.cat([before, features_NRD[:, :, None], after], dim=2)
         logits = self.classifier.head(features_NRSD.flatten(2)).mean(0)
         return torch.cat([group_log_probs(logits[i : i + 1], self.groups_R[r]) for i, r in enumerate(relations)])
+
+
+def below(bound: float, least_B: Sequence[float]) -> list[int]:
+    """Samples whose least satisfied relation has a target probability below the bound."""
+    return [sample for sample, least in enumerate(least_B) if least < bound]
 
 
 def move(z: Tensor, gradient: Tensor, step_size: float) -> Tensor:

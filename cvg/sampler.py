@@ -9,7 +9,6 @@ the last guided step the pipeline runs as it always does.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cvg.classifier.model import CompositionClassifier
+from cvg.clock import wall_clock
 from cvg.composition import Composition, parse
 from cvg.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
@@ -120,7 +120,8 @@ class GuidedSampler:
         """
         if compositions is None:
             compositions = [parse(prompt, self.classifier.labels) for prompt in prompts]
-        began, aside = self._now(), 0.0
+        device = self.generator.device
+        began, aside = wall_clock(device), 0.0
         size = size or self.size
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         latents = self.generator.initial_latents(noise, size)
@@ -137,10 +138,10 @@ class GuidedSampler:
                 if step > 0:
                     self.generator.forget_history()
                 if step == max(slots):
-                    edited = self._now()
+                    edited = wall_clock(device)
                     last = guide.judge(latents, timesteps[step], slots[step], verdicts[step][-1])
                     verdicts[step].append(last)
-                    aside = self._now() - edited
+                    aside = wall_clock(device) - edited
             if observe is not None:
                 observe(step, latents)
             return latents
@@ -149,11 +150,5 @@ class GuidedSampler:
         latents = before_step(0, latents)
         final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit, noise)
         video = self.generator.decode_latents(final).cpu()
-        seconds = self._now() - began - aside
+        seconds = wall_clock(device) - began - aside
         return SampleResult(video, list(compositions), verdicts, seconds)
-
-    def _now(self) -> float:
-        """The time in seconds, once the device has done what was asked of it."""
-        if self.generator.device.type == "cuda":
-            torch.cuda.synchronize(self.generator.device)
-        return time.perf_counter()

@@ -5,13 +5,13 @@ The plain pipeline is only looked at, so its video is the unguided one bit for b
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from cvg.clock import wall_clock
 from cvg.composition import Composition
 from cvg.guidance import Guide
 from cvg.sampler import GuidedSampler
@@ -74,7 +74,7 @@ def run_plain(
     at = {step: slot for slot, step in reachable_slots(sampler, steps).items()}
     last = max(sampler.slots(steps), default=0)
     latents: dict[int, Tensor] = {}
-    began = time.perf_counter()
+    began = wall_clock(sampler.generator.device)
     early_seconds = 0.0
 
     def look(step: int, z: Tensor) -> None:
@@ -82,9 +82,7 @@ def run_plain(
         if step in at:
             latents[at[step]] = z.clone()
         if step == last > 0:
-            if z.is_cuda:
-                torch.cuda.synchronize(z.device)
-            early_seconds = time.perf_counter() - began
+            early_seconds = wall_clock(z.device) - began
 
     prompts = [composition.prompt for composition in compositions]
     result = sampler(
