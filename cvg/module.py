@@ -34,10 +34,13 @@ class CompositionModule(L.LightningModule):
     What the shards determine (labels, layers, heads, sigmas, grids) comes from the data module.
 
     Args:
-        backbone: ``none`` (the head sees the volume) or ``clip`` (a frozen CLIP or X-CLIP watches it).
-        backbone_path: for ``clip``: a CLIPModel or XCLIPModel folder, a Hub id, or ``shapes-clip``.
-        backbone_layer: for ``clip``: which hidden state to read; -1 is the last.
-        backbone_pool: for ``clip``: side of the squares of patches that are averaged; 1 keeps all.
+        backbone: ``none`` (the head sees the volume) or ``vlm`` (a frozen vision model watches it; ``clip`` in
+            configurations of earlier versions).
+        backbone_path: for ``vlm``: a model's folder, a Hub id, or ``shapes-clip``. Its own config.json says what it is.
+        backbone_layer: for ``vlm``: which hidden state to read; -1 is the last.
+        backbone_pool: for ``vlm``: side of the squares of patches that are averaged; 1 keeps all.
+        backbone_options: for ``vlm``: how it is shown the volume, its precision, what of it is read;
+            `docs/backbones.md` lists them.
         volume_size: [height, width] of the volume; that of the stored maps when not given.
         dim: width of the aggregation Transformer.
         depth: its blocks; 0 leaves the learned weighted mean of the maps alone.
@@ -56,10 +59,11 @@ class CompositionModule(L.LightningModule):
 
     def __init__(
         self,
-        backbone: Literal["none", "clip"] = "none",
+        backbone: Literal["none", "vlm", "clip"] = "none",
         backbone_path: str | None = None,
         backbone_layer: int = -1,
         backbone_pool: int = 1,
+        backbone_options: dict[str, Any] | None = None,
         volume_size: list[int] | None = None,
         dim: int = 64,
         depth: int = 2,
@@ -84,8 +88,11 @@ class CompositionModule(L.LightningModule):
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.volume_size, self.warm_start = volume_size, warm_start
         self.backbone: dict[str, Any] = {"name": backbone}
-        if backbone == "clip":
+        if backbone != "none":
             self.backbone |= {"path": backbone_path, "layer": backbone_layer, "pool": backbone_pool}
+            if twice := sorted(set(backbone_options or {}) & set(self.backbone)):
+                raise UserError(f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_...")
+            self.backbone |= backbone_options or {}
         if dim % attention_heads:
             raise UserError(f"model: attention_heads {attention_heads} does not divide dim {dim}; choose a divisor")
         if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):

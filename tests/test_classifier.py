@@ -15,9 +15,10 @@ from transformers import CLIPConfig, CLIPModel, XCLIPConfig, XCLIPModel
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier, group_log_probs
 from cvg.classifier.aggregator import Aggregator, normalise, resample
-from cvg.classifier.backbones.clip import ClipBackbone, show
+from cvg.classifier.backbones import build
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.errors import UserError
+from cvg.shapes import assets
 
 GRID3 = (FRAMES, SIDE, SIDE)
 
@@ -136,49 +137,35 @@ def test_absent_slots_are_zero_and_influence_nothing() -> None:
 # Backbones
 
 
-def test_show_is_dark_without_evidence_and_saturated_with_it() -> None:
-    volume = torch.zeros(1, 2, 4, 8, 8)
-    volume[:, 0, :, :4] = 8
-    volume[:, 1, :, :, :4] = -1
-    video = show(volume, 4, 8)
-    assert video.shape == (1, 4, 3, 8, 8)
-    assert video.min() >= 0 and video.max() <= 1
-    assert (video[:, :, 0, :4] > 0.95).all() and (video[:, :, 0, 4:] < 0.15).all()  # subject: red
-    assert not video[:, :, 1].any() and (video[:, :, 2] < 0.15).all()  # no green; the object's blue is dark
-    value = torch.tensor([-2.0, 0, 2, 8, 20]).view(1, 1, 1, 1, 5).expand(1, 2, 1, 5, 5).clone().requires_grad_()
-    (slope,) = torch.autograd.grad(show(value, 1, 5).sum(), value)
-    assert (slope > 1e-4).all()
+def test_the_shipped_classifier_sees_what_it_always_saw() -> None:
+    """Bit for bit: the picture, the X-CLIP's first state and its scale, written out."""
+    classifier = CompositionClassifier.from_pretrained("shapes-classifier")
+    model: Any = XCLIPModel.from_pretrained(assets.path("shapes-clip"), dtype=torch.float32).eval()
+    model.vision_model.encoder.layers = model.vision_model.encoder.layers[:1]
 
+    def tokens(volume: Tensor) -> Tensor:
+        u = (volume - 2.0) / 1.5
+        light = 0.5 + 0.5 * u * torch.rsqrt(1 + u.square())
+        light = torch.nn.functional.interpolate(light, size=(4, 64, 64), mode="trilinear", align_corners=False)
+        video = torch.stack([light[:, 0], torch.zeros_like(light[:, 0]), light[:, 1]], dim=2).flatten(0, 1)
+        hidden = model.vision_model(pixel_values=(video - 0.3) / 0.25).last_hidden_state[:, 1:]
+        return hidden.unflatten(0, (-1, 4))
 
-def test_features_equal_the_models_own(vlm: tuple[str, Path]) -> None:
-    kind, folder = vlm
-    backbone = ClipBackbone(str(folder), SLOTS, GRID3)
-    model: Any = (CLIPModel if kind == "clip" else XCLIPModel).from_pretrained(folder).eval()
-    volume = torch.randn(2, SLOTS, *GRID3)
+    volume = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        own = model.vision_model(pixel_values=backbone.pixels(volume), output_hidden_states=True)
-        tokens = backbone.tokens(volume)
-    frames = FRAMES if kind == "clip" else 3
-    assert tokens.shape == (2, frames, 16, 16)
-    torch.testing.assert_close(tokens.flatten(0, 1), own.last_hidden_state[:, 1:])
-    features = backbone(volume, torch.ones(2, SLOTS, dtype=torch.bool))
-    assert features.shape == (2, backbone.feature_dim)
-    early = ClipBackbone(str(folder), SLOTS, GRID3, layer=1, pool=2)
-    with torch.no_grad():
-        pooled = early.tokens(volume)
-    square = own.hidden_states[1][:, 1:].unflatten(1, (2, 2, 2, 2)).mean((2, 4)).flatten(1, 2)
-    torch.testing.assert_close(pooled.flatten(0, 1), square)
+        blank = tokens(torch.zeros(1, 2, 4, 8, 8))
+        probe = 2 * smooth_noise((8, 2, 4, 8, 8), torch.Generator().manual_seed(0))
+        channels = (tokens(probe) - blank).square().mean(dim=(0, 1, 2))
+        deviation = channels.clamp_min(0.01 * channels.mean()).clamp_min(1e-12).sqrt()
+        expected = ((tokens(volume) - blank) / deviation).flatten(1)
+        assert torch.equal(classifier.backbone(volume, torch.ones(2, 2, dtype=torch.bool)), expected)
 
 
-def test_pixels_of_a_video_stay_together(vlm: tuple[str, Path]) -> None:
-    kind, folder = vlm
-    if kind == "clip":
-        return
-    # X-CLIP's frames exchange messages: one video's features must not depend on the others in the batch.
-    backbone = ClipBackbone(str(folder), SLOTS, GRID3)
-    volume, present = torch.randn(3, SLOTS, *GRID3), torch.ones(3, SLOTS, dtype=torch.bool)
-    one = backbone(volume[1:2], present[1:2])
-    torch.testing.assert_close(backbone(volume, present)[1:2], one, atol=1e-4, rtol=1e-4)
+def test_clip_is_the_former_name_of_vlm(vlm: tuple[str, Path]) -> None:
+    former, current = (build({"name": name, "path": str(vlm[1])}, SLOTS, GRID3) for name in ("clip", "vlm"))
+    assert type(former) is type(current)
+    volume, present = torch.randn(2, SLOTS, *GRID3), torch.ones(2, SLOTS, dtype=torch.bool)
+    assert torch.equal(former(volume, present), current(volume, present))
 
 
 def test_frozen_backbone_keeps_out_of_training(vlm: tuple[str, Path]) -> None:
@@ -221,9 +208,10 @@ def test_backbones_that_cannot_be_used(vlm: tuple[str, Path], tmp_path: Path) ->
     cases: list[tuple[dict[str, Any], str]] = [
         ({"name": "clip", "path": path, "layer": 9}, "layer 9"),
         ({"name": "clip", "path": path, "pool": 3}, "pool 3"),
-        ({"name": "clip", "path": None}, "expected none, or clip"),
-        ({"name": "clip", "path": path, "size": 3}, "expected none, or clip"),
-        ({"name": "other"}, "expected none, or clip"),
+        ({"name": "clip", "path": None}, "expected none, or vlm"),
+        ({"name": "clip", "path": path, "size": 3}, "no option size"),
+        ({"name": "other"}, "expected none, or vlm"),
+        ({"name": "none", "layer": 1}, "expected none, or vlm"),
         ({"name": "clip", "path": str(tmp_path)}, "model type is 'bert'"),
         ({"name": "clip", "path": str(tmp_path / "nowhere")}, "cannot be loaded"),
     ]

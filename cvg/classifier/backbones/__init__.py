@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from cvg.classifier.backbones.base import Backbone
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.errors import UserError
+from cvg.shapes import assets
 
-__all__ = ["Backbone", "build"]
+__all__ = ["MODELS", "Backbone", "build"]
+
+MODELS: dict[str, str] = {
+    "clip": "clip.ClipBackbone",
+    "xclip": "xclip.XClipBackbone",
+    "siglip": "siglip.SiglipBackbone",
+    "siglip2": "siglip2.Siglip2Backbone",
+    "videoprism": "videoprism.VideoPrismBackbone",
+    "vjepa2": "vjepa2.Vjepa2Backbone",
+    "qwen2_5_vl": "qwen.Qwen25Backbone",
+    "qwen3_vl": "qwen.Qwen3Backbone",
+    "smolvlm": "smolvlm.SmolVlmBackbone",
+    "internvl": "internvl.InternVlBackbone",
+}
+"""``model_type`` of a config.json -> module of this package and class in it."""
 
 
 def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backbone:
     """The backbone of a specification.
 
     Args:
-        spec: ``{"name": "none"}`` or ``{"name": "clip", "path": ..., "layer": -1, "pool": 1}``.
+        spec: ``{"name": "none"}``, or ``{"name": "vlm", "path": ...}`` with any of the options in `docs/backbones.md`.
+            The model is found from its own config.json. Classifiers of earlier versions say ``clip`` for ``vlm``.
         slots: entity slots K.
         grid: the volume's (F, H, W).
 
     Raises:
         UserError: an unknown name or option, or a model that cannot be used.
     """
-    options = {key: value for key, value in spec.items() if key != "name"}
-    if spec.get("name") == "none" and not options:
+    options = {key: value for key, value in spec.items() if key not in ("name", "path")}
+    name, path = spec.get("name"), spec.get("path")
+    if name == "none" and set(spec) == {"name"}:
         return NoBackbone(slots, grid)
-    if spec.get("name") == "clip" and options.get("path") and set(options) <= {"path", "layer", "pool"}:
-        from cvg.classifier.backbones.clip import ClipBackbone  # transformers takes seconds to import
+    if name not in ("vlm", "clip") or not path:
+        raise UserError(f"backbone {spec}: expected none, or vlm with a path (a model's folder or Hub id)")
+    from cvg.classifier.backbones.loading import model_type  # transformers takes seconds to import
 
-        return ClipBackbone(slots=slots, grid=grid, **options)
-    raise UserError(
-        f"backbone {spec}: expected none, or clip with a path (a CLIPModel or XCLIPModel folder) and, optionally, "
-        "layer and pool"
-    )
+    path = str(assets.path(path))
+    kind = model_type(path)
+    if kind not in MODELS:
+        raise UserError(f"backbone {path}: its model type is {kind!r}; known: {', '.join(MODELS)}")
+    module, cls = MODELS[kind].split(".")
+    found: type[Backbone] = getattr(importlib.import_module(f"cvg.classifier.backbones.{module}"), cls)
+    return found(path, slots, grid, **options)  # type: ignore[call-arg]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+
+from cvg.errors import UserError
+
+WITH_TEXT = ("clip", "xclip", "siglip", "siglip2", "videoprism")
+"""Model types that have a text tower in the same space as their pictures."""
 
 
 class Backbone(nn.Module):
@@ -16,9 +21,11 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: size D of the features of one step.
+        joint_dim: size E of the space that `joint_features` shares with `text_features`; None where there is none.
     """
 
     feature_dim: int
+    joint_dim: int | None = None
     _frozen: tuple[()] | tuple[nn.Module]
 
     def __init__(self) -> None:
@@ -54,6 +61,28 @@ class Backbone(nn.Module):
     def forward(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """The same as `features`."""
         return self.features(volume_BKFHW, present_BK)
+
+    def text_features(self, phrases: Sequence[str]) -> Tensor:
+        """Embeddings of phrases in the space of `joint_features`.
+
+        Returns:
+            (N, E), rows of unit length, without gradients.
+
+        Raises:
+            UserError: there is no text tower, or its tokenizer cannot be loaded.
+        """
+        raise UserError(f"backbone: this one has no text tower; those that have one: {', '.join(WITH_TEXT)}")
+
+    def joint_features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """Embeddings of one step's volumes in the space of `text_features`; arguments as for `features`.
+
+        Returns:
+            (B, E), rows of unit length.
+
+        Raises:
+            UserError: there is no text tower, or ``layer`` leaves out blocks that the embedding needs.
+        """
+        raise UserError(f"backbone: this one has no text tower; those that have one: {', '.join(WITH_TEXT)}")
 
 
 def only_present(volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:

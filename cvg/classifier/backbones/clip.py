@@ -1,137 +1,30 @@
-"""A frozen CLIP or X-CLIP vision tower that watches the volume as a video."""
+"""CLIP: each frame by itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cvg.classifier.backbones.base import Backbone, only_present
-from cvg.classifier.smoothing import smooth_noise
-from cvg.errors import UserError
-from cvg.shapes import assets
-
-_CHANNELS = (0, 2, 1)  # subject, object and a possible third entity: red, blue, green
-_MIDDLE, _WIDTH = 2.0, 1.5
+from cvg.classifier.backbones.dual import DualBackbone, mean_of_frames
 
 
-def show(volume_BKFHW: Tensor, frames: int, size: int) -> Tensor:
-    """Volumes as videos on black: the subject's evidence is red, the object's blue.
+class ClipBackbone(DualBackbone):
+    """``CLIPModel``: patch tokens of each frame; the joint embedding is the mean of the frames'."""
 
-    The contrast is u / sqrt(1 + u^2), u = (volume - 2) / 1.5, moved into [0, 1]: no evidence (0) is 0.1, two deviations
-    are 0.5, five are 0.95. Its slope falls off only as u^-3, so that strong evidence still has a gradient, where a
-    logistic curve's would be gone.
+    layers = "vision_model.encoder.layers"
 
-    Args:
-        volume_BKFHW: a step's volumes, at most three entity slots.
-        frames: frames wanted; the volume is interpolated over time when it has another number.
-        size: height and width wanted, in pixels; bilinear.
+    def measure(self, config: Any) -> None:
+        """Read the sizes."""
+        vision = config.vision_config
+        self.size, self.side = vision.image_size, vision.image_size // vision.patch_size
 
-    Returns:
-        (B, frames, 3, size, size) in [0, 1]
-    """
-    u = (volume_BKFHW - _MIDDLE) / _WIDTH
-    light = 0.5 + 0.5 * u * torch.rsqrt(1 + u.square())
-    light = F.interpolate(light, size=(frames, size, size), mode="trilinear", align_corners=False)
-    planes = [torch.zeros_like(light[:, 0])] * 3
-    for slot, channel in zip(range(light.shape[1]), _CHANNELS, strict=False):
-        planes[channel] = light[:, slot]
-    return torch.stack(planes, dim=2)
-
-
-def _load(path: str) -> tuple[Any, bool, Tensor, Tensor]:
-    """Vision tower, whether it is X-CLIP's, and the preprocessor's mean and deviation (3,)."""
-    from transformers import AutoConfig, CLIPModel, XCLIPModel
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    try:
-        kind = AutoConfig.from_pretrained(path).model_type
-        classes = {"clip": CLIPModel, "xclip": XCLIPModel}
-        if kind not in classes:
-            raise UserError(f"backbone {path}: its model type is {kind!r}; expected a CLIPModel or XCLIPModel folder")
-        model = classes[kind].from_pretrained(path, use_safetensors=True, dtype=torch.float32)
-        # The transformers image processors need torchvision; the two numbers wanted here are in their JSON.
-        processor, _ = ImageProcessingMixin.get_image_processor_dict(path)
-        mean, deviation = torch.tensor(processor["image_mean"]), torch.tensor(processor["image_std"])
-    except (OSError, KeyError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"backbone {path}: cannot be loaded ({reason}); give a CLIPModel or XCLIPModel folder, or a Hub id, with "
-            "config.json, model.safetensors and preprocessor_config.json"
-        ) from error
-    return model.vision_model, kind == "xclip", mean, deviation
-
-
-class ClipBackbone(Backbone):
-    """Patch tokens of a frozen vision tower that sees a step's volume as a video.
-
-    Patch tokens and not the pooled vector: the head must be able to see where things are. The features are what the
-    tokens differ by from those of a video without evidence, divided by the deviation that each channel has over fixed
-    random volumes; both are constants of the frozen model, and leave the head well-conditioned inputs.
-
-    Args:
-        path: folder or Hub id of a CLIPModel or XCLIPModel, or the name of a shipped one (``shapes-clip``).
-        slots: entity slots K, at most 3.
-        grid: the volume's (F, H, W).
-        layer: which hidden state to read, as in transformers' ``hidden_states``: 0 are the embeddings, -1 is the last.
-            Later layers are not computed.
-        pool: side of the squares of patches that are averaged; 1 keeps all patches.
-
-    Raises:
-        UserError: the model cannot be loaded or an option does not fit it.
-    """
-
-    blank: Tensor
-    deviation: Tensor
-    mean_C: Tensor
-    std_C: Tensor
-
-    def __init__(self, path: str, slots: int, grid: tuple[int, int, int], layer: int = -1, pool: int = 1) -> None:
-        super().__init__()
-        if slots > len(_CHANNELS):
-            raise UserError(f"backbone {path}: {slots} entity slots, but a picture has {len(_CHANNELS)} channels")
-        tower, temporal, mean, std = _load(str(assets.path(path)))
-        config = tower.config
-        depth = config.num_hidden_layers
-        if not -depth - 1 <= layer <= depth:
-            raise UserError(f"backbone {path}: layer {layer} of {depth}; choose from {-depth - 1} to {depth}")
-        tower.encoder.layers = tower.encoder.layers[: layer % (depth + 1)]
-        self.size, self.pool = config.image_size, pool
-        self.side = config.image_size // config.patch_size
-        if pool < 1 or self.side % pool:
-            raise UserError(f"backbone {path}: pool {pool} does not divide its {self.side} x {self.side} patches")
-        # X-CLIP exchanges messages between a fixed number of frames; CLIP sees each frame alone.
-        self.frames = config.num_frames if temporal else grid[0]
-        self.freeze(tower)
-        self.register_buffer("mean_C", mean, persistent=False)
-        self.register_buffer("std_C", std, persistent=False)
-        with torch.no_grad():
-            blank = self.tokens(torch.zeros(1, slots, *grid))
-            probe = 2 * smooth_noise((8, slots, *grid), torch.Generator().manual_seed(0))
-            channels = (self.tokens(probe) - blank).square().mean(dim=(0, 1, 2))
-            # No channel counts for more than ten times its share, dead ones least of all.
-            deviation = channels.clamp_min(0.01 * channels.mean()).clamp_min(1e-12).sqrt()
-        self.register_buffer("blank", blank, persistent=False)
-        self.register_buffer("deviation", deviation, persistent=False)
-        self.feature_dim = blank.numel()
-
-    def pixels(self, volume_BKFHW: Tensor) -> Tensor:
-        """What the tower is given: (B*frames, 3, h, w), normalised; X-CLIP wants a video's frames in a row."""
-        video = show(volume_BKFHW, self.frames, self.size).flatten(0, 1)
-        return (video - self.mean_C[:, None, None]) / self.std_C[:, None, None]
-
-    def tokens(self, volume_BKFHW: Tensor) -> Tensor:
-        """The tower's own patch tokens, pooled: (B, frames, patches, D)."""
-        assert self.tower is not None
-        hidden = self.tower(pixel_values=self.pixels(volume_BKFHW)).last_hidden_state[:, 1:]
-        if self.pool > 1:
-            square = hidden.transpose(1, 2).unflatten(-1, (self.side, self.side))
-            hidden = F.avg_pool2d(square, self.pool).flatten(2).transpose(1, 2)
+    def look(self, video_BTCHW: Tensor) -> Tensor:
+        """Patch tokens (B, T, P, D)."""
+        hidden = self.model.vision_model(pixel_values=video_BTCHW.flatten(0, 1)).last_hidden_state[:, 1:]
         return hidden.unflatten(0, (-1, self.frames))
 
-    def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
-        """Features (B, frames*patches*D)."""
-        tokens = self.tokens(only_present(volume_BKFHW, present_BK))
-        return ((tokens - self.blank) / self.deviation).flatten(1)
+    def embed(self, video_BTCHW: Tensor) -> Tensor:
+        """Joint embeddings (B, E)."""
+        embedding = self.model.get_image_features(pixel_values=video_BTCHW.flatten(0, 1)).pooler_output
+        return mean_of_frames(embedding.unflatten(0, (-1, self.frames)))

@@ -1,0 +1,70 @@
+"""Frozen models of two towers, for pictures and for text, that share a space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cvg.classifier.backbones import loading
+from cvg.classifier.backbones.base import only_present
+from cvg.classifier.backbones.vision import VisionBackbone
+from cvg.errors import UserError
+
+
+class DualBackbone(VisionBackbone):
+    """A vision tower whose model also embeds text.
+
+    The text tower is loaded for each call of `text_features` and let go afterwards: phrases are embedded once, when a
+    head is made.
+    """
+
+    unused = ("text_model",)
+    pads: bool = False
+    """Whether the model was trained on texts that are all padded to the length that it has positions for."""
+
+    def __init__(self, path: str, slots: int, grid: tuple[int, int, int], **options: Any) -> None:
+        super().__init__(path, slots, grid, **options)
+        if self.whole:
+            self.joint_dim = self.width(self.model.config)
+
+    def width(self, config: Any) -> int:
+        """Size of the space that both towers share."""
+        return int(config.projection_dim)
+
+    def embed(self, video_BTCHW: Tensor) -> Tensor:
+        """Embeddings (B, E) of normalised frames, of any length."""
+        raise NotImplementedError
+
+    def joint_features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        """Unit embeddings (B, E); see `Backbone.joint_features`."""
+        if self.joint_dim is None:
+            raise UserError(
+                f"backbone {self.path}: layer {self.options.layer} leaves out blocks that its joint space needs; "
+                "use layer -1"
+            )
+        pixels = self.pixels(only_present(volume_BKFHW, present_BK))
+        return F.normalize(self.embed(pixels.to(self.model.dtype)).to(volume_BKFHW.dtype), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, phrases: Sequence[str]) -> Tensor:
+        """Unit embeddings (N, E); see `Backbone.text_features`."""
+        model, tokenizer = loading.load(self.path, torch.float32).eval(), loading.tokenizer(self.path)
+        longest = model.config.text_config.max_position_embeddings
+        for phrase, ids in zip(phrases, tokenizer(list(phrases)).input_ids, strict=True):
+            if len(ids) > longest:
+                raise UserError(
+                    f"backbone {self.path}: {phrase!r} has {len(ids)} tokens, of at most {longest}; shorten it"
+                )
+        padding = {"padding": "max_length", "max_length": longest} if self.pads else {"padding": True}
+        tokens = tokenizer(list(phrases), **padding, return_tensors="pt")
+        inputs = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
+        return F.normalize(model.get_text_features(**inputs).pooler_output, dim=-1).to(self.blank)
+
+
+def mean_of_frames(embedding_BTE: Tensor) -> Tensor:
+    """The embedding (B, E) of a video whose frames are embedded one by one: the mean of their directions."""
+    return F.normalize(embedding_BTE, dim=-1).mean(dim=1)
