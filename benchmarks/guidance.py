@@ -41,12 +41,22 @@ def edits(case: Case) -> dict[str, Work]:
     return {"guided": ours, "checkpointed": recomputing, "three": three, "plain way": edit(plain(case.generator), 1)}
 
 
+def backbone(case: Case) -> Work:
+    """What the classifier's backbone does in one edit: it looks at every noisy copy of a volume, with a gradient."""
+    config = case.classifier.config
+    count = len(case.compositions) * (max(1, GuidanceConfig().smoothing) if config.noise else 1)
+    shape, device = (count, config.slots, *config.volume_grid), case.device
+    volume = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
+    present = torch.ones(count, config.slots, dtype=torch.bool, device=device)
+    return lambda: torch.autograd.grad(case.classifier.backbone(volume, present).sum(), volume)
+
+
 def sampling(case: Case, rounds: int) -> list[Figure]:
     """Time of sampling with ``case.steps`` steps, guided over unguided, put together from one step of each kind.
 
     All steps of a kind cost the same, and the ratio of a round is of times taken one right after the other.
     """
-    seconds = in_turn({"step": case.denoise, **edits(case)}, rounds, case.device)
+    seconds = in_turn({"step": case.denoise, "backbone": backbone(case), **edits(case)}, rounds, case.device)
     figures = [spread("one denoising step", seconds["step"], unit="s")]
 
     def guided_over_unguided(name: str, guided: int) -> list[float] | None:
@@ -55,6 +65,9 @@ def sampling(case: Case, rounds: int) -> list[Figure]:
         both = zip(seconds[name], seconds["step"], strict=True)
         return [1 + guided * edit / (case.steps * step) for edit, step in both]
 
+    if {"backbone", "guided"} <= seconds.keys():
+        both = zip(seconds["backbone"], seconds["guided"], strict=True)
+        figures.append(spread("backbone, share of an edit", [100 * own / edit for own, edit in both], unit="%"))
     kinds = {"guided": ("ours", 1), "three": ("ours", 3), "checkpointed": ("ours, checkpointed", 1)}
     for guided in GUIDED_STEPS:
         for name, (how, iterations) in {**kinds, "plain way": ("the plain way", 1)}.items():

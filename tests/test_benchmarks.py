@@ -62,6 +62,7 @@ def test_a_run_writes_the_same_figures_as_json_and_as_a_table(
     ours = figures["time, guided / unguided: 2 guided steps, 1 iteration, ours"]
     assert ours["floor"] == pytest.approx(1 + 2 * (2 / 3) * 2 / 10) and ours["goal"] == "<= 1.10"
     assert ours["low"] <= ours["value"] <= ours["high"] and ours["met"] == (ours["value"] <= 1.1)
+    assert figures["backbone, share of an edit"]["value"] > 0
     shares = [figure["value"] for name, figure in figures.items() if name.startswith("dual inversion, time in")]
     assert all(share >= 0 for share in shares) and 0 < sum(shares) <= 100.01
     everything, tapped = (figures[name]["value"] for name in figures if name.startswith("record of a video"))

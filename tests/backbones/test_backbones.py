@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModel
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize as smart_resize_video
 
 from backbones.processors import inputs, random_video, showing
 from backbones.tiny import BUILDERS, GENERATIVE, GRID, PRESENT, SIZE, SLOTS
@@ -74,6 +76,14 @@ def test_tokens_are_the_models_own(
         tokens = backbone.tokens(torch.zeros(2, SLOTS, *GRID))
         own = own_tokens(kind, model, inputs(kind, video), backbone.frames)
     torch.testing.assert_close(tokens, own, atol=1e-4, rtol=1e-4)
+
+
+def test_the_default_size_is_one_that_qwens_processors_leave_as_it_is(load: Callable[..., Any]) -> None:
+    """At the released models' merged patches of 28 and 32 pixels, in the limits that their classes state."""
+    assert load("qwen2_5_vl", size=None).size == 12 * 8 and load("qwen3_vl", size=None).size == 12 * 8
+    assert smart_resize(336, 336, 28, 128 * 28**2, 768 * 28**2) == (336, 336)
+    assert smart_resize(308, 308, 28, 128 * 28**2, 768 * 28**2) == (336, 336)
+    assert smart_resize_video(4, 384, 384, 2, 32, 128 * 32**2, 768 * 32**2) == (384, 384)
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen3_vl"])
