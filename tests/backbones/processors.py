@@ -19,7 +19,7 @@ from transformers import (
     SmolVLMImageProcessorPil,
 )
 
-from backbones.tiny import MEAN, PATCH, SIZE, STD
+from backbones.tiny import MEAN, PATCH, PROCESSORS, SIZE, STD
 from cvg.classifier.backbones import vision
 from cvg.classifier.backbones.vision import VisionBackbone
 
@@ -37,7 +37,7 @@ def pictures(video: Tensor) -> list[np.ndarray]:
 def inputs(kind: str, video: Tensor) -> dict[str, Any]:
     """A model's arguments for videos (B, T, 3, size, size), uint8."""
     batch, frames = video.shape[:2]
-    numbers = {"image_mean": MEAN, "image_std": STD}
+    numbers = {"image_mean": PROCESSORS.get(kind, {}).get("image_mean", MEAN), "image_std": STD}
     if kind in BY_HAND:
         pixels = video.numpy().astype(np.float64) / 255
         if kind == "vjepa2":

@@ -140,6 +140,7 @@ def test_gradients_are_finite_at_extreme_maps(kind: str, load: Callable[..., Any
     one_hot[0, 1, 2, 3] = 100.0
     middle = torch.full((SLOTS, *GRID), 2.0)  # light of one half
     volume = torch.stack([torch.zeros(SLOTS, *GRID), one_hot, torch.ones(SLOTS, *GRID), middle]).requires_grad_()
+    assert not kind.startswith("smolvlm") or not backbone.pixels(volume[3:]).any()
     features = backbone(volume, PRESENT[:1].expand(4, -1))
     (gradient,) = torch.autograd.grad(features.square().sum(), volume)
     assert features.isfinite().all() and gradient.isfinite().all()

@@ -167,7 +167,8 @@ BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
 DUAL = ("clip", "xclip", "siglip", "siglip2", "videoprism")
 GENERATIVE = ("qwen2_5_vl", "qwen3_vl", "smolvlm", "internvl")
 PROCESSORS: dict[str, dict[str, Any]] = {
-    "smolvlm": {"size": {"longest_edge": SIZE}, "max_image_size": {"longest_edge": SIZE}},
+    # As the released one's: the light's middle becomes zero.
+    "smolvlm": {"image_mean": [0.5] * 3, "size": {"longest_edge": SIZE}, "max_image_size": {"longest_edge": SIZE}},
 }
 
 
