@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from PIL import Image
 
 from cvg import overlays
@@ -15,26 +13,15 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.cli import run
 from cvg.composition import parse
 from cvg.errors import UserError
-from cvg.evaluation import figures
-from cvg.evaluation.page import TEMPLATE
+from cvg.evaluation import figures, page
+from cvg.evaluation.page import Section, image
 from cvg.evaluation.suite import Suite, load_suite
 from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
-from cvg.files import atomic, read_json
+from cvg.files import read_json
 from cvg.generators import load_generator
 from cvg.guidance import GuidanceConfig
 from cvg.sampler import GuidedSampler
 from cvg.video import read_video
-
-Section = dict[str, Any]
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as a ``data:`` address of a MIME type."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _image(data: bytes, caption: str, kind: str = "image/png") -> dict[str, str]:
-    return {"data": data_uri(data, kind), "caption": caption}
 
 
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:
@@ -51,8 +38,8 @@ def clip_section(folder: Path, suite: Suite, most: int) -> Section:
     clips = []
     for path in paths:
         meta = read_json(path.with_name(path.name.replace(".side-by-side.gif", ".json")))
-        with Image.open(path) as image:
-            (width, height), frames = image.size, int(getattr(image, "n_frames", 1))
+        with Image.open(path) as gif:
+            (width, height), frames = gif.size, int(getattr(gif, "n_frames", 1))
         # Judged from the video: the GIF's palette would change its colours.
         both = read_video(path.with_suffix(".mp4"), frames, height, width)
         try:
@@ -62,7 +49,7 @@ def clip_section(folder: Path, suite: Suite, most: int) -> Section:
         except UserError:  # a prompt outside the suite's world is shown without a verdict
             verdicts = []
         clips.append(
-            _image(path.read_bytes(), meta["prompt"], "image/gif") | {"seed": meta["seed"], "verdicts": verdicts}
+            image(path.read_bytes(), meta["prompt"], "image/gif") | {"seed": meta["seed"], "verdicts": verdicts}
         )
     return {"title": "Clips", "note": "Left: unguided. Right: guided, from the same initial noise.", "clips": clips}
 
@@ -78,11 +65,9 @@ def training_section(folder: Path) -> Section:
     inner = sorted(folder.glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
     if not (folder / "metrics.csv").exists() and inner:
         folder = inner[-1].parent
-    images = [_image(figures.training_curves(figures.read_curves(folder / "metrics.csv")), "Training")]
+    images = [image(figures.training_curves(figures.read_curves(folder / "metrics.csv")), "Training")]
     if (folder / "confusion.png").exists():
-        images.append(
-            _image((folder / "confusion.png").read_bytes(), "Confusion under p+ and p-, rows are true labels")
-        )
+        images.append(image((folder / "confusion.png").read_bytes(), "Confusion under p+ and p-, rows are true labels"))
     rows = []
     if (folder / "metrics.json").exists():
         rows = [["metric", "value"]]
@@ -110,7 +95,7 @@ def overlay_section(result: dict[str, Any], count: int, device: str) -> Section:
         entities = ", ".join(
             f"{name}: {phrase}" for name, phrase in zip(("red", "blue"), overlay.entities, strict=False)
         )
-        maps.append(_image(overlays.draw(overlay), f"{overlay.prompt} — {overlay.label} ({entities})"))
+        maps.append(image(overlays.draw(overlay), f"{overlay.prompt} — {overlay.label} ({entities})"))
     note = (
         "What the classifier reads off the attention at each guided step, per latent frame, laid over the finished "
         "video's frames: from the unguided latents, and from the guided ones after their edits."
@@ -121,7 +106,7 @@ def overlay_section(result: dict[str, Any], count: int, device: str) -> Section:
 def sections(result: dict[str, Any]) -> list[Section]:
     """Tables and figures that the evaluation's JSON holds."""
     done = result["satisfied"]
-    bars = _image(
+    bars = image(
         figures.accuracy_bars(result), "Share of videos whose entities and relations are all right; 95% intervals"
     )
     found = [{"title": "Accuracy", "images": [bars], "rows": main_rows(result)}]
@@ -234,11 +219,8 @@ def main(
         f"generator {result['generator']['name']}, classifier {result['classifier']['name']}. "
         "Unguided and guided videos start from the same noise."
     )
-    page = jinja2.Environment(autoescape=True).from_string(TEMPLATE)
     title = f"Compositional video guidance: {result['suite']}"
-    text = page.render(title=title, subtitle=subtitle, key=key, sections=found, prompts=prompt_rows(result))
-    with atomic(out) as path:
-        path.write_text(text, encoding="utf-8")
+    page.write(out, title, subtitle, key, found, prompt_rows(result))
     print(f"wrote {out}")
     return out
 

@@ -29,7 +29,17 @@ class Source:
     folder: Path
     tars: list[Path]
     count: int
-    weight: float
+    weight: float = 1.0
+
+    @classmethod
+    def find(cls, folder: str | Path, split: str, weight: float = 1.0) -> Source:
+        """The tars of a split, none of an empty one. Raises UserError where they and shards.json disagree."""
+        tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), ShardInfo.load(folder).count(split)
+        if bool(tars) != bool(count):
+            raise UserError(
+                f"shards {folder}: {len(tars)} {split} tars, but shards.json counts {count} records; make it again"
+            )
+        return cls(Path(folder), tars, count, weight)
 
 
 @dataclass
@@ -77,6 +87,11 @@ class Stream(IterableDataset[Batch]):
             globally += globally[-1:] * (self.batch_size - valid)  # every rank needs as many, full batches
             mine = range(self.rank * share, (self.rank + 1) * share)
             yield self._collate([(globally[i], number * self.batch_size + i, i < valid) for i in mine])
+
+    def records(self) -> Iterator[Record]:
+        """The records themselves, each once, in the order of the tars."""
+        for item in self._once():
+            yield self._record(item)
 
     def _once(self) -> Iterator[Any]:
         seen = 0

@@ -18,7 +18,7 @@ from PIL import Image
 from cvg.cli import run
 from cvg.errors import UserError
 from cvg.evaluation.figures import read_curves
-from cvg.overlays import blend
+from cvg.evaluation.strips import blend
 from cvg.report import main
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import sample_scene, sample_spec
