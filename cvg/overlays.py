@@ -98,10 +98,10 @@ def draw(overlay: Overlay) -> bytes:
         ("guided", overlay.guided_frames, overlay.guided_SKFHW),
     )
     rows = [
-        (f"step {step}\n{side}", blend(frames, volumes[index], len(overlay.entities)))
+        (f"step {step}\n{side}", [blend(frames, volumes[index], len(overlay.entities))])
         for index, step in enumerate(overlay.steps)
         for side, frames, volumes in sides
     ]
     latent_frames = overlay.unguided_SKFHW.shape[2]
-    rows += [(f"video\n{side}", nearest_frames(frames, latent_frames) / 255) for side, frames, _ in sides]
+    rows += [(f"video\n{side}", [nearest_frames(frames, latent_frames) / 255]) for side, frames, _ in sides]
     return strips(rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from cvg import overlays
+from cvg import inspect, overlays
 from cvg.classifier.model import CompositionClassifier
 from cvg.cli import run
 from cvg.composition import parse
@@ -20,6 +20,7 @@ from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows
 from cvg.files import read_json
 from cvg.generators import load_generator
 from cvg.guidance import GuidanceConfig
+from cvg.probe import TooFewVideos
 from cvg.sampler import GuidedSampler
 from cvg.video import read_video
 
@@ -138,6 +139,16 @@ def sections(result: dict[str, Any]) -> list[Section]:
     return found
 
 
+def inspection_sections(result: dict[str, Any], shards: Path) -> list[Section]:
+    """Which stored maps tell the label, and what the evaluation's classifier sees in some of them."""
+    classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
+    try:
+        which = inspect.probed(shards, "train").section()
+    except TooFewVideos as error:
+        which = {"title": "Which maps tell the label", "note": str(error)}
+    return [which, *(part.section() for part in inspect.seen(shards, classifier, "val"))]
+
+
 def settings_section(result: dict[str, Any]) -> Section:
     """Everything needed to run it again."""
     rows = [["setting", "value"]]
@@ -176,6 +187,7 @@ def main(
     out: Path = Path("runs/report.html"),
     training: Path | None = None,
     samples: Path | None = None,
+    shards: Path | None = None,
     clips: int = 8,
     maps: int = 3,
     device: str = "cpu",
@@ -187,6 +199,8 @@ def main(
         out: HTML file to write.
         training: log folder of the classifier's training (with metrics.csv), for curves and confusion matrices.
         samples: folder written by ``python -m cvg.sample``, for side-by-side clips.
+        shards: the shards that the classifier was trained on, for what it sees in them (as ``python -m cvg.inspect``
+            shows it): a linear probe of their training records, and a validation record of each label group.
         clips: clips to show, at most.
         maps: prompts whose entity maps are shown; they are sampled again with the evaluation's generator and
             classifier. 0 shows none and loads neither.
@@ -212,6 +226,8 @@ def main(
     ]
     if training is not None:
         found.append(training_section(training))
+    if shards is not None:
+        found += inspection_sections(result, shards)
     found.append(settings_section(result))
     settings = result["settings"]
     subtitle = (

@@ -14,6 +14,7 @@ from cvg.evaluation.figures import png
 
 COLOURS = ((0.84, 0.19, 0.15), (0.13, 0.40, 0.67))
 """Of the entity slots in the pictures: subject red, object blue."""
+_WIDTH = 11.0  # inches, at most
 
 
 def nearest_frames(frames_FHWC: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
@@ -46,22 +47,32 @@ def blend(frames_FHWC: NDArray[np.uint8], volume_KFHW: Tensor, entities: int) ->
     return picture
 
 
-def strips(rows: Sequence[tuple[str, NDArray[np.float64]]]) -> bytes:
-    """A PNG picture of rows of frames.
+def strips(rows: Sequence[tuple[str, Sequence[NDArray[np.float64]]]], blocks: Sequence[str] = ("",)) -> bytes:
+    """A PNG picture of rows of frames, in one block of columns or several side by side.
 
     Args:
-        rows: title and pictures (F, H, W, 3) in [0, 1] of each; all have as many frames.
+        rows: title, and for each block the pictures (F, H, W, 3) in [0, 1]; all rows have as many.
+        blocks: a heading for each block.
     """
-    columns = len(rows[0][1])
-    figure = Figure(figsize=(1.15 * columns + 0.9, 1.15 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), columns, squeeze=False)
+    frames = len(rows[0][1][0])
+    columns = len(blocks) * (frames + 1) - 1  # an empty one between blocks
+    side = min(1.15, _WIDTH / columns)
+    figure = Figure(figsize=(side * columns + 0.9, side * len(rows) + 0.25 * any(blocks)), layout="constrained")
+    widths = ([1.0] * frames + [0.25]) * len(blocks)
+    panels = figure.subplots(len(rows), columns, squeeze=False, width_ratios=widths[:-1])
+    for panel in panels.flatten():
+        panel.set_axis_off()
+    for block, heading in enumerate(blocks):
+        panels[0, block * (frames + 1)].set_title(heading, fontsize=9, loc="left")
     for (title, pictures), line in zip(rows, panels, strict=True):
-        for frame, panel in enumerate(line):
-            panel.imshow(np.clip(pictures[frame], 0, 1))
-            panel.set_xticks([])
-            panel.set_yticks([])
-            if frame == 0:
-                panel.set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
-            for spine in panel.spines.values():
-                spine.set_visible(False)
+        for block in range(len(blocks)):
+            for frame in range(frames):
+                panel = line[block * (frames + 1) + frame]
+                panel.set_axis_on()
+                panel.imshow(np.clip(pictures[block][frame], 0, 1))
+                panel.set_xticks([])
+                panel.set_yticks([])
+                for spine in panel.spines.values():
+                    spine.set(color="#d0d5da", linewidth=0.6)
+        line[0].set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
     return png(figure)

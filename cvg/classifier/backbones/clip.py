@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from cvg.classifier.backbones.base import Backbone, only_present
 from cvg.classifier.smoothing import smooth_noise
@@ -117,9 +118,13 @@ class ClipBackbone(Backbone):
         self.register_buffer("deviation", deviation, persistent=False)
         self.feature_dim = blank.numel()
 
+    @override
+    def video(self, volume_BKFHW: Tensor) -> Tensor:
+        return show(volume_BKFHW, self.frames, self.size)
+
     def pixels(self, volume_BKFHW: Tensor) -> Tensor:
         """What the tower is given: (B*frames, 3, h, w), normalised; X-CLIP wants a video's frames in a row."""
-        video = show(volume_BKFHW, self.frames, self.size).flatten(0, 1)
+        video = self.video(volume_BKFHW).flatten(0, 1)
         return (video - self.mean_C[:, None, None]) / self.std_C[:, None, None]
 
     def tokens(self, volume_BKFHW: Tensor) -> Tensor:
