@@ -168,6 +168,52 @@ def pack(
     return info
 
 
+def taps(model: Generator, layers: list[int] | None, heads: list[int] | None) -> tuple[list[int], list[int]]:
+    """Tapped layers and recorded heads; all of the generator's for None. Raises UserError where it has no such ones."""
+    layers = layers if layers is not None else list(range(len(model.blocks)))
+    model.check_layers(layers)
+    heads = heads if heads is not None else list(range(model.heads))
+    if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.heads:
+        raise UserError(
+            f"heads {heads}: expected ascending numbers from 0 to {model.heads - 1}, the heads of {model.name}"
+        )
+    return layers, heads
+
+
+def check_steps(at: list[int], steps: int) -> None:
+    """Raise UserError unless ``at`` are ascending steps of a schedule of ``steps``."""
+    if not at or any(not 0 <= index < steps for index in at) or at != sorted(set(at)):
+        raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
+
+
+def shard(
+    rows: list[manifest.Row], out: Path, model: Generator, labels: LabelSet, settings: Settings, dtype: Dtype
+) -> ShardInfo:
+    """Make the shards of some videos, or go on with them, or find them done.
+
+    Raises:
+        UserError: the folder holds shards of other settings or videos.
+    """
+    fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
+    fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": labels.to_dict(), "dtype": dtype}
+    if (out / "run.json").exists() and read_json(out / "run.json") != fingerprint:
+        raise UserError(f"out {out}: holds shards of other settings or videos; choose another folder or remove it")
+    if (out / "shards.json").exists():
+        info = ShardInfo.load(out)
+    else:
+        token_grid = check_grid(model, settings)
+        parts = out / "parts"
+        parts.mkdir(parents=True, exist_ok=True)
+        write_json(out / "run.json", fingerprint)
+        todo = [row for row in rows if not (parts / f"{row.id}.outcome.json").exists()]
+        bar = tqdm(todo, desc="invert", unit="video", initial=len(rows) - len(todo), total=len(rows))
+        for row in bar:
+            invert_row(row, parts, model, labels, settings)
+        info = pack(out, rows, model, labels, settings, token_grid)
+    shutil.rmtree(out / "parts", ignore_errors=True)
+    return info
+
+
 def main(
     data: Path,
     out: Path = Path("runs/shards"),
@@ -219,33 +265,10 @@ def main(
     label_set = LabelSet.from_yaml(labels) if labels else SHAPES_LABELS
     rows = manifest.load(data, label_set)[:limit]
     model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
-    layers = layers if layers is not None else list(range(len(model.blocks)))
-    model.check_layers(layers)
-    heads = heads if heads is not None else list(range(model.heads))
-    if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.heads:
-        raise UserError(
-            f"heads {heads}: expected ascending numbers from 0 to {model.heads - 1}, the heads of {generator}"
-        )
-    if any(not 0 <= index < steps for index in at) or at != sorted(set(at)):
-        raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
+    layers, heads = taps(model, layers, heads)
+    check_steps(at, steps)
     settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed, grid)
-    fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
-    fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": label_set.to_dict(), "dtype": dtype}
-    if (out / "run.json").exists() and read_json(out / "run.json") != fingerprint:
-        raise UserError(f"out {out}: holds shards of other settings or videos; choose another folder or remove it")
-    if (out / "shards.json").exists():
-        info = ShardInfo.load(out)
-    else:
-        token_grid = check_grid(model, settings)
-        parts = out / "parts"
-        parts.mkdir(parents=True, exist_ok=True)
-        write_json(out / "run.json", fingerprint)
-        todo = [row for row in rows if not (parts / f"{row.id}.outcome.json").exists()]
-        bar = tqdm(todo, desc="invert", unit="video", initial=len(rows) - len(todo), total=len(rows))
-        for row in bar:
-            invert_row(row, parts, model, label_set, settings)
-        info = pack(out, rows, model, label_set, settings, token_grid)
-    shutil.rmtree(out / "parts", ignore_errors=True)
+    info = shard(rows, out, model, label_set, settings, dtype)
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)
     print(
