@@ -180,7 +180,7 @@ class Stream(IterableDataset[Batch]):
 
 
 def read_records(folder: Path, splits: Sequence[str], chosen: ShardInfo | None = None) -> list[Record]:
-    """The records of some splits, undisturbed.
+    """The records of some splits, as they were written.
 
     Args:
         folder: of the shards.
