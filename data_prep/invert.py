@@ -12,6 +12,7 @@ import random
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,14 @@ def invert_row(row: manifest.Row, parts: Path, generator: Generator, labels: Lab
     write_json(parts / f"{row.id}.outcome.json", outcome)
 
 
+def token_grid(generator: Generator, size: Sequence[int]) -> tuple[int, int, int]:
+    """Latent tokens (F, H, W) of a video of (frames, height, width) pixels."""
+    return generator.token_grid(generator.encode_video(torch.zeros(1, 3, *size, device=generator.device)))
+
+
 def check_grid(generator: Generator, settings: Settings) -> list[int]:
     """The video's latent tokens [F, H, W]. Raises UserError where maps are to be stored on a finer grid."""
-    tokens = generator.token_grid(generator.encode_video(torch.zeros(1, 3, *settings.size, device=generator.device)))
+    tokens = token_grid(generator, settings.size)
     if settings.grid and not all(1 <= side <= most for side, most in zip(settings.grid, tokens, strict=True)):
         raise UserError(
             f"grid {list(settings.grid)}: a video of size {settings.size} has {list(tokens)} latent frames, rows and "
@@ -133,7 +139,7 @@ def pack(
     generator: Generator,
     labels: LabelSet,
     settings: Settings,
-    token_grid: list[int],
+    tokens: list[int],
 ) -> ShardInfo:
     """Write the tars, ``rejects.jsonl`` and last ``shards.json`` from the parts."""
     parts = out / "parts"
@@ -156,13 +162,13 @@ def pack(
         heads=settings.heads,
         sigmas=[float(levels[i]) for i in settings.at],
         steps=settings.steps,
-        grid=list(settings.grid or token_grid),
+        grid=list(settings.grid or tokens),
         slots=2,
         labels=labels.to_dict(),
         source=settings.method,
         counts={split: dict(sorted(counter.items())) for split, counter in counts.items()},
         rejected=dict(sorted(Counter(outcome["rejected"] for outcome in rejected).items())),
-        token_grid=token_grid,
+        token_grid=tokens,
     )
     info.save(out)
     return info
@@ -201,7 +207,7 @@ def shard(
     if (out / "shards.json").exists():
         info = ShardInfo.load(out)
     else:
-        token_grid = check_grid(model, settings)
+        tokens = check_grid(model, settings)
         parts = out / "parts"
         parts.mkdir(parents=True, exist_ok=True)
         write_json(out / "run.json", fingerprint)
@@ -209,7 +215,7 @@ def shard(
         bar = tqdm(todo, desc="invert", unit="video", initial=len(rows) - len(todo), total=len(rows))
         for row in bar:
             invert_row(row, parts, model, labels, settings)
-        info = pack(out, rows, model, labels, settings, token_grid)
+        info = pack(out, rows, model, labels, settings, tokens)
     shutil.rmtree(out / "parts", ignore_errors=True)
     return info
 

@@ -27,7 +27,7 @@ from cvg.shapes import assets
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.stream import read_records
 from data_prep import manifest
-from data_prep.invert import check_steps, shard, taps
+from data_prep.invert import check_steps, shard, taps, token_grid
 from data_prep.latents import Method, Settings
 
 TRAINING = Path(__file__).parents[1] / "lightning_configs"
@@ -162,8 +162,7 @@ def main(
     check_steps(at, steps)
     model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
     layers, heads = taps(model, layers, heads)
-    tokens = model.token_grid(model.encode_video(torch.zeros(1, 3, *size, device=model.device)))
-    frames, height, width = (min(most, side) for most, side in zip(GRID, tokens, strict=True))
+    frames, height, width = (min(most, side) for most, side in zip(GRID, token_grid(model, size), strict=True))
     settings = Settings(method, steps, at, 1, layers, heads, list(size), 18.0, seed, (frames, height, width))
     info = shard(rows, out / "maps", model, label_set, settings, dtype)
     probe = Probe(read_records(out / "maps", SPLITS), label_set)
