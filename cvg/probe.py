@@ -106,6 +106,10 @@ class Probe:
         labels: the label set. Groups of which fewer than two labels occur, or with fewer than two videos a fold, are
             left out.
 
+    Attributes:
+        groups: what is probed, by name.
+        left_out: groups that are not, and how many videos they have.
+
     Raises:
         TooFewVideos: no group is left.
     """
@@ -121,10 +125,12 @@ class Probe:
             video: i for i, video in enumerate(dict.fromkeys(v for found in samples.values() for *_, v in found))
         }
         self.groups = {name: _group(found, numbers) for name, found in samples.items() if _enough(found)}
+        counts = {name: len({video for *_, video in found}) for name, found in samples.items()}
+        self.left_out = {name: count for name, count in counts.items() if name not in self.groups}
         if not self.groups:
-            counts = ", ".join(f"{name} {len({video for *_, video in found})}" for name, found in samples.items())
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise TooFewVideos(
-                f"probe: too few videos ({counts}); it takes at least {2 * FOLDS} of one group, and two of its labels"
+                f"probe: too few videos ({listed}); it takes at least {2 * FOLDS} of one group, and two of its labels"
             )
         _, self.steps, self.layers, self.heads, _ = next(iter(self.groups.values())).features_NSLAD.shape
 

@@ -200,6 +200,12 @@ def test_too_few_videos_for_a_probe_are_said(shard_factory: Callable[..., Path],
     assert not (tmp_path / "out").exists()
 
 
+def test_a_group_with_too_few_videos_is_named(shard_factory: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shard_factory(tmp_path / "shards", {"train": 20})  # the first four labels are motion's
+    part = inspect.probed(folder, "train")
+    assert "Left out for too few videos: spatial (8)." in part.note and list(part.numbers) == ["motion"]
+
+
 def test_pictures_of_any_number_of_steps_layers_heads_frames_and_labels() -> None:
     score = Score(0.5, 0.4, 0.6, 0.25, True, 0.05)
     pictures = [

@@ -89,6 +89,9 @@ def probe_part(probe: Probe, info: ShardInfo) -> Part:
         "at one noise level, cross-validated over whole videos, p+ and p- alike. Labels are told within their group. "
         "The table has all layers and heads of a noise level together, with 95% intervals. No classifier is involved."
     )
+    if probe.left_out:
+        few = ", ".join(f"{name.replace('_', ' ')} ({count})" for name, count in probe.left_out.items())
+        note += f" Left out for too few videos: {few}."
     return Part("probe", "Which maps tell the label", note, pictures, rows, numbers)
 
 
