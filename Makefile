@@ -18,10 +18,11 @@ WITH_GENERATOR = $(if $(GENERATOR),--generator "$$GENERATOR")
 export DATA GENERATOR CONFIG PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint invert train sample evaluate report bench
+.PHONY: help setup demo test lint probe invert train sample evaluate report bench
 
 # What a target cannot do without is asked for before anything is installed (but not under `make -n`, nor for ARGS=--help).
 needs-invert = DATA
+needs-probe = DATA
 needs-sample = PROMPT
 example-DATA = DATA=manifest.jsonl
 example-PROMPT = PROMPT="a red circle to the left of a blue square"
@@ -36,7 +37,7 @@ help:  ## this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Variables:"
-	@echo "  DATA=       manifest of videos (.jsonl) for invert"
+	@echo "  DATA=       manifest of videos (.jsonl) for invert and probe"
 	@echo "  OUT=        where results go (default: a folder under runs/)"
 	@echo "  GENERATOR=  text-to-video model: a folder or Hub id (default: what ARGS or the classifier names, else shapes-wan)"
 	@echo "  CONFIG=     training configuration (default: $(CONFIG))"
@@ -66,6 +67,9 @@ lint: setup  ## ruff and mypy
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy cvg data_prep benchmarks
+
+probe: setup  ## which steps, layers and heads to tap: DATA=manifest.jsonl [GENERATOR=...] [OUT=runs/probe]
+	$(PY) -m data_prep.probe --data "$$DATA" --out "$(or $(OUT),runs/probe)" $(ARGS) $(WITH_GENERATOR)
 
 invert: setup  ## videos -> training shards: DATA=manifest.jsonl [OUT=runs/shards]
 	$(PY) -m data_prep.invert --data "$$DATA" --out "$(or $(OUT),runs/shards)" $(ARGS) $(WITH_GENERATOR)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -152,15 +151,11 @@ class CompositionDataModule(L.LightningDataModule):
                 )
 
     def _loader(self, split: str, training: bool) -> Loader:
-        sources = []
-        for folder, weight in zip(self.folders, self.weights, strict=True):
-            tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), ShardInfo.load(folder).count(split)
-            if bool(tars) != bool(count):
-                raise UserError(
-                    f"shards {folder}: {len(tars)} {split} tars, but shards.json counts {count} records; make it again"
-                )
-            if tars:
-                sources.append(Source(Path(folder), tars, count, weight if training else 1.0))
+        found = [
+            Source.find(folder, split, weight if training else 1.0)
+            for folder, weight in zip(self.folders, self.weights, strict=True)
+        ]
+        sources = [source for source in found if source.tars]
         if not sources:
             raise UserError(f"shards {', '.join(self.folders)}: no {split} records; make some first (`make invert`)")
         size = self.batch_size if training else self.eval_batch_size

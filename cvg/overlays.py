@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,15 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from cvg.composition import Composition
 from cvg.evaluation.early import early_verdicts, run_plain
+from cvg.evaluation.strips import blend, nearest_frames, strips
 from cvg.pixels import to_frames
 from cvg.sampler import GuidedSampler
-
-COLOURS = ((0.84, 0.19, 0.15), (0.13, 0.40, 0.67))
-"""Of the entity slots in the pictures: subject red, object blue."""
 
 
 @dataclass
@@ -95,61 +91,17 @@ def compute(
     return overlays
 
 
-def blend(frames_FHWC: NDArray[np.uint8], volume_KFHW: Tensor, entities: int) -> NDArray[np.float64]:
-    """Frames in pale grey with each entity's map as colour on top.
-
-    Each map is shown between its median and its 99th percentile over the whole clip.
-
-    Args:
-        frames_FHWC: the finished video; the frame nearest to each latent frame is taken.
-        volume_KFHW: the maps.
-        entities: how many slots are present.
-
-    Returns:
-        (latent frames, H, W, 3) in [0, 1].
-    """
-    count, height, width, _ = frames_FHWC.shape
-    latent_frames = volume_KFHW.shape[1]
-    chosen = np.linspace(0, count - 1, latent_frames).round().astype(int)
-    grey = frames_FHWC[chosen].mean(axis=-1, keepdims=True) / 255
-    picture = np.repeat(0.45 + 0.55 * grey, 3, axis=-1)
-    large = interpolate(volume_KFHW.detach().float(), size=(height, width), mode="bilinear")
-    for slot in range(entities):
-        heat = large[slot].numpy()
-        low, high = np.percentile(heat, [50, 99])
-        alpha = 0.85 * np.clip((heat - low) / max(high - low, 1e-6), 0, 1)[..., None]
-        picture = (1 - alpha) * picture + alpha * np.array(COLOURS[slot % len(COLOURS)])
-    return picture
-
-
 def draw(overlay: Overlay) -> bytes:
     """A PNG picture: rows are guided slots, unguided above guided; columns are latent frames."""
-    from matplotlib.figure import Figure
-
+    sides = (
+        ("unguided", overlay.unguided_frames, overlay.unguided_SKFHW),
+        ("guided", overlay.guided_frames, overlay.guided_SKFHW),
+    )
     rows = [
-        (f"step {step}\n{side}", blend(frames, volumes[index], len(overlay.entities)))
+        (f"step {step}\n{side}", [blend(frames, volumes[index], len(overlay.entities))])
         for index, step in enumerate(overlay.steps)
-        for side, frames, volumes in (
-            ("unguided", overlay.unguided_frames, overlay.unguided_SKFHW),
-            ("guided", overlay.guided_frames, overlay.guided_SKFHW),
-        )
+        for side, frames, volumes in sides
     ]
-    rows += [
-        (f"video\n{side}", frames[np.linspace(0, len(frames) - 1, rows[0][1].shape[0]).round().astype(int)] / 255)
-        for side, frames in (("unguided", overlay.unguided_frames), ("guided", overlay.guided_frames))
-    ]
-    columns = rows[0][1].shape[0]
-    figure = Figure(figsize=(1.15 * columns + 0.9, 1.15 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), columns, squeeze=False)
-    for (title, pictures), line in zip(rows, panels, strict=True):
-        for frame, panel in enumerate(line):
-            panel.imshow(np.clip(pictures[frame], 0, 1))
-            panel.set_xticks([])
-            panel.set_yticks([])
-            if frame == 0:
-                panel.set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
-            for spine in panel.spines.values():
-                spine.set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    return buffer.getvalue()
+    latent_frames = overlay.unguided_SKFHW.shape[2]
+    rows += [(f"video\n{side}", [nearest_frames(frames, latent_frames) / 255]) for side, frames, _ in sides]
+    return strips(rows)

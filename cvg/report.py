@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from PIL import Image
 
-from cvg import overlays
+from cvg import inspect, overlays
 from cvg.classifier.model import CompositionClassifier
 from cvg.cli import run
 from cvg.composition import parse
 from cvg.errors import UserError
-from cvg.evaluation import figures
-from cvg.evaluation.page import TEMPLATE
+from cvg.evaluation import figures, page
+from cvg.evaluation.page import Section, image
 from cvg.evaluation.suite import Suite, load_suite
 from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
-from cvg.files import atomic, read_json
+from cvg.files import read_json
 from cvg.generators import load_generator
 from cvg.guidance import GuidanceConfig
+from cvg.probe import TooFewVideos
 from cvg.sampler import GuidedSampler
 from cvg.video import read_video
-
-Section = dict[str, Any]
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as a ``data:`` address of a MIME type."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _image(data: bytes, caption: str, kind: str = "image/png") -> dict[str, str]:
-    return {"data": data_uri(data, kind), "caption": caption}
 
 
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:
@@ -51,8 +39,8 @@ def clip_section(folder: Path, suite: Suite, most: int) -> Section:
     clips = []
     for path in paths:
         meta = read_json(path.with_name(path.name.replace(".side-by-side.gif", ".json")))
-        with Image.open(path) as image:
-            (width, height), frames = image.size, int(getattr(image, "n_frames", 1))
+        with Image.open(path) as gif:
+            (width, height), frames = gif.size, int(getattr(gif, "n_frames", 1))
         # Judged from the video: the GIF's palette would change its colours.
         both = read_video(path.with_suffix(".mp4"), frames, height, width)
         try:
@@ -62,7 +50,7 @@ def clip_section(folder: Path, suite: Suite, most: int) -> Section:
         except UserError:  # a prompt outside the suite's world is shown without a verdict
             verdicts = []
         clips.append(
-            _image(path.read_bytes(), meta["prompt"], "image/gif") | {"seed": meta["seed"], "verdicts": verdicts}
+            image(path.read_bytes(), meta["prompt"], "image/gif") | {"seed": meta["seed"], "verdicts": verdicts}
         )
     return {"title": "Clips", "note": "Left: unguided. Right: guided, from the same initial noise.", "clips": clips}
 
@@ -78,11 +66,9 @@ def training_section(folder: Path) -> Section:
     inner = sorted(folder.glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
     if not (folder / "metrics.csv").exists() and inner:
         folder = inner[-1].parent
-    images = [_image(figures.training_curves(figures.read_curves(folder / "metrics.csv")), "Training")]
+    images = [image(figures.training_curves(figures.read_curves(folder / "metrics.csv")), "Training")]
     if (folder / "confusion.png").exists():
-        images.append(
-            _image((folder / "confusion.png").read_bytes(), "Confusion under p+ and p-, rows are true labels")
-        )
+        images.append(image((folder / "confusion.png").read_bytes(), "Confusion under p+ and p-, rows are true labels"))
     rows = []
     if (folder / "metrics.json").exists():
         rows = [["metric", "value"]]
@@ -110,7 +96,7 @@ def overlay_section(result: dict[str, Any], count: int, device: str) -> Section:
         entities = ", ".join(
             f"{name}: {phrase}" for name, phrase in zip(("red", "blue"), overlay.entities, strict=False)
         )
-        maps.append(_image(overlays.draw(overlay), f"{overlay.prompt} — {overlay.label} ({entities})"))
+        maps.append(image(overlays.draw(overlay), f"{overlay.prompt} — {overlay.label} ({entities})"))
     note = (
         "What the classifier reads off the attention at each guided step, per latent frame, laid over the finished "
         "video's frames: from the unguided latents, and from the guided ones after their edits."
@@ -121,7 +107,7 @@ def overlay_section(result: dict[str, Any], count: int, device: str) -> Section:
 def sections(result: dict[str, Any]) -> list[Section]:
     """Tables and figures that the evaluation's JSON holds."""
     done = result["satisfied"]
-    bars = _image(
+    bars = image(
         figures.accuracy_bars(result), "Share of videos whose entities and relations are all right; 95% intervals"
     )
     found = [{"title": "Accuracy", "images": [bars], "rows": main_rows(result)}]
@@ -151,6 +137,16 @@ def sections(result: dict[str, Any]) -> list[Section]:
     ]
     found.append({"title": "Satisfied samples", "rows": rows})
     return found
+
+
+def inspection_sections(result: dict[str, Any], shards: Path) -> list[Section]:
+    """Which stored maps tell the label, and what the evaluation's classifier sees in some of them."""
+    classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
+    try:
+        which = inspect.probed(shards, "train").section()
+    except TooFewVideos as error:
+        which = {"title": "Which maps tell the label", "note": str(error)}
+    return [which, *(part.section() for part in inspect.seen(shards, classifier, "val"))]
 
 
 def settings_section(result: dict[str, Any]) -> Section:
@@ -191,6 +187,7 @@ def main(
     out: Path = Path("runs/report.html"),
     training: Path | None = None,
     samples: Path | None = None,
+    shards: Path | None = None,
     clips: int = 8,
     maps: int = 3,
     device: str = "cpu",
@@ -202,6 +199,8 @@ def main(
         out: HTML file to write.
         training: log folder of the classifier's training (with metrics.csv), for curves and confusion matrices.
         samples: folder written by ``python -m cvg.sample``, for side-by-side clips.
+        shards: the shards that the classifier was trained on, for what it sees in them (as ``python -m cvg.inspect``
+            shows it): a linear probe of their training records, and a validation record of each label group.
         clips: clips to show, at most.
         maps: prompts whose entity maps are shown; they are sampled again with the evaluation's generator and
             classifier. 0 shows none and loads neither.
@@ -227,6 +226,8 @@ def main(
     ]
     if training is not None:
         found.append(training_section(training))
+    if shards is not None:
+        found += inspection_sections(result, shards)
     found.append(settings_section(result))
     settings = result["settings"]
     subtitle = (
@@ -234,11 +235,8 @@ def main(
         f"generator {result['generator']['name']}, classifier {result['classifier']['name']}. "
         "Unguided and guided videos start from the same noise."
     )
-    page = jinja2.Environment(autoescape=True).from_string(TEMPLATE)
     title = f"Compositional video guidance: {result['suite']}"
-    text = page.render(title=title, subtitle=subtitle, key=key, sections=found, prompts=prompt_rows(result))
-    with atomic(out) as path:
-        path.write_text(text, encoding="utf-8")
+    page.write(out, title, subtitle, key, found, prompt_rows(result))
     print(f"wrote {out}")
     return out
 

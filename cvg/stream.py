@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from cvg.augment import Mirror
 from cvg.errors import UserError
-from cvg.records import Record, ShardInfo, decode, read_shard
+from cvg.records import SPLITS, Record, ShardInfo, decode, read_shard
 
 Batch = dict[str, Tensor]
 
@@ -29,7 +29,17 @@ class Source:
     folder: Path
     tars: list[Path]
     count: int
-    weight: float
+    weight: float = 1.0
+
+    @classmethod
+    def find(cls, folder: str | Path, split: str, weight: float = 1.0) -> Source:
+        """The tars of a split, none of an empty one. Raises UserError where they and shards.json disagree."""
+        tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), ShardInfo.load(folder).count(split)
+        if bool(tars) != bool(count):
+            raise UserError(
+                f"shards {folder}: {len(tars)} {split} tars, but shards.json counts {count} records; make it again"
+            )
+        return cls(Path(folder), tars, count, weight)
 
 
 @dataclass
@@ -77,6 +87,11 @@ class Stream(IterableDataset[Batch]):
             globally += globally[-1:] * (self.batch_size - valid)  # every rank needs as many, full batches
             mine = range(self.rank * share, (self.rank + 1) * share)
             yield self._collate([(globally[i], number * self.batch_size + i, i < valid) for i in mine])
+
+    def records(self) -> Iterator[Record]:
+        """The records themselves, each once, in the order of the tars."""
+        for item in self._once():
+            yield self._record(item)
 
     def _once(self) -> Iterator[Any]:
         seen = 0
@@ -162,3 +177,22 @@ class Stream(IterableDataset[Batch]):
             "seed": torch.tensor(seeds),
             "valid": torch.tensor(valids),
         }
+
+
+def read_records(folder: Path, splits: Sequence[str], chosen: ShardInfo | None = None) -> list[Record]:
+    """The records of some splits, as they were written.
+
+    Args:
+        folder: of the shards.
+        splits: whose records are wanted.
+        chosen: the steps and layers wanted of their maps; all when None.
+
+    Raises:
+        UserError: there are none, or they cannot be read.
+    """
+    stored = ShardInfo.load(folder)
+    sources = [source for source in (Source.find(folder, split) for split in splits) if source.tars]
+    if not sources:
+        others = ", ".join(name for name in SPLITS if stored.count(name)) or "none"
+        raise UserError(f"shards {folder}: no {', '.join(splits)} records; choose a split that has some ({others})")
+    return list(Stream(sources, chosen or stored, stored, batch_size=1, training=False).records())

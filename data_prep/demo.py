@@ -114,7 +114,8 @@ def presentation(out: Path, options: list[str], clips: int, device: str) -> list
     prompts = list(dict.fromkeys(row["prompt"] for row in read_json(out / "evaluation.json")["rows"]))[:clips]
     sample = ["cvg.sample", "--prompt", json.dumps(prompts), "--out", str(out / "samples"), *options]
     report = ["cvg.report", "--evaluation", str(out / "evaluation.json"), "--samples", str(out / "samples")]
-    report += ["--training", str(out / "train" / "log"), "--out", str(out / "report.html"), "--device", device]
+    report += ["--training", str(out / "train" / "log"), "--shards", str(out / "shards")]
+    report += ["--out", str(out / "report.html"), "--device", device]
     return [
         Step("sample", sample, out / "samples", fresh=out / "samples"),
         Step("report", report, out / "report.html"),

@@ -12,6 +12,7 @@ import random
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,14 @@ def invert_row(row: manifest.Row, parts: Path, generator: Generator, labels: Lab
     write_json(parts / f"{row.id}.outcome.json", outcome)
 
 
+def token_grid(generator: Generator, size: Sequence[int]) -> tuple[int, int, int]:
+    """Latent tokens (F, H, W) of a video of (frames, height, width) pixels."""
+    return generator.token_grid(generator.encode_video(torch.zeros(1, 3, *size, device=generator.device)))
+
+
 def check_grid(generator: Generator, settings: Settings) -> list[int]:
     """The video's latent tokens [F, H, W]. Raises UserError where maps are to be stored on a finer grid."""
-    tokens = generator.token_grid(generator.encode_video(torch.zeros(1, 3, *settings.size, device=generator.device)))
+    tokens = token_grid(generator, settings.size)
     if settings.grid and not all(1 <= side <= most for side, most in zip(settings.grid, tokens, strict=True)):
         raise UserError(
             f"grid {list(settings.grid)}: a video of size {settings.size} has {list(tokens)} latent frames, rows and "
@@ -133,7 +139,7 @@ def pack(
     generator: Generator,
     labels: LabelSet,
     settings: Settings,
-    token_grid: list[int],
+    tokens: list[int],
 ) -> ShardInfo:
     """Write the tars, ``rejects.jsonl`` and last ``shards.json`` from the parts."""
     parts = out / "parts"
@@ -156,15 +162,61 @@ def pack(
         heads=settings.heads,
         sigmas=[float(levels[i]) for i in settings.at],
         steps=settings.steps,
-        grid=list(settings.grid or token_grid),
+        grid=list(settings.grid or tokens),
         slots=2,
         labels=labels.to_dict(),
         source=settings.method,
         counts={split: dict(sorted(counter.items())) for split, counter in counts.items()},
         rejected=dict(sorted(Counter(outcome["rejected"] for outcome in rejected).items())),
-        token_grid=token_grid,
+        token_grid=tokens,
     )
     info.save(out)
+    return info
+
+
+def taps(model: Generator, layers: list[int] | None, heads: list[int] | None) -> tuple[list[int], list[int]]:
+    """Tapped layers and recorded heads; all of the generator's for None. Raises UserError where it has no such ones."""
+    layers = layers if layers is not None else list(range(len(model.blocks)))
+    model.check_layers(layers)
+    heads = heads if heads is not None else list(range(model.heads))
+    if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.heads:
+        raise UserError(
+            f"heads {heads}: expected ascending numbers from 0 to {model.heads - 1}, the heads of {model.name}"
+        )
+    return layers, heads
+
+
+def check_steps(at: list[int], steps: int) -> None:
+    """Raise UserError unless ``at`` are ascending steps of a schedule of ``steps``."""
+    if not at or any(not 0 <= index < steps for index in at) or at != sorted(set(at)):
+        raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
+
+
+def shard(
+    rows: list[manifest.Row], out: Path, model: Generator, labels: LabelSet, settings: Settings, dtype: Dtype
+) -> ShardInfo:
+    """Make the shards of some videos, or go on with them, or find them done.
+
+    Raises:
+        UserError: the folder holds shards of other settings or videos.
+    """
+    fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
+    fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": labels.to_dict(), "dtype": dtype}
+    if (out / "run.json").exists() and read_json(out / "run.json") != fingerprint:
+        raise UserError(f"out {out}: holds shards of other settings or videos; choose another folder or remove it")
+    if (out / "shards.json").exists():
+        info = ShardInfo.load(out)
+    else:
+        tokens = check_grid(model, settings)
+        parts = out / "parts"
+        parts.mkdir(parents=True, exist_ok=True)
+        write_json(out / "run.json", fingerprint)
+        todo = [row for row in rows if not (parts / f"{row.id}.outcome.json").exists()]
+        bar = tqdm(todo, desc="invert", unit="video", initial=len(rows) - len(todo), total=len(rows))
+        for row in bar:
+            invert_row(row, parts, model, labels, settings)
+        info = pack(out, rows, model, labels, settings, tokens)
+    shutil.rmtree(out / "parts", ignore_errors=True)
     return info
 
 
@@ -219,33 +271,10 @@ def main(
     label_set = LabelSet.from_yaml(labels) if labels else SHAPES_LABELS
     rows = manifest.load(data, label_set)[:limit]
     model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
-    layers = layers if layers is not None else list(range(len(model.blocks)))
-    model.check_layers(layers)
-    heads = heads if heads is not None else list(range(model.heads))
-    if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.heads:
-        raise UserError(
-            f"heads {heads}: expected ascending numbers from 0 to {model.heads - 1}, the heads of {generator}"
-        )
-    if any(not 0 <= index < steps for index in at) or at != sorted(set(at)):
-        raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
+    layers, heads = taps(model, layers, heads)
+    check_steps(at, steps)
     settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed, grid)
-    fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
-    fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": label_set.to_dict(), "dtype": dtype}
-    if (out / "run.json").exists() and read_json(out / "run.json") != fingerprint:
-        raise UserError(f"out {out}: holds shards of other settings or videos; choose another folder or remove it")
-    if (out / "shards.json").exists():
-        info = ShardInfo.load(out)
-    else:
-        token_grid = check_grid(model, settings)
-        parts = out / "parts"
-        parts.mkdir(parents=True, exist_ok=True)
-        write_json(out / "run.json", fingerprint)
-        todo = [row for row in rows if not (parts / f"{row.id}.outcome.json").exists()]
-        bar = tqdm(todo, desc="invert", unit="video", initial=len(rows) - len(todo), total=len(rows))
-        for row in bar:
-            invert_row(row, parts, model, label_set, settings)
-        info = pack(out, rows, model, label_set, settings, token_grid)
-    shutil.rmtree(out / "parts", ignore_errors=True)
+    info = shard(rows, out, model, label_set, settings, dtype)
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)
     print(

@@ -15,10 +15,13 @@ import tiny
 import torch
 from PIL import Image
 
+from cvg.classifier import CompositionClassifier
 from cvg.cli import run
 from cvg.errors import UserError
 from cvg.evaluation.figures import read_curves
-from cvg.overlays import blend
+from cvg.evaluation.strips import blend
+from cvg.files import read_json
+from cvg.records import Record, ShardInfo, ShardWriter
 from cvg.report import main
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import sample_scene, sample_spec
@@ -56,9 +59,33 @@ def samples(tmp_path: Path) -> Path:
     return folder
 
 
-def test_report_stands_alone(evaluation: Path, training: Path, samples: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def shards(evaluation: Path, tmp_path: Path) -> Path:
+    """Four random records of each split, of the maps that the evaluation's classifier reads."""
+    config = CompositionClassifier.from_pretrained(read_json(evaluation)["classifier"]["name"]).config
+    folder, shape = tmp_path / "shards", (len(config.layers), len(config.heads), config.slots, *config.grid)
+    counts: dict[str, dict[str, int]] = {}
+    for split in ("train", "val"):
+        with ShardWriter(folder, split) as writer:
+            for number in range(4):
+                maps = torch.rand(2, len(config.sigmas), *shape, generator=torch.Generator().manual_seed(number)).half()
+                meta = {
+                    "group": "spatial",
+                    "negative_label": "below",
+                    "prompt_positive": "up",
+                    "prompt_negative": "down",
+                }
+                writer.write(Record(f"{split}{number}", maps[0], maps[1], (True, True), "above", meta))
+        counts[split] = {"above": 4}
+    names = ("generator", "layers", "heads", "sigmas", "grid", "slots", "labels")
+    ShardInfo(**{name: getattr(config, name) for name in names}, steps=3, source="test", counts=counts).save(folder)
+    return folder
+
+
+def test_report_stands_alone(evaluation: Path, training: Path, samples: Path, shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     args = [f"--evaluation={evaluation}", f"--training={training}", f"--samples={samples}", f"--out={out}", "--maps=1"]
+    args.append(f"--shards={shards}")
     run(main, "report", args=args)
     text = out.read_text()
     assert not re.search(r"https?://|//[a-z]|<script|<link|@import", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
@@ -74,8 +101,10 @@ def test_report_stands_alone(evaluation: Path, training: Path, samples: Path, tm
     assert 'guided: <span class="right">right</span>' in text
     assert 'unguided: <span class="wrong">' in text
     assert "&lt;b&gt;dog&lt;/b&gt;" in text and "<b>dog</b>" not in text  # prompts are escaped
-    for title in ("Accuracy", "Controls", "Predictability", "Entity maps", "Training", "Settings"):
+    titles = ("Accuracy", "Controls", "Predictability", "Entity maps", "Training", "Settings")
+    for title in (*titles, "Which maps tell the label", "What the aggregator weighs", "Sample val0"):
         assert f"<h2>{title}</h2>" in text
+    assert "too few videos (motion 0, spatial 4" in text  # and the rest is there all the same
 
 
 def test_report_of_the_evaluation_alone(evaluation: Path, tmp_path: Path) -> None:
@@ -90,6 +119,7 @@ def test_report_of_the_evaluation_alone(evaluation: Path, tmp_path: Path) -> Non
         ({"out": Path("folder")}, "ends in .html"),
         ({"samples": Path("/nowhere")}, "no side-by-side clips"),
         ({"training": Path("/nowhere")}, "training log"),
+        ({"shards": Path("/nowhere")}, "no shards.json"),
     ],
 )
 def test_bad_input_is_named(changes: dict[str, Any], message: str, evaluation: Path, tmp_path: Path) -> None:

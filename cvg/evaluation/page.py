@@ -1,4 +1,18 @@
-"""The report's HTML: one file, no script, nothing fetched."""
+"""HTML of reports: one file, no script, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from cvg.files import atomic
+
+Section = dict[str, Any]
+"""``title``, and any of ``note``, ``images``, ``rows`` (a table, its first row the heading), ``maps``, ``clips``."""
 
 TEMPLATE = """\
 <!doctype html>
@@ -59,10 +73,41 @@ TEMPLATE = """\
 </figure>
 {% endfor %}</div>{% endif %}
 {% endfor %}
+{% if prompts %}
 <h2>Every prompt</h2>
 <details><summary>{{ prompts | length - 1 }} prompts</summary>
 {{ table(prompts) }}
 </details>
+{% endif %}
 </body>
 </html>
 """
+
+
+def image(data: bytes, caption: str, kind: str = "image/png") -> dict[str, str]:
+    """A picture of a section, held in the page itself."""
+    return {"data": f"data:{kind};base64,{base64.b64encode(data).decode()}", "caption": caption}
+
+
+def write(
+    out: Path,
+    title: str,
+    subtitle: str,
+    key: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    prompts: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write a page; all text is escaped.
+
+    Args:
+        out: the file.
+        title: of the page.
+        subtitle: a line on what was done.
+        key: figures to see first, each with its name.
+        sections: see :data:`Section`.
+        prompts: a table that is folded up at the end.
+    """
+    page = jinja2.Environment(autoescape=True).from_string(TEMPLATE)
+    text = page.render(title=title, subtitle=subtitle, key=key, sections=sections, prompts=prompts)
+    with atomic(out) as path:
+        path.write_text(text, encoding="utf-8")

@@ -14,13 +14,19 @@ Z95 = 1.959963984540054
 RESAMPLES = 10_000
 
 
-def wilson(successes: int, count: int) -> Interval:
-    """95% score interval of a share (Wilson, J. Am. Stat. Assoc. 1927); (0, 1) of nothing."""
+def wilson(successes: float, count: int, z: float = Z95) -> Interval:
+    """Score interval of a share (Wilson, J. Am. Stat. Assoc. 1927); (0, 1) of nothing.
+
+    Args:
+        successes: how many of the items; where an item is right in part, its share.
+        count: all items.
+        z: two-sided quantile of the normal distribution, for 95% when left out.
+    """
     if count == 0:
         return 0.0, 1.0
-    share, z2 = successes / count, Z95**2
+    share, z2 = successes / count, z**2
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    half = z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

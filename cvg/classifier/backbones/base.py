@@ -58,6 +58,14 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def video(self, volume_BKFHW: Tensor) -> Tensor | None:
+        """What the frozen model is shown of one step's volumes, before its own normalisation, for people to look at.
+
+        Returns:
+            (B, frames, 3, h, w) in [0, 1]; None where there is no such model.
+        """
+        return None
+
     def forward(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """The same as `features`."""
         return self.features(volume_BKFHW, present_BK)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import override
 
 from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.base import Backbone, only_present
@@ -205,12 +206,14 @@ class VisionBackbone(Backbone):
         assert self.tower is not None
         return self.tower
 
+    @override
+    def video(self, volume_BKFHW: Tensor) -> Tensor:
+        middle, width = self.options.contrast
+        return show(volume_BKFHW, self.frames, self.size, self.options.layout, (middle, width))
+
     def pixels(self, volume_BKFHW: Tensor) -> Tensor:
         """What the tower is shown: normalised frames (B, T, 3, size, size)."""
-        options = self.options
-        middle, width = options.contrast
-        video = show(volume_BKFHW, self.frames, self.size, options.layout, (middle, width))
-        return (video - self.mean_C[:, None, None]) / self.std_C[:, None, None]
+        return (self.video(volume_BKFHW) - self.mean_C[:, None, None]) / self.std_C[:, None, None]
 
     def tokens(self, volume_BKFHW: Tensor) -> Tensor:
         """The tower's own patch tokens, pooled, in the volume's precision: (B, T / tubelet, patches, D)."""

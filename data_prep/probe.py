@@ -1,0 +1,213 @@
+"""``make probe DATA=<manifest>``: which steps, layers and heads of a generator tell the composition.
+
+Records the maps of some of a manifest's videos at many steps, in all layers and heads (as ``data_prep.invert`` does,
+coarsely), reads the label off them with linear probes, and writes what `make invert` and `make train` are to use.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from cvg.cli import run
+from cvg.errors import UserError
+from cvg.evaluation.views import probe_part
+from cvg.files import atomic, write_json
+from cvg.generators import Dtype, Offload, load_generator
+from cvg.labels import LabelSet
+from cvg.probe import GRID, Probe, Score
+from cvg.records import SPLITS
+from cvg.shapes import assets
+from cvg.shapes.world import LABELS as SHAPES_LABELS
+from cvg.stream import read_records
+from data_prep import manifest
+from data_prep.invert import check_steps, shard, taps, token_grid
+from data_prep.latents import Method, Settings
+
+TRAINING = Path(__file__).parents[1] / "lightning_configs"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to tap, as positions among what was probed, and the scores that say why.
+
+    Attributes:
+        steps: guided steps.
+        layers: tapped layers.
+        heads: heads, the same in all layers.
+        by_step: of each step, all layers and heads together.
+        by_depth: of the chosen steps, all heads and the layers up to each.
+        by_head: of each head in the chosen steps and layers.
+        chosen: of the chosen steps, layers and heads together.
+    """
+
+    steps: list[int]
+    layers: list[int]
+    heads: list[int]
+    by_step: list[Score]
+    by_depth: list[Score]
+    by_head: list[Score]
+    chosen: Score
+
+
+def choose(probe: Probe, most_steps: int) -> Choice:
+    """The rule, on the scores of all label groups together.
+
+    Steps: the noisiest ones at which all layers and heads together are clearly above chance, at most ``most_steps``.
+    Layers: as few of the first ones as read the label at these steps within one standard error of what any number does,
+    since a guided pass runs up to the last of them; of these, one that is missed least is left out at a time while that
+    stays so. Heads: those that are clearly above chance on their own in these layers; all if none is.
+
+    Raises:
+        UserError: no step is above chance.
+    """
+    everything = range(probe.layers)
+    by_step = [probe.overall(probe.together([step], everything), probe.steps) for step in range(probe.steps)]
+    steps = [step for step, score in enumerate(by_step) if score.above][:most_steps]
+    if not steps:
+        best = max(by_step, key=lambda score: score.accuracy)
+        raise UserError(
+            f"probe: no step tells the label clearly better than chance ({best.accuracy:.2f} at best, chance "
+            f"{best.chance:.2f}); give more videos (--videos), or later steps (--steps, --at)"
+        )
+    of_layer = [probe.together(steps, [layer]) for layer in everything]
+
+    def reading(layers: list[int]) -> Score:
+        return probe.overall(
+            {name: torch.stack([of_layer[layer][name] for layer in layers]).sum(0) for name in probe.groups}
+        )
+
+    by_depth = [reading(list(range(depth + 1))) for depth in everything]
+    best = max(by_depth, key=lambda score: score.accuracy)
+    enough = best.accuracy - best.error
+    layers = list(range(next(depth for depth, score in enumerate(by_depth) if score.accuracy >= enough) + 1))
+    while len(layers) > 1:
+        without = [[other for other in layers if other != layer] for layer in layers]
+        fewer = max(without, key=lambda left: reading(left).accuracy)
+        if reading(fewer).accuracy < enough:
+            break
+        layers = fewer
+    by_head = [probe.overall(probe.together(steps, layers, [head]), probe.heads) for head in range(probe.heads)]
+    heads = [head for head, score in enumerate(by_head) if score.above] or list(range(probe.heads))
+    chosen = probe.overall(probe.together(steps, layers, heads))
+    return Choice(steps, layers, heads, by_step, by_depth, by_head, chosen)
+
+
+def write_yaml(path: Path, comment: str, values: dict[str, Any]) -> None:
+    """A configuration with a comment on top and lists in one line."""
+    text = yaml.safe_dump(values, default_flow_style=None, sort_keys=False, allow_unicode=True)
+    with atomic(path) as temporary:
+        temporary.write_text(f"# {comment}\n{text}", encoding="utf-8")
+
+
+def main(
+    data: Path,
+    out: Path = Path("runs/probe"),
+    generator: str = "shapes-wan",
+    labels: Path | None = None,
+    method: Method = "noising",
+    videos: int = 96,
+    steps: int = 12,
+    at: list[int] | None = None,
+    layers: list[int] | None = None,
+    heads: list[int] | None = None,
+    guided: int = 4,
+    size: tuple[int, int, int] = (13, 64, 64),
+    grid: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: Dtype = "float32",
+    offload: Offload = "none",
+    tiling: bool = False,
+    compile: bool = False,
+) -> Choice:
+    """Choose steps, layers and heads of a generator, and write them as configurations.
+
+    OUT/invert.yaml is for ``make invert``, OUT/train.yaml for ``make train``, OUT/probe.json has all scores, and
+    OUT/probe-GROUP.png shows them. OUT/maps has the maps, as shards (``python -m cvg.inspect`` shows them).
+
+    Args:
+        data: manifest (JSON Lines), or a folder with a manifest.jsonl.
+        out: folder to write; maps that are there are not made again.
+        generator: pipeline folder, hub id, or shipped name.
+        labels: label set (YAML); the shapes world's when left out.
+        method: where noisy latents come from, as in data_prep.invert. Noising is quick; its noise is that of sampling.
+        videos: how many of the manifest's videos are used, drawn at random.
+        steps: steps of the schedule.
+        at: indices of the steps to choose from, 0 the noisiest; the first two thirds when left out.
+        layers: layers to choose from; all when left out.
+        heads: heads to choose from; all when left out.
+        guided: steps wanted, at most.
+        size: frames, height, width to which videos are resampled and cropped.
+        grid: the grid that OUT/invert.yaml names, see data_prep.invert; probes read coarser maps.
+        seed: of the videos that are drawn, of wordings, wrong labels and noise.
+        device: torch device.
+        dtype: weights' dtype of the generator.
+        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
+        tiling: the VAE takes one video at a time, in tiles.
+        compile: compile the generator's blocks, which takes a minute; recording runs without.
+    """
+    if min(videos, guided) < 1:
+        raise UserError(f"videos {videos}, guided {guided}: give at least 1 of each")
+    label_set = LabelSet.from_yaml(labels) if labels else SHAPES_LABELS
+    rows = manifest.load(data, label_set)
+    rows = [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), min(videos, len(rows))))]
+    at = at if at is not None else list(range(-(-2 * steps // 3)))
+    check_steps(at, steps)
+    model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
+    layers, heads = taps(model, layers, heads)
+    frames, height, width = (min(most, side) for most, side in zip(GRID, token_grid(model, size), strict=True))
+    settings = Settings(method, steps, at, 1, layers, heads, list(size), 18.0, seed, (frames, height, width))
+    info = shard(rows, out / "maps", model, label_set, settings, dtype)
+    probe = Probe(read_records(out / "maps", SPLITS), label_set)
+    part = probe_part(probe, info)
+    part.write(out)
+    choice = choose(probe, guided)
+    chosen = {
+        "at": [at[i] for i in choice.steps],
+        "layers": [layers[i] for i in choice.layers],
+        "heads": [heads[i] for i in choice.heads],
+    }
+    write_json(
+        out / "probe.json",
+        {
+            "schema": 1,
+            "generator": info.generator,
+            "videos": len(rows),
+            "method": method,
+            "steps": steps,
+            "chosen": chosen,
+        }
+        | {"probed": {"at": at, "sigmas": info.sigmas, "layers": layers, "heads": heads}}
+        | {"why": asdict(choice), "groups": part.numbers},
+    )
+    shards = out / "shards"
+    inversion: dict[str, Any] = {"generator": generator, "dtype": dtype, "size": list(size), "steps": steps} | chosen
+    inversion |= {"grid": list(grid)} if grid else {}
+    inversion |= {"labels": str(labels.absolute())} if labels else {}
+    comment = f'make invert DATA=manifest.jsonl OUT={shards} ARGS="--config {out / "invert.yaml"}"'
+    write_yaml(out / "invert.yaml", comment, inversion)
+    base = TRAINING / ("shapes.yaml" if generator.startswith(assets.PREFIX) else "video.yaml")
+    training: dict[str, Any] = {
+        "base": os.path.relpath(base, out.absolute()),
+        "trainer": {"logger": {"init_args": {"name": out.name}}},
+        "data": {"shards": [str(shards)]},
+    }
+    if labels:  # the base's mirrors are those of the shapes world's labels
+        training["data"]["mirror"] = None
+    write_yaml(out / "train.yaml", f"make train CONFIG={out / 'train.yaml'}", training)
+    score = choice.chosen
+    spread = f"{score.accuracy:.2f} [{score.low:.2f}, {score.high:.2f}]"
+    print(f"at {chosen['at']}, layers {chosen['layers']}, heads {chosen['heads']}: {out / 'invert.yaml'}")
+    print(f"label read from these maps: {spread}, chance {score.chance:.2f}")
+    return choice
+
+
+if __name__ == "__main__":
+    run(main, prog="python -m data_prep.probe")
