@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+
+from cvg.errors import UserError
 
 
 class Backbone(nn.Module):
@@ -16,9 +18,11 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: size D of the features of one step.
+        joint_dim: size E of the space that the model shares with its text tower; None without one.
     """
 
     feature_dim: int
+    joint_dim: int | None = None
     _frozen: tuple[()] | tuple[nn.Module]
 
     def __init__(self) -> None:
@@ -50,6 +54,22 @@ class Backbone(nn.Module):
             (B, D)
         """
         raise NotImplementedError
+
+    def text_features(self, phrases: Sequence[str]) -> Tensor:
+        """Where the model's text tower puts phrases in the joint space.
+
+        The text tower is read for this call alone and not kept: sampling towards labels that were trained needs none.
+
+        Args:
+            phrases: captions, N of them.
+
+        Returns:
+            (N, E), rows of unit length, float32 on the CPU.
+
+        Raises:
+            UserError: the backbone has no text tower, it cannot be loaded, or a phrase is too long for it.
+        """
+        raise UserError("backbone: it has no text tower; use one that has, such as --model.backbone clip")
 
     def forward(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """The same as `features`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,17 +42,23 @@ def show(volume_BKFHW: Tensor, frames: int, size: int) -> Tensor:
     return torch.stack(planes, dim=2)
 
 
-def _load(path: str) -> tuple[Any, bool, Tensor, Tensor]:
-    """Vision tower, whether it is X-CLIP's, and the preprocessor's mean and deviation (3,)."""
+def _load_model(path: str) -> Any:
+    """The whole model, both towers, in float32. Raises UserError, and what transformers raises."""
     from transformers import AutoConfig, CLIPModel, XCLIPModel
+
+    kind = AutoConfig.from_pretrained(path).model_type
+    classes = {"clip": CLIPModel, "xclip": XCLIPModel}
+    if kind not in classes:
+        raise UserError(f"backbone {path}: its model type is {kind!r}; expected a CLIPModel or XCLIPModel folder")
+    return classes[kind].from_pretrained(path, use_safetensors=True, dtype=torch.float32)
+
+
+def _load(path: str) -> tuple[Any, int, Tensor, Tensor]:
+    """Vision tower, size of the joint space, and the preprocessor's mean and deviation (3,)."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        kind = AutoConfig.from_pretrained(path).model_type
-        classes = {"clip": CLIPModel, "xclip": XCLIPModel}
-        if kind not in classes:
-            raise UserError(f"backbone {path}: its model type is {kind!r}; expected a CLIPModel or XCLIPModel folder")
-        model = classes[kind].from_pretrained(path, use_safetensors=True, dtype=torch.float32)
+        model = _load_model(path)
         # The transformers image processors need torchvision; the two numbers wanted here are in their JSON.
         processor, _ = ImageProcessingMixin.get_image_processor_dict(path)
         mean, deviation = torch.tensor(processor["image_mean"]), torch.tensor(processor["image_std"])
@@ -61,7 +68,25 @@ def _load(path: str) -> tuple[Any, bool, Tensor, Tensor]:
             f"backbone {path}: cannot be loaded ({reason}); give a CLIPModel or XCLIPModel folder, or a Hub id, with "
             "config.json, model.safetensors and preprocessor_config.json"
         ) from error
-    return model.vision_model, kind == "xclip", mean, deviation
+    return model.vision_model, model.config.projection_dim, mean, deviation
+
+
+def _load_text(path: str) -> tuple[Any, Any]:
+    """The whole model, in evaluation mode, and its tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        model, tokenizer = _load_model(path).eval(), AutoTokenizer.from_pretrained(path)
+        # Without files transformers makes a tokenizer that knows no word, and says nothing.
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise OSError("it has no tokenizer")
+    except (OSError, KeyError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"backbone {path}: its text tower cannot be loaded ({reason}); give a folder, or a Hub id, that also holds "
+            "the tokenizer's files"
+        ) from error
+    return model, tokenizer
 
 
 class ClipBackbone(Backbone):
@@ -92,7 +117,8 @@ class ClipBackbone(Backbone):
         super().__init__()
         if slots > len(_CHANNELS):
             raise UserError(f"backbone {path}: {slots} entity slots, but a picture has {len(_CHANNELS)} channels")
-        tower, temporal, mean, std = _load(str(assets.path(path)))
+        self.path = str(assets.path(path))
+        tower, self.joint_dim, mean, std = _load(self.path)
         config = tower.config
         depth = config.num_hidden_layers
         if not -depth - 1 <= layer <= depth:
@@ -103,7 +129,7 @@ class ClipBackbone(Backbone):
         if pool < 1 or self.side % pool:
             raise UserError(f"backbone {path}: pool {pool} does not divide its {self.side} x {self.side} patches")
         # X-CLIP exchanges messages between a fixed number of frames; CLIP sees each frame alone.
-        self.frames = config.num_frames if temporal else grid[0]
+        self.frames = getattr(config, "num_frames", grid[0])
         self.freeze(tower)
         self.register_buffer("mean_C", mean, persistent=False)
         self.register_buffer("std_C", std, persistent=False)
@@ -135,3 +161,17 @@ class ClipBackbone(Backbone):
         """Features (B, frames*patches*D)."""
         tokens = self.tokens(only_present(volume_BKFHW, present_BK))
         return ((tokens - self.blank) / self.deviation).flatten(1)
+
+    @torch.no_grad()
+    def text_features(self, phrases: Sequence[str]) -> Tensor:
+        """The model's own text embeddings (text tower and projection), at unit length: (N, E)."""
+        model, tokenizer = _load_text(self.path)
+        tokens = tokenizer(list(phrases), padding=True, return_tensors="pt")
+        longest, limit = tokens.input_ids.shape[1], model.config.text_config.max_position_embeddings
+        if longest > limit:
+            phrase = max(phrases, key=lambda phrase: len(tokenizer(phrase).input_ids))
+            raise UserError(
+                f"backbone {self.path}: {phrase!r} has {longest} tokens, its text tower reads {limit}; shorten it"
+            )
+        embeddings = model.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
+        return F.normalize(embeddings, dim=-1)
