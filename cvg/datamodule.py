@@ -167,7 +167,7 @@ class CompositionDataModule(L.LightningDataModule):
 
     def _loader(self, split: str, training: bool) -> Loader:
         sources = []
-        hold_out = frozenset(self.hold_out or ()) if training else frozenset()
+        hold_out = frozenset(self.hold_out or ())
         for folder, weight in zip(self.folders, self.weights, strict=True):
             info = ShardInfo.load(folder)
             tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), info.count(split)
@@ -195,7 +195,7 @@ class CompositionDataModule(L.LightningDataModule):
             batch_size=size,
             training=training,
             mirror=Mirror(self.mirror, self.info.label_set, self.info.grid, sorted(hold_out)) if self.mirror else None,
-            hold_out=hold_out,
+            hold_out=hold_out if training else frozenset(),
             seed=self.seed,
             buffer=self.shuffle,
             cached=bytes_on_disk <= self.cache_gb * 1e9,

@@ -114,7 +114,8 @@ class StageMetrics(nn.Module):
             if side in self.reworded:
                 reworded: Any = self.reworded[side]
                 counts = reworded.compute()
-                values[f"accuracy_{side}/reworded"] = counts.diagonal().sum() / counts.sum()
+                if counts.sum():
+                    values[f"accuracy_{side}/reworded"] = counts.diagonal().sum() / counts.sum()
             for step in range(self.steps):
                 alone: Any = self.alone[f"{side}{step}"]
                 values[f"accuracy_{side}/step{step}"] = alone.compute()

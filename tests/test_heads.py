@@ -354,6 +354,12 @@ def test_training_batches_hold_no_held_out_label(shards: Path, cache_gb: float) 
             CompositionDataModule([str(shards)], hold_out=hold_out).setup("fit")
 
 
+def test_a_split_of_held_out_labels_alone_is_refused(shard_factory: Any, tmp_path: Path) -> None:
+    shards = shard_factory(tmp_path, {"train": 8, "val": 1})  # the first label is "left"
+    with pytest.raises(UserError, match="no val records but those of left"):
+        CompositionDataModule([str(shards)], hold_out=["left"]).val_dataloader()
+
+
 def test_training_reports_what_it_has_not_seen_apart(shard_factory: Any, xclip: Path, tmp_path: Path) -> None:
     labels = copy.deepcopy(LABELS)
     labels["motion"]["labels"]["up"].append("drifting up")
@@ -417,6 +423,15 @@ def test_validation_loss_is_that_of_seen_labels(shards: Path, xclip: Path, tmp_p
         )
     assert metrics_of(tmp_path)["val/loss"] == pytest.approx(float(losses[seen].mean()), rel=1e-4)
     assert losses[~seen].isinf().all()
+
+
+def test_wordings_without_records_are_not_reported(shard_factory: Any, xclip: Path, tmp_path: Path) -> None:
+    labels = copy.deepcopy(LABELS)
+    labels["spatial"]["labels"]["below"].append("beside")
+    shards = shard_factory(tmp_path / "shards", {"train": 32, "val": 7}, changes={"labels": labels})  # no "below"
+    model = {"backbone": "clip", "backbone_path": str(xclip), "head": "anchored", "depth": 0}
+    fit(tmp_path, shards, model | {"head_without": ["beside"]}, epochs=1)
+    assert not [name for name in metrics_of(tmp_path) if "reworded" in name]
 
 
 def test_held_out_labels_need_an_anchored_head(shards: Path, tmp_path: Path) -> None:
