@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, CLIPModel, XCLIPModel
 from cvg import sample
 from cvg.augment import Mirror
 from cvg.classifier import CompositionClassifier
-from cvg.classifier.anchors import CAPTIONS, caption, check_distinct, label_anchors, part_wordings, spread
+from cvg.classifier.anchors import CAPTIONS, caption, check_distinct, deviations, label_anchors, part_wordings
 from cvg.classifier.backbones import clip
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.classifier.competition import Competition
@@ -146,8 +146,9 @@ def test_anchored_logits_are_the_documented_formula() -> None:
     x = torch.randn(4, 30, dtype=torch.float64)
     for row, logits in zip(x, head(x), strict=True):
         f = head.joint_ER @ (head.read_RD @ row) / math.sqrt(30) + head.bias_E
-        expected = [head.log_scale.exp() * f @ w / f.norm() / w.norm() for w in head.anchor_YE]
-        torch.testing.assert_close(logits, torch.stack(expected), rtol=1e-4, atol=0)
+        length = (f.square().sum() + 10**2).sqrt()
+        expected = [head.log_scale.exp() * f @ w / length / w.norm() for w in head.anchor_YE]
+        torch.testing.assert_close(logits, torch.stack(expected))
     torch.testing.assert_close(head(x.view(2, 2, 30)).flatten(0, 1), head(x))
 
 
@@ -196,7 +197,8 @@ def test_heads_that_do_not_exist(xclip: Path) -> None:
         ({"name": "quadratic"}, "expected linear, or anchored"),
         ({"name": "anchored"}, "expected linear, or anchored"),
         ({"name": "linear", "rank": 3}, "expected linear, or anchored"),
-        (ANCHORED | {"rank": 0}, "rank is 0"),
+        (ANCHORED | {"rank": 0}, "rank is 0, expected 1 to 8"),
+        (ANCHORED | {"rank": 9}, "rank is 9, expected 1 to 8"),
     ):
         with pytest.raises(UserError, match=message):
             CompositionClassifier(make_config(backbone={"name": "clip", "path": str(xclip)}, head=head))
@@ -213,18 +215,29 @@ def test_a_classifier_from_before_there_were_heads_is_linear(tmp_path: Path) -> 
     assert CompositionClassifier.from_pretrained("shapes-classifier").config.head == {"name": "linear"}
 
 
-def test_the_temperature_starts_where_crowded_anchors_are_told_apart(xclip: Path) -> None:
-    """Reading exactly one anchor gives its label a lead of five logits over the mean of its group, on the whole."""
-    classifier = anchored(xclip)
-    head, leads = classifier.head, []
-    head.joint_ER.data.zero_()
-    for label, anchor in zip(classifier.labels.labels, head.anchor_YE, strict=True):
-        group = classifier.labels.group_indices(label.name)
-        deviation = anchor - head.anchor_YE[group].mean(0)
-        head.bias_E.data = 100 * deviation
-        logits = head(torch.zeros(1, head.read_RD.shape[1]))[0]
-        leads.append((logits[classifier.labels.index(label.name)] - logits[group].mean()).detach())
-    assert float(torch.stack(leads).square().mean().sqrt()) == pytest.approx(5, rel=1e-3)
+def test_deviations_are_from_the_mean_of_the_group() -> None:
+    labels, anchors = LabelSet(LABELS).labels, torch.randn(8, 6)
+    expected = torch.cat([group - group.mean(0) for group in anchors.split(4)])
+    torch.testing.assert_close(deviations(labels, anchors), expected)
+
+
+@pytest.mark.parametrize("crowding", [1.0, 0.02])
+def test_training_starts_where_labels_are_told_apart_however_alike_their_anchors(crowding: float) -> None:
+    """The same logits for anchors in a narrow cone, and every direction in which anchors differ counts alike."""
+    torch.manual_seed(0)
+    labels, directions = LabelSet(LABELS).labels, torch.linalg.qr(torch.randn(40, 9)).Q.T
+    pattern = torch.linalg.qr(deviations(labels, torch.randn(8, 4))).Q * torch.tensor([1.0, 0.8, 0.3, 0.1])
+    anchors = directions[8] + crowding * pattern @ directions[:4]
+    head = AnchoredHead(30, 8, 40, rank=6)
+    head.set_anchors(anchors)
+    head.start(deviations(labels, anchors))
+    read = torch.linalg.svdvals(deviations(labels, anchors) @ head.joint_ER.detach())
+    torch.testing.assert_close(read[:4], read[:1].expand(4), rtol=1e-3, atol=0)
+    assert read[4:].max() < 1e-3 * read[0]
+    # The slope of the logits where there is little evidence: that of a linear head with orthonormal codes of labels.
+    slope = head.log_scale.exp().detach() / 10 * read[0]
+    assert float(slope) == pytest.approx((8 / 4) ** 0.5, rel=1e-3)
+    assert torch.linalg.matrix_rank(head.joint_ER.detach()) == 6
 
 
 # New labels
@@ -387,7 +400,7 @@ def test_training_reports_what_it_has_not_seen_apart(shard_factory: Any, xclip: 
     kept, lost = part_wordings(module.classifier.labels.labels, ["drifting up"])
     anchors = label_anchors(module.classifier.backbone, kept)
     assert torch.equal(module.classifier.head.anchor_YE, anchors) and [label.name for label in lost] == ["up"]
-    start = math.log(5 / spread(kept, anchors))
+    start = math.log(10 / deviations(kept, anchors).square().sum(1).mean().sqrt())
     assert module.classifier.head.log_scale.item() != pytest.approx(start, abs=1e-3)  # the temperature is learned
     # What `reworded` is: the accuracy on records of "up", whose anchor is that of the wording left out.
     batches = list(CompositionDataModule([str(shards)]).val_dataloader())
@@ -410,7 +423,7 @@ def test_training_reports_what_it_has_not_seen_apart(shard_factory: Any, xclip: 
 
 def test_validation_loss_is_that_of_seen_labels(shards: Path, xclip: Path, tmp_path: Path) -> None:
     """An epoch at a rate of zero: the loss is that of the random head on the records of seen labels alone."""
-    model = {"backbone": "clip", "backbone_path": str(xclip), "head": "anchored", "depth": 0, "lr": 0.0}
+    model = {"backbone": "clip", "backbone_path": str(xclip), "head": "anchored", "head_rank": 4, "depth": 0, "lr": 0.0}
     trainer = fit(tmp_path, shards, model, {"hold_out": ["left"]}, epochs=1)
     module: Any = trainer.lightning_module
     (batch,) = CompositionDataModule([str(shards)], eval_batch_size=40).val_dataloader()
@@ -429,7 +442,7 @@ def test_wordings_without_records_are_not_reported(shard_factory: Any, xclip: Pa
     labels = copy.deepcopy(LABELS)
     labels["spatial"]["labels"]["below"].append("beside")
     shards = shard_factory(tmp_path / "shards", {"train": 32, "val": 7}, changes={"labels": labels})  # no "below"
-    model = {"backbone": "clip", "backbone_path": str(xclip), "head": "anchored", "depth": 0}
+    model = {"backbone": "clip", "backbone_path": str(xclip), "head": "anchored", "head_rank": 4, "depth": 0}
     fit(tmp_path, shards, model | {"head_without": ["beside"]}, epochs=1)
     assert not [name for name in metrics_of(tmp_path) if "reworded" in name]
 

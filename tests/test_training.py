@@ -387,7 +387,7 @@ def test_every_config_trains_alone(config: str, shards: Path, tmp_path: Path) ->
     more = [] if config == "shapes_none.yaml" else ["--model.backbone=none", "--model.backbone_path=null"]
     if config == "shapes_anchored.yaml":  # its head needs a text tower
         words = "a circle square moving left right up down of above below".split()
-        more = [f"--model.backbone_path={make_vlm(tmp_path / 'vlm', 'xclip', words)}"]
+        more = [f"--model.backbone_path={make_vlm(tmp_path / 'vlm', 'xclip', words)}", "--model.head_rank=4"]
     result = main(cli(config, shards, tmp_path, "--trainer.max_epochs=1", *more))
     assert result.trainer.global_step == 5
     folder = tmp_path / Path(config).stem / "version_0"

@@ -76,11 +76,11 @@ def part_wordings(labels: Sequence[Label], without: Sequence[str]) -> tuple[list
     return kept, [label for label in lost if label.wordings]
 
 
-def spread(labels: Sequence[Label], anchor_YE: Tensor) -> float:
-    """Root mean square distance of anchors from the mean of their group, up to 1: small where text embeddings crowd."""
+def deviations(labels: Sequence[Label], anchor_YE: Tensor) -> Tensor:
+    """The anchors less the mean of their group (Y, E): what tells labels of one group apart."""
     same_YY = torch.tensor([[float(a.group == b.group) for b in labels] for a in labels]).to(anchor_YE)
     mean_YE = same_YY @ anchor_YE / same_YY.sum(1, keepdim=True)
-    return float((anchor_YE - mean_YE).square().sum(1).mean().sqrt())
+    return anchor_YE - mean_YE
 
 
 def check_distinct(labels: Sequence[Label], anchor_YE: Tensor) -> None:

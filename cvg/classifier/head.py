@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from cvg.classifier.backbones.base import Backbone
 from cvg.errors import UserError
 
-# Length under which what is read fades out, so that features without evidence have no direction and finite gradients.
-_FAINT = 0.01
+# Length c of f below which logits are nearly linear in it. A mere cosine has no direction where there is no evidence,
+# and optimiser steps of the size that suits the linear head turn it about: it hardly learned.
+_FAINT = 10.0
 # Lead, in logits, that the temperature first gives an anchor's own direction over the mean of its group.
-_LEAD = 5.0
+_LEAD = 10.0
+# Directions in which anchors differ by less than this part of the most are left to chance.
+_GAIN = 20.0
 _ANCHORED = {"rank", "tied", "captions", "without"}
 
 
@@ -42,7 +45,7 @@ class LinearHead(nn.Module):
 
 
 class AnchoredHead(nn.Module):
-    """logits_y = exp(tau) cos(f, W_y), with f = U V x / sqrt(D) + b in the VLM's joint text space.
+    """logits_y = exp(tau) cos(f, W_y) |f| / sqrt(|f|^2 + c^2), with f = U V x / sqrt(D) + b in the joint text space.
 
     W_y is the text embedding of the label's phrases, as in zero-shot CLIP (Radford et al., arXiv 2103.00020), or starts
     there. x are the patch features of all steps side by side, so V has weights of its own for every place, frame and
@@ -83,12 +86,24 @@ class AnchoredHead(nn.Module):
             self.anchor_YE = anchors
 
     @torch.no_grad()
-    def set_scale(self, spread: float) -> None:
-        """Start the temperature where anchors of this spread (`cvg.classifier.anchors.spread`) can be told apart.
+    def start(self, deviation_YE: Tensor) -> None:
+        """Start read-out and temperature where labels of one group can be told apart, however alike their anchors are.
 
-        The captions of a group differ in a word or two, and real text towers put them within a few degrees.
+        Captions of a group differ in a word or two: real text towers put them within a few degrees, and a random
+        subspace of R dimensions misses most of what is left. So U starts along the directions in which anchors differ
+        within groups, with the gain that makes them count alike; the rest of its columns stay random.
+
+        Args:
+            deviation_YE: the anchors less the mean of their group.
         """
-        self.log_scale.fill_(math.log(_LEAD / spread))
+        deviation_YE = deviation_YE.to(self.joint_ER)
+        self.log_scale.fill_(math.log(_LEAD / float(deviation_YE.square().sum(1).mean().sqrt())))
+        _, length_Y, direction_YE = torch.linalg.svd(deviation_YE, full_matrices=False)
+        used = min(int((length_Y > length_Y[0] / _GAIN).sum()), self.joint_ER.shape[1])
+        gain = length_Y[:used].square().mean().sqrt() / length_Y[:used]
+        basis_ER = torch.linalg.qr(torch.cat([direction_YE[:used].T, self.joint_ER], dim=1)).Q
+        self.joint_ER.copy_(basis_ER[:, : self.joint_ER.shape[1]])
+        self.joint_ER[:, :used] *= gain
 
     def forward(self, features_BD: Tensor, anchor_YE: Tensor | None = None) -> Tensor:
         """Logits (B, Y), of the head's own anchors or of others."""
@@ -120,6 +135,6 @@ def build_head(spec: dict[str, Any], backbone: Backbone, features: int, labels: 
             "head anchored: its anchors are text embeddings, and this backbone has no text tower; use --model.backbone "
             "clip, or --model.head linear"
         )
-    if spec["rank"] < 1:
-        raise UserError(f"head anchored: rank is {spec['rank']}; it must be at least 1")
+    if not 1 <= spec["rank"] <= backbone.joint_dim:
+        raise UserError(f"head anchored: rank is {spec['rank']}, expected 1 to {backbone.joint_dim} of the joint space")
     return AnchoredHead(features, labels, backbone.joint_dim, spec["rank"], spec["tied"])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator, resample
-from cvg.classifier.anchors import check_distinct, label_anchors, part_wordings, spread
+from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
 from cvg.classifier.head import AnchoredHead, build_head
 from cvg.errors import UserError
 from cvg.files import atomic, read_json, write_json
@@ -205,7 +205,7 @@ class CompositionClassifier(
         return self.classify(self.volume(maps_BSLAKFHW, present_BK, steps_BS), present_BK, steps_BS)
 
     def anchor_labels(self) -> None:
-        """Set an anchored head's anchors to the labels' text embeddings, and its temperature: where training starts.
+        """Set an anchored head's anchors to the labels' text embeddings, and its read-out to where training starts.
 
         Raises:
             UserError: the text tower cannot be used, or embeds two labels of one group alike.
@@ -216,7 +216,7 @@ class CompositionClassifier(
         anchor_YE = label_anchors(self.backbone, kept, spec["captions"])
         check_distinct(self.labels.labels, anchor_YE)
         self.head.set_anchors(anchor_YE)
-        self.head.set_scale(spread(self.labels.labels, anchor_YE))
+        self.head.start(deviations(self.labels.labels, anchor_YE))
 
     def with_label(
         self,
