@@ -31,13 +31,17 @@ class Mirror:
             ``diagonal`` rows and columns (square maps only), ``time`` the order of frames. Others are not used.
         labels: the label set.
         grid: the maps' (F, H, W).
+        hold_out: labels that no mirror may make; a record that one would turn into such a label is not mirrored so.
 
     Raises:
         UserError: an unknown mirror or label, a diagonal one of maps that are not square, a label in two pairs, or a
             pair across groups.
     """
 
-    def __init__(self, swaps: dict[str, dict[str, str]], labels: LabelSet, grid: Sequence[int]) -> None:
+    def __init__(
+        self, swaps: dict[str, dict[str, str]], labels: LabelSet, grid: Sequence[int], hold_out: Sequence[str] = ()
+    ) -> None:
+        self.hold_out = frozenset(hold_out)
         self.swaps: dict[str, dict[str, str]] = {}
         for axis, pairs in swaps.items():
             if axis not in _MIRRORS:
@@ -59,7 +63,8 @@ class Mirror:
         """Positive maps, negative maps and label of a randomly mirrored record."""
         positive, negative, label = record.positive_SLAKFHW, record.negative_SLAKFHW, record.label
         for axis, swap in self.swaps.items():
-            if rng.random() < 0.5:
+            mirrored = swap.get(label, label)
+            if rng.random() < 0.5 and mirrored not in self.hold_out:
                 positive, negative = _MIRRORS[axis](positive), _MIRRORS[axis](negative)
-                label = swap.get(label, label)
+                label = mirrored
         return positive, negative, label

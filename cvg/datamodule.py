@@ -79,6 +79,8 @@ class CompositionDataModule(L.LightningDataModule):
         eval_batch_size: the same in validation and test.
         layers: of the shards' layers, the ones the classifier is to read; all when not given.
         at: positions, among the shards' noise levels, of the steps T that are to be guided; all when not given.
+        hold_out: labels that training never sees, neither as what a record shows (nor its mirror image) nor as what it
+            does not; validation and test do, and report on them apart. For anchored heads.
         mirror: label pairs that a mirror of the maps exchanges, e.g. ``{horizontal: {left: right}}``; training samples
             are mirrored at random, see :class:`cvg.augment.Mirror`. None: no mirrors.
         shuffle: samples in the shuffle buffer; an epoch is a full shuffle when it holds them all.
@@ -98,6 +100,7 @@ class CompositionDataModule(L.LightningDataModule):
         eval_batch_size: int = 128,
         layers: list[int] | None = None,
         at: list[int] | None = None,
+        hold_out: list[str] | None = None,
         mirror: dict[str, dict[str, str]] | None = None,
         shuffle: int = 5000,
         cache_gb: float = 4.0,
@@ -114,7 +117,7 @@ class CompositionDataModule(L.LightningDataModule):
         if min(batch_size, eval_batch_size, shuffle) < 1:
             raise UserError("data: batch_size, eval_batch_size and shuffle must be at least 1")
         self.batch_size, self.eval_batch_size, self.shuffle = batch_size, eval_batch_size, shuffle
-        self.layers, self.at = layers, at
+        self.layers, self.at, self.hold_out = layers, at, hold_out or None
         self.mirror, self.cache_gb, self.num_workers, self.seed = mirror, cache_gb, num_workers, seed
 
     @cached_property
@@ -131,11 +134,22 @@ class CompositionDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Check the folders before anything is built."""
-        _ = self.info
+        self._check_hold_out()
+
+    def _check_hold_out(self) -> None:
+        labels = self.info.label_set
+        held = {labels[name].name for name in self.hold_out or ()}
+        for group, members in labels.groups.items():
+            kept = [label.name for label in members if label.name not in held]
+            if held and len(kept) < 2:
+                raise UserError(
+                    f"data.hold_out {self.hold_out}: leaves {kept} of the group {group!r}, and nothing to tell apart; "
+                    "hold out fewer of its labels"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """What the order of training samples depends on, for the checkpoint."""
-        names = ("seed", "batch_size", "shuffle", "weights", "layers", "at", "mirror")
+        names = ("seed", "batch_size", "shuffle", "weights", "layers", "at", "hold_out", "mirror")
         records = [ShardInfo.load(folder).count("train") for folder in self.folders]
         return {name: getattr(self, name) for name in names} | {"records": records}
 
@@ -151,13 +165,17 @@ class CompositionDataModule(L.LightningDataModule):
                 )
 
     def _loader(self, split: str, training: bool) -> Loader:
+        hold_out = frozenset(self.hold_out or ())
         found = [
-            Source.find(folder, split, weight if training else 1.0)
+            Source.find(folder, split, weight if training else 1.0, hold_out)
             for folder, weight in zip(self.folders, self.weights, strict=True)
         ]
         sources = [source for source in found if source.tars]
-        if not sources:
-            raise UserError(f"shards {', '.join(self.folders)}: no {split} records; make some first (`make invert`)")
+        if not sum(source.used for source in sources):
+            but = f" but those of {', '.join(sorted(hold_out))}" if sources else ""
+            raise UserError(
+                f"shards {', '.join(self.folders)}: no {split} records{but}; make some first (`make invert`)"
+            )
         size = self.batch_size if training else self.eval_batch_size
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if size % ranks:
@@ -169,7 +187,8 @@ class CompositionDataModule(L.LightningDataModule):
             stored=self.stored,
             batch_size=size,
             training=training,
-            mirror=Mirror(self.mirror, self.info.label_set, self.info.grid) if self.mirror else None,
+            mirror=Mirror(self.mirror, self.info.label_set, self.info.grid, sorted(hold_out)) if self.mirror else None,
+            hold_out=hold_out if training else frozenset(),
             seed=self.seed,
             buffer=self.shuffle,
             cached=bytes_on_disk <= self.cache_gb * 1e9,

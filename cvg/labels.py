@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,45 @@ class LabelSet:
             entry["labels"][label.name] = list(label.wordings)
         return groups
 
+    def extended(
+        self, name: str, wordings: Sequence[str], group: str | None = None, entities: int | None = None
+    ) -> LabelSet:
+        """The set with one more label, the last of its group; the class indices of later groups move up.
+
+        Args:
+            name: of the new label.
+            wordings: phrases that state it.
+            group: where it goes; None: into the one group whose labels relate as many entities.
+            entities: how many it relates; None: not known, and there is one group alone.
+
+        Raises:
+            UserError: a label or wording that is in the set already, an unknown group, or not exactly one that fits.
+        """
+        for label in self.labels:
+            taken = sorted({name, *wordings} & {label.name, *label.wordings})
+            if taken:
+                raise UserError(f"new label {name!r}: {taken[0]!r} states label {label.name!r} already; use that one")
+        groups = self.to_dict()
+        group = group or self._group_of(entities)
+        if group not in groups:
+            raise UserError(f"label group {group!r} is not in the label set; known: {', '.join(groups)}")
+        groups[group]["labels"][name] = list(wordings)
+        return LabelSet(groups)
+
+    def _group_of(self, entities: int | None) -> str:
+        fitting = [name for name, labels in self.groups.items() if entities in (None, labels[0].entities)]
+        if len(fitting) == 1:
+            return fitting[0]
+        of = "" if entities is None else f" of {entities} {'entity' if entities == 1 else 'entities'}"
+        if not fitting:
+            raise UserError(f"the label set has no group{of}; its groups: {', '.join(self.groups)}")
+        raise UserError(f"several groups{of} could take a new label; choose one: {', '.join(fitting)}")
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LabelSet) and self.labels == other.labels
@@ -103,6 +141,11 @@ class LabelSet:
     def index(self, name: str) -> int:
         """Class index of a label."""
         return self._index[self[name].name]
+
+    @property
+    def names(self) -> list[str]:
+        """The labels' names, in order."""
+        return [label.name for label in self.labels]
 
     @property
     def groups(self) -> dict[str, list[Label]]:

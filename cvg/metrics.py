@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,24 @@ class StageMetrics(nn.Module):
     Args:
         labels: the label set.
         steps: guided steps S.
+        hold_out: labels that training does not see.
+        reworded: whether some labels have wordings that their anchors are made without.
     """
 
-    def __init__(self, labels: LabelSet, steps: int) -> None:
+    def __init__(self, labels: LabelSet, steps: int, hold_out: Sequence[str] = (), reworded: bool = False) -> None:
         super().__init__()
         self.labels, self.steps = labels, steps
+        self.parts = {group: [label.name for label in members] for group, members in labels.groups.items()}
+        if hold_out:
+            self.parts["seen"] = [name for name in labels.names if name not in hold_out]
+            self.parts["held_out"] = list(hold_out)
         classes = len(labels)
         self.loss = MeanMetric()
         self.confusion = nn.ModuleDict({side: ConfusionMatrix("multiclass", num_classes=classes) for side in SIDES})
         self.calibration = nn.ModuleDict({side: CalibrationError() for side in SIDES})
+        self.reworded = nn.ModuleDict(
+            {side: ConfusionMatrix("multiclass", num_classes=classes) for side in SIDES if reworded}
+        )
         self.alone = nn.ModuleDict(
             {
                 f"{side}{step}": Accuracy("multiclass", num_classes=classes, average="micro")
@@ -82,6 +92,11 @@ class StageMetrics(nn.Module):
         accuracy: Any = self.alone[f"{side}{step}"]
         accuracy.update(logits_BY.argmax(-1), labels_B)
 
+    def update_reworded(self, side: str, logits_BY: Tensor, labels_B: Tensor) -> None:
+        """Add predictions with anchors made of the wordings that the head's were made without."""
+        confusion: Any = self.reworded[side]
+        confusion.update(logits_BY.argmax(-1), labels_B)
+
     def compute(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """All values by name, and the confusion matrix of each side (rows are true labels)."""
         values: dict[str, Tensor] = {"loss": self.loss.compute()}
@@ -92,10 +107,15 @@ class StageMetrics(nn.Module):
             counts = confusions[side] = confusion.compute()
             hits, totals = counts.diagonal(), counts.sum(1)
             values[f"accuracy_{side}"] = values[f"accuracy_{side}/all"] = hits.sum() / totals.sum()
-            for group, labels in self.labels.groups.items():
-                index = [self.labels.index(label.name) for label in labels]
+            for part, names in self.parts.items():
+                index = [self.labels.index(name) for name in names]
                 if totals[index].sum():
-                    values[f"accuracy_{side}/{group}"] = hits[index].sum() / totals[index].sum()
+                    values[f"accuracy_{side}/{part}"] = hits[index].sum() / totals[index].sum()
+            if side in self.reworded:
+                reworded: Any = self.reworded[side]
+                counts = reworded.compute()
+                if counts.sum():
+                    values[f"accuracy_{side}/reworded"] = counts.diagonal().sum() / counts.sum()
             for step in range(self.steps):
                 alone: Any = self.alone[f"{side}{step}"]
                 values[f"accuracy_{side}/step{step}"] = alone.compute()

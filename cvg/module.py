@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvg.classifier.anchors import CAPTIONS, label_anchors, part_wordings
+from cvg.classifier.competition import Competition
+from cvg.classifier.head import AnchoredHead
 from cvg.classifier.model import ClassifierConfig, CompositionClassifier, config_from_dict
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.datamodule import CompositionDataModule
@@ -41,6 +43,12 @@ class CompositionModule(L.LightningModule):
         backbone_pool: for ``vlm``: side of the squares of patches that are averaged; 1 keeps all.
         backbone_options: for ``vlm``: how it is shown the volume, its precision, what of it is read;
             `docs/backbones.md` lists them.
+        head: ``linear`` (the paper's W, b) or ``anchored`` (in the backbone's text; docs/new_labels.md).
+        head_rank: for ``anchored``: rank of the read-out into the joint text space.
+        head_tied: for ``anchored``: anchors stay what the text tower makes of the labels; if not, they are trained too.
+        head_captions: for ``anchored``: what the text tower is shown of a label of one entity, and of one of two.
+        head_without: for ``anchored``: wordings that the anchors are made without. Evaluation also reports the accuracy
+            with anchors made of them instead (``reworded``), on the labels that have such.
         volume_size: [height, width] of the volume; that of the stored maps when not given.
         dim: width of the aggregation Transformer.
         depth: its blocks; 0 leaves the learned weighted mean of the maps alone.
@@ -64,6 +72,11 @@ class CompositionModule(L.LightningModule):
         backbone_layer: int = -1,
         backbone_pool: int = 1,
         backbone_options: dict[str, Any] | None = None,
+        head: Literal["linear", "anchored"] = "linear",
+        head_rank: int = 16,
+        head_tied: bool = True,
+        head_captions: list[str] | None = None,
+        head_without: list[str] | None = None,
         volume_size: list[int] | None = None,
         dim: int = 64,
         depth: int = 2,
@@ -93,6 +106,10 @@ class CompositionModule(L.LightningModule):
             if twice := sorted(set(backbone_options or {}) & set(self.backbone)):
                 raise UserError(f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_...")
             self.backbone |= backbone_options or {}
+        self.head: dict[str, Any] = {"name": head}
+        if head == "anchored":
+            self.head |= {"rank": head_rank, "tied": head_tied}
+            self.head |= {"captions": head_captions or list(CAPTIONS), "without": head_without or []}
         if dim % attention_heads:
             raise UserError(f"model: attention_heads {attention_heads} does not divide dim {dim}; choose a divisor")
         if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):
@@ -119,6 +136,7 @@ class CompositionModule(L.LightningModule):
             backbone=self.backbone,
             aggregator=self.aggregator,
             noise=self.noise,
+            head=self.head,
         )
 
     @property
@@ -133,13 +151,26 @@ class CompositionModule(L.LightningModule):
         if "classifier" in self._modules:
             return
         self.classifier = CompositionClassifier(self.config())
-        if self.warm_start and not self.trainer.ckpt_path:
-            _start_from(self.classifier, self.warm_start)
-        labels = self.classifier.labels
-        groups = torch.tensor([[a.group == b.group for b in labels.labels] for a in labels.labels])
-        self.register_buffer("same_group_YY", groups, persistent=False)
+        if not self.trainer.ckpt_path:
+            if self.head["name"] == "anchored":
+                self.classifier.anchor_labels()
+            if self.warm_start:
+                _start_from(self.classifier, self.warm_start)
+        labels, hold_out = self.classifier.labels, self.data.hold_out or []
+        if hold_out and self.head["name"] == "linear":
+            raise UserError(
+                "data.hold_out: a linear head's weights for a label that it never sees stay random; use --model.head "
+                "anchored"
+            )
+        self.compete = Competition(labels, self.group_softmax, hold_out)
+        _, reworded = part_wordings(labels.labels, self.head.get("without", ()))
+        self.reworded = [labels.index(label.name) for label in reworded]
+        if reworded:
+            anchor_RE = label_anchors(self.classifier.backbone, reworded, self.head["captions"])
+            self.register_buffer("reworded_RE", anchor_RE, persistent=False)
+        steps = len(self.classifier.config.sigmas)
         self.stages = nn.ModuleDict(
-            {stage: StageMetrics(labels, len(self.classifier.config.sigmas)) for stage in ("val", "test")}
+            {stage: StageMetrics(labels, steps, hold_out, bool(reworded)) for stage in ("val", "test")}
         )
 
     # Training
@@ -161,7 +192,7 @@ class CompositionModule(L.LightningModule):
             phi = phi + noise.flatten(0, 1).to(phi) * mask
 
         def losses(phi: Tensor) -> Tensor:
-            return self.loss(self.classifier.classify(phi, present, steps), labels)
+            return self.compete.loss(self.classifier.classify(phi, present, steps), labels)
 
         if self.adversarial:
             phi = phi + worst_case(phi, losses, mask, self.adversarial, self.adversarial_steps)
@@ -182,16 +213,6 @@ class CompositionModule(L.LightningModule):
         used = len(self.sides)
         steps_XBS = torch.stack(steps, 1)[:used].to(batch["label"].device)
         return steps_XBS, torch.stack(noises, 1)[:used] if noises else None
-
-    def loss(self, logits_BY: Tensor, labels_B: Tensor) -> Tensor:
-        """Cross-entropy of each sample (B,), within the label's group if so chosen."""
-        return F.cross_entropy(self._compete(logits_BY, labels_B), labels_B, reduction="none")
-
-    def _compete(self, logits_BY: Tensor, labels_B: Tensor) -> Tensor:
-        if not self.group_softmax:
-            return logits_BY
-        assert isinstance(self.same_group_YY, Tensor)
-        return logits_BY.masked_fill(~self.same_group_YY[labels_B], -torch.inf)
 
     def configure_optimizers(self) -> Any:
         """AdamW on what is trainable, linear warm-up and cosine per step."""
@@ -226,16 +247,29 @@ class CompositionModule(L.LightningModule):
         for side in SIDES:
             phi = self.classifier.volume(batch[side][valid], present, everything)
             features_BSD = self.classifier.features(phi, present)
-            logits = self._compete(self.classifier.head(features_BSD.flatten(1)), labels)
+            logits = self.classifier.head(features_BSD.flatten(1))
             if side in self.sides:
-                loss += F.cross_entropy(logits, labels, reduction="none").to(loss)
-            metrics.update(side, logits, labels)
+                loss += self.compete.loss(logits, labels).to(loss)
+            metrics.update(side, self.compete(logits, labels), labels)
+            self._evaluate_reworded(side, features_BSD, labels, metrics)
             for step in range(count):
                 alone_BSD = absent_BSD.clone()
                 alone_BSD[:, step] = features_BSD[:, step]
-                logits = self._compete(self.classifier.head(alone_BSD.flatten(1)), labels)
+                logits = self.compete(self.classifier.head(alone_BSD.flatten(1)), labels)
                 metrics.update_step(side, step, logits, labels)
-        metrics.loss.update(loss)
+        trained = self.compete.trained_Y[labels]
+        if trained.any():
+            metrics.loss.update(loss[trained])  # it chooses the checkpoint, in which held-out labels have no say
+
+    def _evaluate_reworded(self, side: str, features_BSD: Tensor, labels_B: Tensor, metrics: Any) -> None:
+        index = torch.tensor(self.reworded, dtype=torch.long, device=labels_B.device)
+        concerned = torch.isin(labels_B, index)
+        if concerned.any():
+            head = self.classifier.head
+            assert isinstance(head, AnchoredHead) and isinstance(self.reworded_RE, Tensor)
+            anchor_YE = head.anchor_YE.index_copy(0, index, self.reworded_RE)
+            logits = self.compete(head(features_BSD.flatten(1), anchor_YE), labels_B)
+            metrics.update_reworded(side, logits[concerned], labels_B[concerned])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the validation metrics."""

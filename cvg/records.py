@@ -130,6 +130,14 @@ def decode(members: dict[str, Any]) -> Record:
     return record
 
 
+def label_of(members: dict[str, Any]) -> str:
+    """The label of undecoded tar members, without their maps. Raises UserError as `decode` does."""
+    try:
+        return str(json.loads(members[META])["label"])
+    except (ValueError, KeyError, TypeError):
+        return decode(members).label  # says what is wrong
+
+
 class ShardWriter:
     """Write records to ``{split}-{index:05d}.tar`` files; a context manager.
 

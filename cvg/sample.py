@@ -69,6 +69,7 @@ def main(
     generator: str | None = None,
     entities: list[str] | None = None,
     label: str | list[str] | None = None,
+    label_group: str | None = None,
     guidance: Literal["on", "off"] = "on",
     guiding: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
     steps: int = 50,
@@ -96,7 +97,9 @@ def main(
         classifier: exported classifier folder, hub id, or shipped name.
         generator: pipeline folder, hub id, or shipped name; the one the classifier was trained on when left out.
         entities: entity phrases of the prompt, when it cannot be parsed: subject, object of each relation in turn.
-        label: labels of the relations, when they cannot be parsed.
+        label: labels of the relations, when they cannot be parsed. A classifier with an anchored head also takes
+            phrases that it was not trained on (docs/new_labels.md).
+        label_group: the group whose labels such a phrase competes against, where its entities do not tell.
         guidance: off runs the plain pipeline.
         guiding: how guided steps are taken.
         steps: denoising steps.
@@ -112,7 +115,7 @@ def main(
         tiling: the VAE takes one video at a time, in tiles.
         compile: compile the generator's blocks, which takes a minute; guided steps run without.
     """
-    model = CompositionClassifier.from_pretrained(classifier)
+    model = _with_new_labels(CompositionClassifier.from_pretrained(classifier), label, entities, label_group)
     prompts = [prompt] if isinstance(prompt, str) else prompt
     seeds = [seed] if isinstance(seed, int) else seed
     compositions = [parse(text, model.labels, entities, label) for text in prompts]
@@ -160,6 +163,25 @@ def main(
             print(path)
             written.append(path)
     return written
+
+
+def _with_new_labels(
+    model: CompositionClassifier, label: str | list[str] | None, entities: list[str] | None, group: str | None
+) -> CompositionClassifier:
+    """The classifier, with the labels it does not know added."""
+    given = [label] if isinstance(label, str) else label or []
+    new = [name for name in dict.fromkeys(given) if name not in model.labels]
+    if group is not None and not new:
+        raise UserError(f"--label_group {group}: there is no new label to take into it; leave it out")
+    count = None
+    if entities is not None and len(new) == 1:
+        rest = len(entities) - sum(model.labels[name].entities for name in given if name in model.labels)
+        count = rest // given.count(new[0])
+    for name in new:
+        model = model.with_label(name, group=group, entities=count)
+        nearest, cosine = model.nearest_label(name)
+        print(f"new label {name!r} of group {model.labels[name].group!r}; nearest there: {nearest!r} ({cosine:.3f})")
+    return model
 
 
 def _sample(sampler: GuidedSampler, batch: Sequence[_Job], guided: bool, **options: Any) -> SampleResult:

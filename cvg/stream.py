@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,29 +17,32 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from cvg.augment import Mirror
 from cvg.errors import UserError
-from cvg.records import SPLITS, Record, ShardInfo, decode, read_shard
+from cvg.records import SPLITS, Record, ShardInfo, decode, label_of, read_shard
 
 Batch = dict[str, Tensor]
 
 
 @dataclass
 class Source:
-    """The tars of one split in one folder."""
+    """The tars of one split in one folder: records in all, and those whose labels are not held out of training."""
 
     folder: Path
     tars: list[Path]
     count: int
+    used: int
     weight: float = 1.0
 
     @classmethod
-    def find(cls, folder: str | Path, split: str, weight: float = 1.0) -> Source:
+    def find(cls, folder: str | Path, split: str, weight: float = 1.0, hold_out: Collection[str] = ()) -> Source:
         """The tars of a split, none of an empty one. Raises UserError where they and shards.json disagree."""
-        tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), ShardInfo.load(folder).count(split)
+        info = ShardInfo.load(folder)
+        tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), info.count(split)
         if bool(tars) != bool(count):
             raise UserError(
                 f"shards {folder}: {len(tars)} {split} tars, but shards.json counts {count} records; make it again"
             )
-        return cls(Path(folder), tars, count, weight)
+        used = count - sum(info.counts.get(split, {}).get(name, 0) for name in hold_out)
+        return cls(Path(folder), tars, count, used, weight)
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Stream(IterableDataset[Batch]):
     batch_size: int  # global
     training: bool
     mirror: Mirror | None = None
+    hold_out: frozenset[str] = frozenset()  # labels that training does not see
     seed: int = 0
     buffer: int = 1
     cached: bool = False
@@ -71,7 +75,7 @@ class Stream(IterableDataset[Batch]):
         """Batches per epoch."""
         if not self.training:
             return math.ceil(sum(source.count for source in self.sources) / self.batch_size)
-        return max(1, round(sum(source.count * source.weight for source in self.sources)) // self.batch_size)
+        return max(1, round(sum(source.used * source.weight for source in self.sources)) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -121,9 +125,14 @@ class Stream(IterableDataset[Batch]):
         for tar, keep in copies:
             for item in self._read(tar):
                 seen += 1
-                if keep == 1 or rng.random() < keep:
+                if not self._held_out(item) and (keep == 1 or rng.random() < keep):
                     yield item
         self._check_count(seen, sum(source.count * math.ceil(source.weight) for source in self.sources))
+
+    def _held_out(self, item: Any) -> bool:
+        if not self.hold_out:
+            return False
+        return (item.label if isinstance(item, Record) else label_of(item)) in self.hold_out
 
     def _check_count(self, seen: int, count: int) -> None:
         if seen != count:

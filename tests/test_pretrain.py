@@ -19,7 +19,7 @@ from cvg.schedule import Schedule
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import ENTITIES, KINDS, LABELS, sample_spec
 from cvg.trajectory import invert, replay
-from data_prep.pretrain import clips, text, transformer, vae
+from data_prep.pretrain import clip, clips, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.grounding import Grounded
@@ -46,6 +46,27 @@ def test_clips_have_one_token_grid_in_all_families(untrained: tuple[FamilyName, 
     assert generator.pixel_size((4, 8, 8)) == VIDEO
     assert generator.decode_latents(latents).shape == (1, 3, *VIDEO)
     assert generator.initial_latents([torch.Generator()], VIDEO).shape == latents.shape
+
+
+def test_a_caption_is_embedded_to_its_end() -> None:
+    torch.manual_seed(0)
+    tokenizer = text.build_tokenizer(end_last=True)
+    model = clip.build(len(tokenizer), tokenizer.eos_token_id).eval()
+    captions = [f"a red circle moving {way}" for way in ("left", "right", "up", "down")] + [PROMPT]
+    tokens = tokenizer(captions, padding="max_length", max_length=text.MAX_TOKENS, return_tensors="pt")
+    with torch.no_grad():
+        output = model.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask)
+        ends = output.last_hidden_state[range(5), tokens.attention_mask.sum(1) - 1]
+        torch.testing.assert_close(output.pooler_output, model.text_projection(ends))
+    assert len(output.pooler_output.unique(dim=0)) == 5
+
+
+def test_tokenizers_differ_in_where_the_end_is_alone() -> None:
+    first, last = text.build_tokenizer(), text.build_tokenizer(end_last=True)
+    assert first.eos_token_id == 1 and last.eos_token_id == len(last) - 1 == len(first) - 1
+    for words in (PROMPT, "a purple dog?"):
+        assert first.tokenize(words) == last.tokenize(words)
+        assert first.decode(first(words).input_ids) == last.decode(last(words).input_ids)
 
 
 def test_standardised_latents_have_deviation_one(untrained: tuple[FamilyName, Generator]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import WanPipeline
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, XCLIPConfig, XCLIPModel
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier
 from cvg.evaluate import main
+from cvg.files import write_json
 from cvg.generators import Generator, load_generator
 from cvg.shapes.world import LABELS
 from data_prep.pretrain import text
@@ -84,3 +88,33 @@ def make_evaluation(folder: Path) -> Path:
         _, classifier = make_both(folder)
         main(prompts=2, json=path, classifier=str(classifier), steps=STEPS, batch_size=1, control_prompts=1)
     return path
+
+
+def make_vlm(folder: Path, kind: str, words: Sequence[str], seed: int = 0) -> Path:
+    """Save a random ``CLIPModel`` or ``XCLIPModel`` (``kind``: clip, xclip) with a tokenizer of these words.
+
+    The end of a text has the highest id, as in CLIP's tokenizer: X-CLIP finds it by that.
+    """
+    torch.manual_seed(seed)
+    pieces = ["<pad>", "<unk>", *dict.fromkeys(words), "</s>"]
+    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    end = len(pieces) - 1
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = sizes | {"vocab_size": len(pieces), "max_position_embeddings": 12, "pad_token_id": 0, "bos_token_id": end}
+    text |= {"eos_token_id": end}
+    vision = sizes | {"image_size": 16, "patch_size": 4}
+    model: Any
+    if kind == "clip":
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    else:
+        vision |= {"num_frames": 3, "mit_hidden_size": 16, "mit_intermediate_size": 16, "mit_num_attention_heads": 2}
+        model = XCLIPModel(XCLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    for parameter in model.parameters():  # larger than the usual initial weights, so that embeddings vary
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    write_json(folder / "preprocessor_config.json", {"image_mean": [0.4] * 3, "image_std": [0.3] * 3})
+    return folder

@@ -1,11 +1,25 @@
-"""The trainable head (W, b): features -> logits over the label set."""
+"""The trainable head, features -> logits over the label set: linear (the paper's W, b), or anchored in text."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cvg.classifier.backbones.base import Backbone
+from cvg.errors import UserError
+
+# Length c of f below which logits are nearly linear in it. A mere cosine has no direction where there is no evidence,
+# and optimiser steps of the size that suits the linear head turn it about: it hardly learned.
+_FAINT = 10.0
+# Lead, in logits, that the temperature first gives an anchor's own direction over the mean of its group.
+_LEAD = 10.0
+# Directions in which anchors differ by less than this part of the most are left to chance.
+_GAIN = 20.0
+_ANCHORED = {"rank", "tied", "captions", "without"}
 
 
 class LinearHead(nn.Module):
@@ -28,3 +42,99 @@ class LinearHead(nn.Module):
     def forward(self, features_BD: Tensor) -> Tensor:
         """Logits (B, Y)."""
         return features_BD @ self.weight_YD.T * self.scale + self.bias_Y
+
+
+class AnchoredHead(nn.Module):
+    """logits_y = exp(tau) cos(f, W_y) |f| / sqrt(|f|^2 + c^2), with f = U V x / sqrt(D) + b in the joint text space.
+
+    W_y is the text embedding of the label's phrases, as in zero-shot CLIP (Radford et al., arXiv 2103.00020), or starts
+    there. x are the patch features of all steps side by side, so V has weights of its own for every place, frame and
+    step: a pooled image embedding would not know where things are. V and U share a small rank; with E outputs the
+    read-out would be E/Y times as large as the linear head.
+
+    Args:
+        features: input size D.
+        labels: number of labels Y.
+        joint_dim: size E of the joint text space.
+        rank: R of the read-out.
+        tied: anchors are constants; otherwise they are trained from where they start.
+    """
+
+    anchor_YE: Tensor
+
+    def __init__(self, features: int, labels: int, joint_dim: int, rank: int = 16, tied: bool = True) -> None:
+        super().__init__()
+        self.read_RD = nn.Parameter(0.1 * torch.randn(rank, features))
+        self.joint_ER = nn.Parameter(nn.init.orthogonal_(torch.empty(joint_dim, rank)))
+        self.bias_E = nn.Parameter(torch.zeros(joint_dim))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_LEAD)))
+        self.scale = 1 / math.sqrt(features)
+        # Random until they are set, as all weights are. Stored either way: sampling needs no text tower.
+        anchors = F.normalize(torch.randn(labels, joint_dim), dim=-1)
+        if tied:
+            self.register_buffer("anchor_YE", anchors)
+        else:
+            self.anchor_YE = nn.Parameter(anchors)
+
+    @torch.no_grad()
+    def set_anchors(self, anchor_YE: Tensor) -> None:
+        """Give the head these anchors, tied or to start from; their number is the new number of labels."""
+        anchors = anchor_YE.to(self.anchor_YE)
+        if isinstance(self.anchor_YE, nn.Parameter):
+            self.anchor_YE = nn.Parameter(anchors, requires_grad=self.anchor_YE.requires_grad)
+        else:
+            self.anchor_YE = anchors
+
+    @torch.no_grad()
+    def start(self, deviation_YE: Tensor) -> None:
+        """Start read-out and temperature where labels of one group can be told apart, however alike their anchors are.
+
+        Captions of a group differ in a word or two: real text towers put them within a few degrees, and a random
+        subspace of R dimensions misses most of what is left. So U starts along the directions in which anchors differ
+        within groups, with the gain that makes them count alike; the rest of its columns stay random.
+
+        Args:
+            deviation_YE: the anchors less the mean of their group.
+        """
+        deviation_YE = deviation_YE.to(self.joint_ER)
+        self.log_scale.fill_(math.log(_LEAD / float(deviation_YE.square().sum(1).mean().sqrt())))
+        _, length_Y, direction_YE = torch.linalg.svd(deviation_YE, full_matrices=False)
+        used = min(int((length_Y > length_Y[0] / _GAIN).sum()), self.joint_ER.shape[1])
+        gain = length_Y[:used].square().mean().sqrt() / length_Y[:used]
+        basis_ER = torch.linalg.qr(torch.cat([direction_YE[:used].T, self.joint_ER], dim=1)).Q
+        self.joint_ER.copy_(basis_ER[:, : self.joint_ER.shape[1]])
+        self.joint_ER[:, :used] *= gain
+
+    def forward(self, features_BD: Tensor, anchor_YE: Tensor | None = None) -> Tensor:
+        """Logits (B, Y), of the head's own anchors or of others."""
+        anchors = self.anchor_YE if anchor_YE is None else anchor_YE
+        joint_BE = F.linear(features_BD @ self.read_RD.T * self.scale, self.joint_ER, self.bias_E)
+        direction_BE = joint_BE * torch.rsqrt(joint_BE.square().sum(-1, keepdim=True) + _FAINT**2)
+        return self.log_scale.exp() * direction_BE @ F.normalize(anchors, dim=-1).T
+
+
+def build_head(spec: dict[str, Any], backbone: Backbone, features: int, labels: int) -> LinearHead | AnchoredHead:
+    """The head of a specification, with random weights (and anchors).
+
+    Args:
+        spec: ``{"name": "linear"}``, or ``{"name": "anchored", "rank": 16, "tied": True, "captions": [...], "without":
+            [...]}``; the last two say how the anchors were made, see `cvg.classifier.anchors`.
+        backbone: whose joint text space the anchors live in.
+        features: input size D.
+        labels: number of labels Y.
+
+    Raises:
+        UserError: an unknown specification, or a backbone without text.
+    """
+    if spec == {"name": "linear"}:
+        return LinearHead(features, labels)
+    if spec.get("name") != "anchored" or set(spec) != {"name"} | _ANCHORED:
+        raise UserError(f"head {spec}: expected linear, or anchored with {', '.join(sorted(_ANCHORED))}")
+    if backbone.joint_dim is None:
+        raise UserError(
+            "head anchored: its anchors are text embeddings, and this backbone has no text tower; use a dual "
+            "encoder such as CLIP (docs/backbones.md), or --model.head linear"
+        )
+    if not 1 <= spec["rank"] <= backbone.joint_dim:
+        raise UserError(f"head anchored: rank is {spec['rank']}, expected 1 to {backbone.joint_dim} of the joint space")
+    return AnchoredHead(features, labels, backbone.joint_dim, spec["rank"], spec["tied"])

@@ -1,7 +1,9 @@
 """The composition classifier: entity maps -> volumes -> (frozen VLM) -> logits over the label set."""
 
 # No `from __future__ import annotations`: the Hub mixin reads the type of `config` from the signature.
-from dataclasses import asdict, dataclass, field, fields
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 
 from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator, resample
-from cvg.classifier.head import LinearHead
+from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
+from cvg.classifier.head import AnchoredHead, build_head
 from cvg.errors import UserError
 from cvg.files import atomic, read_json, write_json
 from cvg.labels import LabelSet
@@ -57,6 +60,7 @@ class ClassifierConfig:
         schema: version of this format.
         token_grid: the generator's latent tokens [F, H, W] in training, of which the maps held averages; the same as
             ``grid`` when left out.
+        head: see `cvg.classifier.head.build_head`; linear when left out.
     """
 
     labels: dict[str, Any]
@@ -72,6 +76,7 @@ class ClassifierConfig:
     noise: float = 0.0
     schema: int = SCHEMA
     token_grid: list[int] = field(default_factory=list)
+    head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
 
     def __post_init__(self) -> None:
         self.token_grid = self.token_grid or self.grid
@@ -123,7 +128,7 @@ class CompositionClassifier(
         # What phi holds for a guided step that has not been seen (yet).
         self.absent_SKFHW = nn.Parameter(torch.zeros(steps, config.slots, *grid))
         self.backbone = backbones.build(config.backbone, config.slots, grid)
-        self.head = LinearHead(steps * self.backbone.feature_dim, len(self.labels))
+        self.head = build_head(config.head, self.backbone, steps * self.backbone.feature_dim, len(self.labels))
 
     def step_volume(self, maps_BLAKFHW: Tensor, present_BK: Tensor, step: int) -> Tensor:
         """The volume of one guided step.
@@ -199,6 +204,67 @@ class CompositionClassifier(
         """Logits (B, Y) of a batch; see `volume`."""
         return self.classify(self.volume(maps_BSLAKFHW, present_BK, steps_BS), present_BK, steps_BS)
 
+    def anchor_labels(self) -> None:
+        """Set an anchored head's anchors to the labels' text embeddings, and its read-out to where training starts.
+
+        Raises:
+            UserError: the text tower cannot be used, or embeds two labels of one group alike.
+        """
+        assert isinstance(self.head, AnchoredHead)
+        spec = self.config.head
+        kept, _ = part_wordings(self.labels.labels, spec["without"])
+        anchor_YE = label_anchors(self.backbone, kept, spec["captions"])
+        check_distinct(self.labels.labels, anchor_YE)
+        self.head.set_anchors(anchor_YE)
+        self.head.start(deviations(self.labels.labels, anchor_YE))
+
+    def with_label(
+        self,
+        name: str,
+        wordings: Sequence[str] | None = None,
+        group: str | None = None,
+        entities: int | None = None,
+    ) -> "CompositionClassifier":
+        """A classifier that also knows a label it was not trained on, by what the VLM's text tower makes of it.
+
+        This one stays as it is; the new one has weights of its own and shares the frozen backbone. It can be saved.
+
+        Args:
+            name: of the new label.
+            wordings: phrases that state it; its name when None.
+            group: whose labels it competes against; the one whose labels relate as many entities when None.
+            entities: how many it relates, where the group is None.
+
+        Raises:
+            UserError: the head is linear, the label or a wording is known already, it is not clear which group is
+                meant, or the text tower cannot be used or tell the label from another one of the group.
+        """
+        if not isinstance(self.head, AnchoredHead):
+            raise UserError(
+                f"label {name!r}: not among those the classifier was trained on ({', '.join(self.labels.names)}), and "
+                "its linear head has no weights for others; use one of them, or a classifier trained with --model.head "
+                "anchored (docs/new_labels.md)"
+            )
+        labels = self.labels.extended(name, wordings or [name], group, entities)
+        new_E = label_anchors(self.backbone, [labels[name]], self.config.head["captions"])[0].to(self.head.anchor_YE)
+        old_YE = self.head.anchor_YE.detach()
+        anchor_YE = torch.stack([new_E if n == name else old_YE[self.labels.index(n)] for n in labels.names])
+        check_distinct(labels.labels, nn.functional.normalize(anchor_YE, dim=-1))
+        other = copy.deepcopy(self, {id(self.backbone): self.backbone})
+        other.labels, other.config = labels, replace(self.config, labels=labels.to_dict())
+        assert isinstance(other.head, AnchoredHead)
+        other.head.set_anchors(anchor_YE)
+        return other
+
+    def nearest_label(self, name: str) -> tuple[str, float]:
+        """The other label of the group whose anchor is nearest to this one's, and the cosine. For an anchored head."""
+        assert isinstance(self.head, AnchoredHead)
+        anchor_YE = nn.functional.normalize(self.head.anchor_YE.detach(), dim=-1)
+        own = self.labels.index(name)
+        others = [i for i in self.labels.group_indices(name) if i != own]
+        cosine, place = (anchor_YE[others] @ anchor_YE[own]).max(0)
+        return self.labels.names[others[int(place)]], float(cosine)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         with atomic(save_directory / "model.safetensors") as path:
             state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
@@ -227,7 +293,7 @@ class CompositionClassifier(
 def config_from_dict(data: Any, where: str) -> ClassifierConfig:
     """A config read from JSON or a checkpoint. Raises UserError naming ``where`` when it does not fit."""
     known = {f.name for f in fields(ClassifierConfig)}
-    if not isinstance(data, dict) or set(data) | {"token_grid"} != known:  # older ones do not have that one
+    if not isinstance(data, dict) or set(data) | {"token_grid", "head"} != known:  # older ones do not have these
         wrong = ", ".join(sorted(known ^ set(data))) if isinstance(data, dict) else "all"
         raise UserError(f"{where}: not a classifier's config (missing or unknown: {wrong}); export it again")
     if data["schema"] != SCHEMA:

@@ -197,7 +197,8 @@ def main(
         device: torch device.
     """
     torch.manual_seed(0)
-    tokenizer = build_tokenizer()
+    # `XCLIPTextModel` takes the state at the highest id for that of the whole caption, whatever its config says.
+    tokenizer = build_tokenizer(end_last=True)
     scenes = Scenes(groups)
     model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
 

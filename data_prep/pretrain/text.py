@@ -25,19 +25,26 @@ from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, FamilyName, find
 from data_prep.pretrain.loop import train
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A unigram tokenizer in T5's manner, with every word of the world whole and letters for the rest."""
+def build_tokenizer(end_last: bool = False) -> PreTrainedTokenizerFast:
+    """A unigram tokenizer in T5's manner, with every word of the world whole and letters for the rest.
+
+    Args:
+        end_last: the end of a text has the highest id, as in CLIP's tokenizer, instead of T5's 1.
+    """
     words = {word for label in LABELS.labels for wording in label.wordings for word in wording.split()}
     words |= {*COLORS, *SHAPES, "a", "an", "the", "and", "is", "of", "to", "video"}
     words |= {word for kind in KINDS for template, _ in TEMPLATES[kind] for word in template.split() if "{" not in word}
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -6.0)]
+    end = [("</s>", 0.0)]
+    pieces = [("<pad>", 0.0), *([] if end_last else end), ("<unk>", 0.0), ("▁", -6.0)]
     pieces += [(f"▁{word}", -1.0) for word in sorted(words)]
     pieces += [(letter, -8.0) for letter in "abcdefghijklmnopqrstuvwxyz0123456789.,-'"]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    pieces += end if end_last else []
+    ids = {piece: i for i, (piece, _) in enumerate(pieces)}
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=ids["<unk>"]))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", ids["</s>"])])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

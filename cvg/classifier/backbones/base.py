@@ -21,7 +21,7 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: size D of the features of one step.
-        joint_dim: size E of the space that `joint_features` shares with `text_features`; None where there is none.
+        joint_dim: size E of the space of `text_features` and `joint_features`; None without a text tower.
     """
 
     feature_dim: int

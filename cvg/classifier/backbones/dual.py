@@ -28,8 +28,7 @@ class DualBackbone(VisionBackbone):
 
     def __init__(self, path: str, slots: int, grid: tuple[int, int, int], **options: Any) -> None:
         super().__init__(path, slots, grid, **options)
-        if self.whole:
-            self.joint_dim = self.width(self.model.config)
+        self.joint_dim = self.width(self.model.config)
 
     def width(self, config: Any) -> int:
         """Size of the space that both towers share."""
@@ -41,7 +40,7 @@ class DualBackbone(VisionBackbone):
 
     def joint_features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Unit embeddings (B, E); see `Backbone.joint_features`."""
-        if self.joint_dim is None:
+        if not self.whole:
             raise UserError(
                 f"backbone {self.path}: layer {self.options.layer} leaves out blocks that its joint space needs; "
                 "use layer -1"

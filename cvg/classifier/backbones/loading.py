@@ -55,7 +55,11 @@ def tokenizer(path: str) -> Any:
     from transformers import AutoTokenizer
 
     with readable(path):
-        return AutoTokenizer.from_pretrained(path)
+        found = AutoTokenizer.from_pretrained(path)
+        # Without files transformers makes a tokenizer that knows no word, and says nothing.
+        if len(found) <= len(found.all_special_ids):
+            raise OSError("it has no tokenizer")
+    return found
 
 
 def normalisation(path: str) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,41 @@
+"""Which labels a sample's label competes with, in training and in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cvg.labels import LabelSet
+
+
+class Competition(nn.Module):
+    """Softmax within the label's group, as in guidance, or over all labels; in training, without held-out labels.
+
+    A held-out label that was a rival in training would be learned as what samples are not.
+
+    Args:
+        labels: the label set.
+        within_group: labels compete within their own group only.
+        hold_out: labels that training does not see.
+    """
+
+    rivals_YY: Tensor
+    trained_Y: Tensor
+
+    def __init__(self, labels: LabelSet, within_group: bool, hold_out: Sequence[str] = ()) -> None:
+        super().__init__()
+        rivals = [[a.group == b.group or not within_group for b in labels.labels] for a in labels.labels]
+        self.register_buffer("rivals_YY", torch.tensor(rivals), persistent=False)
+        self.register_buffer("trained_Y", torch.tensor([n not in hold_out for n in labels.names]), persistent=False)
+
+    def forward(self, logits_BY: Tensor, labels_B: Tensor) -> Tensor:
+        """The logits, minus infinity for labels that are no rivals of the sample's label."""
+        return logits_BY.masked_fill(~self.rivals_YY[labels_B], -torch.inf)
+
+    def loss(self, logits_BY: Tensor, labels_B: Tensor) -> Tensor:
+        """Cross-entropy of each sample (B,) among its trained rivals; infinite for a held-out label."""
+        logits_BY = self(logits_BY, labels_B).masked_fill(~self.trained_Y, -torch.inf)
+        return F.cross_entropy(logits_BY, labels_B, reduction="none")
