@@ -12,6 +12,7 @@ import torch
 from diffusers import CogVideoXDDIMScheduler
 from torch import Tensor
 
+from cvg.classifier.backbones import build
 from cvg.composition import parse
 from cvg.errors import UserError
 from cvg.generators import Generator, load_generator, wrap_pipeline
@@ -127,6 +128,20 @@ def test_ghosts_are_of_the_same_entities_and_never_the_stronger() -> None:
     mixed = clips.haunted(torch.zeros(1000, 1, 1, 1, 1), torch.ones(1000, 1, 1, 1, 1), rng).flatten()
     assert float(mixed.max()) <= clips.GHOST <= 0.5
     assert float((mixed > 0).float().mean()) == pytest.approx(clips.GHOSTED, abs=0.05)
+
+
+def test_frozen_blocks_leave_their_readers_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip, "zero_shot", lambda model, tokenizer: {})
+    clip.main(tmp_path, steps=2, batch_size=4, groups=2, start="shapes-clip", frozen_layers=1)
+    volume, present = torch.randn(1, 2, 4, 8, 8), torch.ones(1, 2, dtype=torch.bool)
+    read = {}
+    for name, path in {"before": "shapes-clip", "after": str(tmp_path / "shapes-clip")}.items():
+        for layer in (1, 2):
+            read[name, layer] = build({"name": "vlm", "path": path, "layer": layer}, 2, (4, 8, 8))(volume, present)
+    assert torch.equal(read["before", 1], read["after", 1])
+    assert not torch.equal(read["before", 2], read["after", 2])
+    with pytest.raises(UserError, match="frozen_layers 5: the vision tower has 4 blocks"):
+        clip.main(tmp_path / "other", groups=1, frozen_layers=5)
 
 
 def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path) -> None:
