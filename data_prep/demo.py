@@ -1,7 +1,7 @@
 """``make demo``: the whole method in minutes, each step by its public command.
 
-render clips -> dual inversion -> training -> export -> evaluation -> samples -> report. A step that is finished and
-whose command is the same is not run again.
+render clips -> dual inversion (-> the generator's own videos) -> training -> export -> evaluation -> samples -> report.
+A step that is finished and whose command is the same is not run again.
 """
 
 from __future__ import annotations
@@ -79,24 +79,39 @@ def run_step(step: Step, out: Path, after: bool) -> bool:
     return True
 
 
-def preparation(out: Path, generator: str, config: Path, clips: int, device: str) -> list[Step]:
+def preparation(out: Path, generator: str, config: Path, clips: int, synthetic: int, device: str) -> list[Step]:
     """The steps up to the trained classifier."""
-    log = out / "train"
-    accelerator = "cpu" if device == "cpu" else "auto"
-    train = ["cvg.train", "fit", "--config", str(config), "--data.shards", json.dumps([str(out / "shards")])]
-    train += ["--trainer.accelerator", accelerator, "--trainer.logger.init_args.save_dir", str(out)]
-    train += ["--trainer.logger.init_args.name", "train", "--trainer.logger.init_args.version", "log"]
-    invert = ["data_prep.invert", "--data", str(out / "clips"), "--out", str(out / "shards")]
-    invert += ["--generator", generator, "--device", device]
-    checkpoint, classifier = log / "log" / "checkpoints" / "best.ckpt", out / "classifier"
-    export = ["cvg.export", "--checkpoint", str(checkpoint), "--out", str(classifier)]
-    return [
+    log, rendered, made = out / "train", out / "shards", out / "synthetic-shards"
+    common = ["--generator", generator, "--device", device]
+    steps = [
         Step(
             "render",
             ["data_prep.render", "--out", str(out / "clips"), "--clips", str(clips)],
             out / "clips" / "manifest.jsonl",
         ),
-        Step("invert", invert, out / "shards" / "shards.json"),
+        Step(
+            "invert",
+            ["data_prep.invert", "--data", str(out / "clips"), "--out", str(rendered), *common],
+            rendered / "shards.json",
+        ),
+    ]
+    if synthetic:
+        videos = out / "synthetic"
+        synthesize = ["data_prep.synthesize", "--out", str(videos), "--clips", str(synthetic), *common]
+        record = ["data_prep.invert", "--data", str(videos), "--out", str(made), "--method", "trajectory", *common]
+        steps += [
+            Step("synthesize", synthesize, videos / "manifest.jsonl"),
+            Step("record", record, made / "shards.json"),
+        ]
+    folders = [str(folder) for folder in (rendered, made)[: 2 if synthetic else 1]]
+    train = ["cvg.train", "fit", "--config", str(config), "--data.shards", json.dumps(folders)]
+    train += ["--trainer.accelerator", "cpu" if device == "cpu" else "auto"]
+    train += ["--trainer.logger.init_args.save_dir", str(out)]
+    train += ["--trainer.logger.init_args.name", "train", "--trainer.logger.init_args.version", "log"]
+    checkpoint, classifier = log / "log" / "checkpoints" / "best.ckpt", out / "classifier"
+    export = ["cvg.export", "--checkpoint", str(checkpoint), "--out", str(classifier)]
+    return [
+        *steps,
         Step("train", train, checkpoint, fresh=log),
         Step("export", export, classifier / "config.json"),
     ]
@@ -143,6 +158,7 @@ def main(
     generator: str = "shapes-wan",
     config: Path = CONFIG,
     clips: int = 120,
+    synthetic: int = 0,
     prompts: int = 24,
     control_prompts: int = 8,
     samples: int = 8,
@@ -157,6 +173,7 @@ def main(
         generator: pipeline folder, hub id, or shipped name.
         config: training configuration.
         clips: rendered clips to invert.
+        synthetic: videos of the generator's own to train on besides, with the latents they were sampled through.
         prompts: held-out prompts to evaluate.
         control_prompts: prompts for the evaluation's controls; 0 skips them.
         samples: side-by-side clips in the report.
@@ -164,14 +181,15 @@ def main(
         batch_size: videos at a time.
         device: torch device.
     """
-    if min(clips, prompts, samples, steps, batch_size) < 1 or control_prompts < 0:
+    if min(clips, prompts, samples, steps, batch_size) < 1 or min(synthetic, control_prompts) < 0:
         raise UserError(
-            "demo: clips, prompts, samples, steps and batch_size must be at least 1, control_prompts at least 0"
+            "demo: clips, prompts, samples, steps and batch_size must be at least 1, synthetic and control_prompts at "
+            "least 0"
         )
     options = ["--classifier", str(out / "classifier"), "--generator", generator, "--steps", str(steps)]
     options += ["--batch_size", str(batch_size), "--device", device]
     ran = False
-    for step in preparation(out, generator, config, clips, device):
+    for step in preparation(out, generator, config, clips, synthetic, device):
         ran |= run_step(step, out, ran)
     ran |= run_step(evaluation(out, options, prompts, control_prompts), out, ran)
     for step in presentation(out, options, samples, device):
