@@ -81,7 +81,8 @@ def run_step(step: Step, out: Path, after: bool) -> bool:
 
 def preparation(out: Path, generator: str, config: Path, clips: int, synthetic: int, device: str) -> list[Step]:
     """The steps up to the trained classifier."""
-    log, rendered, made = out / "train", out / "shards", out / "synthetic-shards"
+    log, rendered = out / "train", out / "shards"
+    folders = [str(rendered)]
     common = ["--generator", generator, "--device", device]
     steps = [
         Step(
@@ -96,14 +97,14 @@ def preparation(out: Path, generator: str, config: Path, clips: int, synthetic: 
         ),
     ]
     if synthetic:
-        videos = out / "synthetic"
+        videos, made = out / "synthetic", out / "synthetic-shards"
+        folders.append(str(made))
         synthesize = ["data_prep.synthesize", "--out", str(videos), "--clips", str(synthetic), *common]
         record = ["data_prep.invert", "--data", str(videos), "--out", str(made), "--method", "trajectory", *common]
         steps += [
             Step("synthesize", synthesize, videos / "manifest.jsonl"),
             Step("record", record, made / "shards.json"),
         ]
-    folders = [str(folder) for folder in (rendered, made)[: 2 if synthetic else 1]]
     train = ["cvg.train", "fit", "--config", str(config), "--data.shards", json.dumps(folders)]
     train += ["--trainer.accelerator", "cpu" if device == "cpu" else "auto"]
     train += ["--trainer.logger.init_args.save_dir", str(out)]

@@ -231,11 +231,11 @@ def main(
     torch.manual_seed(0)
     # `XCLIPTextModel` takes the state at the highest id for that of the whole caption, whatever its config says.
     tokenizer = build_tokenizer(end_last=True)
-    scenes = Scenes(groups)
     model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
     if start is not None:
         take_vision(model, start)
     freeze(model, frozen_layers)
+    scenes = Scenes(groups)  # takes minutes: after all that may be wrong with the options
     described = Described(model)
 
     def step(index: int) -> dict[str, Tensor]:
