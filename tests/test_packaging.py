@@ -7,12 +7,17 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from diffusers import DiffusionPipeline
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import cvg
+from cvg.shapes import assets
+from cvg.shapes.renderer import FRAMES, SIZE
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -75,6 +80,24 @@ def test_shipped_data_is_package_data() -> None:
     data = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert folder / "labels.yaml" in covered
     assert {path for path in data if path.suffix not in (".py", ".pyc")} <= covered
+
+
+def test_shipped_weights_are_small_and_safe() -> None:
+    files = [path for path in assets.WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 40e6
+    assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+
+
+@pytest.mark.parametrize("name", ["shapes-wan", "shapes-cogvideox"])
+def test_shipped_generators_load_with_diffusers_alone_and_sample(name: str) -> None:
+    pipeline = DiffusionPipeline.from_pretrained(assets.path(name))
+    assert {part.dtype for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
+    pipeline.set_progress_bar_config(disable=True)
+    size = {"num_frames": FRAMES, "height": SIZE, "width": SIZE}
+    video = pipeline(
+        "a red circle moving left", **size, num_inference_steps=2, max_sequence_length=24, output_type="np"
+    ).frames
+    assert video.shape == (1, FRAMES, SIZE, SIZE, 3) and np.isfinite(video).all() and video.std() > 0
 
 
 def test_make_names_a_generator_only_where_one_is_given_and_after_any_configuration() -> None:
