@@ -144,7 +144,9 @@ def test_gradients_are_finite_at_extreme_maps(kind: str, load: Callable[..., Any
     features = backbone(volume, PRESENT[:1].expand(4, -1))
     (gradient,) = torch.autograd.grad(features.square().sum(), volume)
     assert features.isfinite().all() and gradient.isfinite().all()
-    assert not features[0].any() and features[1:].any(dim=1).all()  # measured from a video without evidence
+    # Measured from a video without evidence: nothing, but for what a batch of another size rounds otherwise.
+    largest = features.detach().abs().amax(dim=1)
+    assert largest[0] <= 1e-5 * largest.max() and 100 * largest[0] < largest[1:].min()
     assert gradient[1:].flatten(1).any(dim=1).all()
 
 
