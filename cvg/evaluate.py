@@ -23,6 +23,7 @@ from cvg.evaluation.table import render
 from cvg.files import write_json
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance import GuidanceConfig
+from cvg.labels import LabelSet
 from cvg.sampler import GuidedSampler
 
 SCHEMA = 1
@@ -53,6 +54,7 @@ def main(
     seed: int = 0,
     json: Path = Path("runs/evaluation.json"),
     classifier: str = "shapes-classifier",
+    labels: Path | None = None,
     generator: str | None = None,
     steps: int = 50,
     guidance_scale: float | None = None,
@@ -78,6 +80,8 @@ def main(
         seed: of prompts and initial noise.
         json: file to write.
         classifier: exported classifier folder, hub id, or shipped name.
+        labels: label set (YAML) that the prompts are made of, in its wordings, instead of the suite's own. A classifier
+            with an anchored head is guided towards labels and wordings that it was never trained on.
         generator: pipeline folder, hub id, or shipped name; the one the classifier was trained on when left out.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the pipeline's default when left out.
@@ -98,8 +102,10 @@ def main(
         )
     if guiding.guided_steps < 1:
         raise UserError("guiding: guided_steps must be at least 1 for a comparison with unguided")
-    world = load_suite(suite)
+    world = load_suite(suite, LabelSet.from_yaml(labels) if labels else None)
     model = CompositionClassifier.from_pretrained(classifier)
+    if labels:
+        model = model.with_labels(world.labels)
     name = generator or model.config.generator["name"]
     frozen = load_generator(name, device, dtype, offload, checkpointing, tiling, compile)
     sampler = GuidedSampler(frozen, model, guiding)
@@ -126,6 +132,7 @@ def main(
             "seed": seed,
             "steps": steps,
             "guidance_scale": guidance_scale,
+            "labels": str(labels) if labels else None,
             "guiding": asdict(guiding),
             "batch_size": batch_size,
             "device": device,

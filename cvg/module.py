@@ -39,6 +39,7 @@ class CompositionModule(L.LightningModule):
         backbone: ``none`` (the head sees the volume) or ``vlm`` (a frozen vision model watches it; ``clip`` in
             configurations of earlier versions).
         backbone_path: for ``vlm``: a model's folder, a Hub id, or ``shapes-clip``. Its own config.json says what it is.
+            For ``none`` with an anchored head: the model whose text tower makes the anchors, and nothing else.
         backbone_layer: for ``vlm``: which hidden state to read; -1 is the last.
         backbone_pool: for ``vlm``: side of the squares of patches that are averaged; 1 keeps all.
         backbone_options: for ``vlm``: how it is shown the volume, its precision, what of it is read;
@@ -101,7 +102,9 @@ class CompositionModule(L.LightningModule):
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.volume_size, self.warm_start = volume_size, warm_start
         self.backbone: dict[str, Any] = {"name": backbone}
-        if backbone != "none":
+        if backbone == "none" and backbone_path:
+            self.backbone |= {"path": backbone_path}
+        elif backbone != "none":
             self.backbone |= {"path": backbone_path, "layer": backbone_layer, "pool": backbone_pool}
             if twice := sorted(set(backbone_options or {}) & set(self.backbone)):
                 raise UserError(f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_...")

@@ -24,6 +24,7 @@ from cvg.evaluation.suite import ShapesSuite, load_suite
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
 from cvg.evaluation.table import render as render_table
 from cvg.generators import load_generator
+from cvg.labels import LabelSet
 from cvg.sampler import GuidedSampler
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, LABELS, entity_tuples, sample_scene, sample_spec
@@ -96,6 +97,28 @@ def test_shapes_cases_are_held_out_balanced_and_prefix_stable() -> None:
         assert phrases in entity_tuples(len(phrases), held_out=True)
         assert parse(case.composition.prompt, LABELS) == case.composition
     assert len({seed for case in cases for seed in case.seeds}) == 80 * 4
+
+
+def test_shapes_of_another_label_set() -> None:
+    """Its wordings, its labels dealt in turn, the kinds of prompts that it can make; and judged among its labels."""
+    motion = {"right": ["gliding right"], "up right": ["gliding up and to the right"]}
+    suite = load_suite("shapes", LabelSet({"motion": {"entities": 1, "labels": motion}}))
+    assert suite.groups == ("motion",)
+    cases = suite.cases(8, seed=3)
+    labels = [case.composition.relations[0].label for case in cases]
+    assert sorted(labels) == ["right"] * 4 + ["up right"] * 4
+    assert all(motion[label][0] in case.composition.prompt for label, case in zip(labels, cases, strict=True))
+    same = load_suite("shapes", LABELS)
+    assert same.cases(12, 0) == load_suite("shapes").cases(12, 0) and same.groups == KINDS
+    for groups, message in (
+        (
+            {"motion": {"entities": 1, "labels": {"up": ["up"], "spinning": ["spinning"]}}},
+            "'spinning' of group 'motion'",
+        ),
+        ({"other": {"entities": 1, "labels": {"up": ["up"], "down": ["down"]}}}, "'up' of group 'other' cannot be"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_suite("shapes", LabelSet(groups))
 
 
 def test_shapes_judge_and_wrong_target() -> None:

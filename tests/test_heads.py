@@ -269,6 +269,42 @@ def test_a_new_label_joins_its_group_and_changes_no_other(xclip: Path, tied: boo
     assert again.labels == more.labels and torch.equal(again.head.anchor_YE, more.head.anchor_YE)
 
 
+def test_a_classifier_of_another_label_set(xclip: Path) -> None:
+    """Labels that stay keep what they have, new ones get the text tower's; a linear head has nothing for them."""
+    classifier = anchored(xclip, tied=False)
+    with torch.no_grad():
+        classifier.head.anchor_YE += 0.1  # as training would
+    groups = LabelSet(LABELS).to_dict()
+    groups["motion"]["labels"] = {"left": groups["motion"]["labels"]["left"], "sideways": ["drifting sideways"]}
+    other = classifier.with_labels(LabelSet({"motion": groups["motion"]}))
+    assert other.labels.names == ["left", "sideways"]
+    assert torch.equal(other.head.anchor_YE[0], classifier.head.anchor_YE[0])
+    torch.testing.assert_close(
+        other.head.anchor_YE[1].detach(), label_anchors(classifier.backbone, other.labels.labels)[1]
+    )
+    torch.testing.assert_close(
+        other(make_maps(), PRESENT, STEPS_ALL)[:, 0], classifier(make_maps(), PRESENT, STEPS_ALL)[:, 0]
+    )
+    with pytest.raises(UserError, match=r"'sideways': a linear head .*--model.head anchored"):
+        CompositionClassifier(make_config()).with_labels(other.labels)
+
+
+def test_a_head_without_vlm_can_have_its_anchors(xclip: Path, tmp_path: Path) -> None:
+    """The text tower makes them, and nothing else of the model is used."""
+    with_vlm, without = (
+        anchored(xclip),
+        CompositionClassifier(make_config(backbone={"name": "none", "path": str(xclip)}, head=ANCHORED)),
+    )
+    without.anchor_labels()
+    assert torch.equal(without.head.anchor_YE, with_vlm.head.anchor_YE)
+    assert without.backbone.tower is None and without.backbone.feature_dim == SLOTS * FRAMES * SIDE * SIDE
+    without.save_pretrained(tmp_path)
+    again = CompositionClassifier.from_pretrained(tmp_path)
+    assert torch.equal(again(make_maps(), PRESENT, STEPS_ALL), without.eval()(make_maps(), PRESENT, STEPS_ALL))
+    with pytest.raises(UserError, match="expected none, or vlm"):
+        build({"name": "none", "path": str(xclip), "layer": 1}, SLOTS, GRID3)
+
+
 def test_the_nearest_label_is_one_of_the_group(xclip: Path) -> None:
     classifier = anchored(xclip)
     anchors = torch.eye(8)

@@ -13,8 +13,9 @@ from scipy import ndimage
 
 from cvg.composition import build
 from cvg.errors import UserError
+from cvg.labels import LabelSet
 from cvg.shapes import oracle
-from cvg.shapes.renderer import COLORS, SHAPES, SIZE, Background, Scene, Sprite, render
+from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import LABELS, RelationSpec, Spec, sample_scene, sample_spec
 
 Frames = NDArray[np.uint8]
@@ -150,6 +151,22 @@ def test_diagonal_is_ambiguous() -> None:
     assert len(reading.tracks) == 2
     assert reading.label("spatial", ("red circle", "blue circle")) is None
     assert reading.label("relative_motion", ("red circle", "blue circle")) is None
+
+
+def test_diagonals_are_labels_where_they_are_asked_for() -> None:
+    """Each of eight directions then has an eighth of the circle, and what lies close to a border is not told."""
+    eight = LabelSet(
+        {"motion": {"entities": 1, "labels": {name: [name] for name in ("right", "up right", "up", "left")}}}
+    )
+    seen = {}
+    for degrees in range(0, 91, 3):
+        way = 0.3 * np.array([np.cos(np.radians(degrees)), -np.sin(np.radians(degrees))])
+        path = 0.5 + way * np.linspace(-0.5, 0.5, FRAMES)[:, None]
+        seen[degrees] = oracle.read(scene(sprite("red circle", path))).label("motion", ("red circle",), eight)
+    assert {seen[degrees] for degrees in range(0, 19, 3)} == {"right"}
+    assert {seen[degrees] for degrees in range(27, 64, 3)} == {"up right"}
+    assert {seen[degrees] for degrees in range(72, 91, 3)} == {"up"}
+    assert oracle.read(scene(sprite("red circle", path))).label("motion", ("red circle",)) == "up"
 
 
 def test_two_blobs_of_one_colour() -> None:

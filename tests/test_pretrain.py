@@ -17,10 +17,11 @@ from cvg.composition import parse
 from cvg.errors import UserError
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.schedule import Schedule
+from cvg.shapes.relations import holds, judging
 from cvg.shapes.renderer import FRAMES, SIZE
-from cvg.shapes.world import ENTITIES, KINDS, LABELS, sample_spec
+from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec
 from cvg.trajectory import invert, replay
-from data_prep.pretrain import clip, clips, text, transformer, vae
+from data_prep.pretrain import captioned, clip, clips, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.grounding import Grounded
@@ -128,6 +129,34 @@ def test_ghosts_are_of_the_same_entities_and_never_the_stronger() -> None:
     mixed = clips.haunted(torch.zeros(1000, 1, 1, 1, 1), torch.ones(1000, 1, 1, 1, 1), rng).flatten()
     assert float(mixed.max()) <= clips.GHOST <= 0.5
     assert float((mixed > 0).float().mean()) == pytest.approx(clips.GHOSTED, abs=0.05)
+
+
+def test_every_guise_shows_what_its_caption_says() -> None:
+    scenes = captioned.Scenes(12)
+    wordings, entities, labels = set(), set(), set()
+    for seed in range(12):
+        _, specs, drawn = scenes.batch(seed, 12)
+        for spec, scene in zip(specs, drawn, strict=True):
+            for relation, wording in zip(spec.relations, spec.wordings, strict=True):
+                tracks = [scene.sprites[i].track_F2 for i in relation.entities]
+                others = captioned.WORDINGS.groups[captioned.WORDINGS[relation.label].group]
+                margins = judging(label.name for label in others)
+                assert [label.name for label in others if holds(label.name, tracks, margins)] == [relation.label]
+                assert wording in captioned.WORDINGS[relation.label].wordings
+                wordings.add(wording)
+                labels.add(relation.label)
+            assert spec.entities in entity_tuples(len(spec.entities), held_out=False)
+            assert [sprite.shape for sprite in scene.sprites] == [entity.split()[1] for entity in spec.entities]
+            entities.add(spec.entities)
+    assert labels == set(captioned.WORDINGS.names) and len(wordings) > 40 and len(entities) > 30
+
+
+def test_the_xclip_knows_the_worlds_wordings_and_more() -> None:
+    for label in LABELS.labels:
+        assert set(label.wordings) < set(captioned.WORDINGS[label.name].wordings)
+    tokenizer = text.build_tokenizer(end_last=True, labels=captioned.WORDINGS)
+    words = {word for label in captioned.WORDINGS.labels for wording in label.wordings for word in wording.split()}
+    assert all(len(tokenizer.tokenize(word)) == 1 for word in words)
 
 
 def test_frozen_blocks_leave_their_readers_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

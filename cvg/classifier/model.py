@@ -245,10 +245,30 @@ class CompositionClassifier(
                 "its linear head has no weights for others; use one of them, or a classifier trained with --model.head "
                 "anchored (docs/new_labels.md)"
             )
-        labels = self.labels.extended(name, wordings or [name], group, entities)
-        new_E = label_anchors(self.backbone, [labels[name]], self.config.head["captions"])[0].to(self.head.anchor_YE)
-        old_YE = self.head.anchor_YE.detach()
-        anchor_YE = torch.stack([new_E if n == name else old_YE[self.labels.index(n)] for n in labels.names])
+        return self.with_labels(self.labels.extended(name, wordings or [name], group, entities))
+
+    def with_labels(self, labels: LabelSet) -> "CompositionClassifier":
+        """A classifier of another label set, by what the VLM's text tower makes of its labels.
+
+        Labels that are the same in both, wordings and all, keep their anchors. See `with_label`.
+
+        Args:
+            labels: what the new classifier tells apart.
+
+        Raises:
+            UserError: the head is linear, or the text tower cannot be used or tell two labels of a group apart.
+        """
+        new = [label for label in labels.labels if label not in self.labels.labels]
+        if not isinstance(self.head, AnchoredHead):
+            raise UserError(
+                f"label {(new or labels.labels)[0].name!r}: a linear head has weights for the labels that it was "
+                "trained on alone; use a classifier trained with --model.head anchored (docs/new_labels.md)"
+            )
+        anchors = dict(zip(self.labels.labels, self.head.anchor_YE.detach(), strict=True))
+        if new:
+            made_YE = label_anchors(self.backbone, new, self.config.head["captions"]).to(self.head.anchor_YE)
+            anchors |= zip(new, made_YE, strict=True)
+        anchor_YE = torch.stack([anchors[label] for label in labels.labels])
         check_distinct(labels.labels, nn.functional.normalize(anchor_YE, dim=-1))
         other = copy.deepcopy(self, {id(self.backbone): self.backbone})
         other.labels, other.config = labels, replace(self.config, labels=labels.to_dict())

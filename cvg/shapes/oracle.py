@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from cvg.composition import Composition
 from cvg.errors import UserError
+from cvg.labels import LabelSet
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
-from cvg.shapes.relations import Track, holds
+from cvg.shapes.relations import Track, holds, judging
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE
 from cvg.shapes.world import ENTITIES, LABELS, Spec
 
@@ -59,33 +60,40 @@ class Reading:
     tracks: dict[str, Track]
     problems: tuple[str, ...]
 
-    def label(self, group: str, entities: Sequence[str]) -> str | None:
+    def label(self, group: str, entities: Sequence[str], among: LabelSet = LABELS) -> str | None:
         """The label of ``group`` that holds for (subject,) or (subject, object).
+
+        Args:
+            group: of ``among``.
+            entities: their phrases.
+            among: labels that have a geometry in :mod:`cvg.shapes.relations`.
 
         Returns:
             The label's name; None when an entity is not there, or when not exactly one label holds.
 
         Raises:
-            UserError: the shapes world has no such group, or the group relates another number of entities.
+            UserError: there is no such group, or the group relates another number of entities.
         """
-        labels = LABELS.groups.get(group)
+        labels = among.groups.get(group)
         if labels is None:
-            raise UserError(f"label group {group!r}: the oracle knows {', '.join(LABELS.groups)}")
+            raise UserError(f"label group {group!r}: the oracle knows {', '.join(among.groups)}")
         if len(entities) != labels[0].entities:
             raise UserError(f"label group {group!r}: relates {labels[0].entities} entities, {len(entities)} given")
         if any(entity not in self.tracks for entity in entities):
             return None
         tracks = [self.tracks[entity] for entity in entities]
-        true = [label.name for label in labels if holds(label.name, tracks)]
+        margins = judging(label.name for label in labels)
+        true = [label.name for label in labels if holds(label.name, tracks, margins)]
         return true[0] if len(true) == 1 else None
 
 
-def judge(frames_FHWC: NDArray[np.uint8], wanted: Spec | Composition) -> Verdict:
+def judge(frames_FHWC: NDArray[np.uint8], wanted: Spec | Composition, among: LabelSet = LABELS) -> Verdict:
     """Whether a clip shows a composition.
 
     Args:
         frames_FHWC: see :func:`read`.
         wanted: what the clip was to show; its entities must be of the shapes world, such as ``"red circle"``.
+        among: see :meth:`Reading.label`.
 
     Raises:
         UserError: an entity or a label that is not of the shapes world, or frames that cannot be read.
@@ -94,7 +102,7 @@ def judge(frames_FHWC: NDArray[np.uint8], wanted: Spec | Composition) -> Verdict
     missing = [f"{entity}: not there" for entity in entities if entity not in reading.tracks]
     extra = [f"{entity}: not asked for" for entity in reading.tracks if entity not in entities]
     problems = (*missing, *extra, *reading.problems)
-    labels = tuple(reading.label(LABELS[label].group, phrases) for label, phrases in relations)
+    labels = tuple(reading.label(among[label].group, phrases, among) for label, phrases in relations)
     right = not problems and labels == tuple(label for label, _ in relations)
     return Verdict(not problems, labels, right, problems)
 

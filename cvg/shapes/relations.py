@@ -9,14 +9,17 @@ Tracks are (..., F, 2) arrays of centres (x to the right, y down) in units of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Track = NDArray[np.float64]
 
-DIRECTIONS: dict[str, tuple[int, int]] = {
+DIAGONAL = 0.5**0.5
+DIRECTIONS: dict[str, tuple[float, float]] = {
     "left": (-1, 0),
     "right": (1, 0),
     "up": (0, -1),
@@ -25,7 +28,12 @@ DIRECTIONS: dict[str, tuple[int, int]] = {
     "right of": (1, 0),
     "above": (0, -1),
     "below": (0, 1),
+    "up left": (-DIAGONAL, -DIAGONAL),
+    "up right": (DIAGONAL, -DIAGONAL),
+    "down left": (-DIAGONAL, DIAGONAL),
+    "down right": (DIAGONAL, DIAGONAL),
 }
+"""The last four are no labels of the world: they are for asking what a classifier makes of labels it never saw."""
 APPROACH: dict[str, int] = {"towards": -1, "away from": 1}
 
 
@@ -48,6 +56,12 @@ class Margins:
 
 RENDER = Margins(motion=0.28, spatial=0.28, approach=0.22, off_axis=0.4)
 JUDGE = Margins(motion=0.12, spatial=0.12, approach=0.08, off_axis=0.8)
+
+
+def judging(labels: Iterable[str]) -> Margins:
+    """``JUDGE``, for a group of these labels: with diagonals among them, each direction has an eighth of the circle."""
+    diagonal = any(all(DIRECTIONS.get(label, (0, 0))) for label in labels)
+    return replace(JUDGE, off_axis=math.tan(math.pi / 8)) if diagonal else JUDGE
 
 
 def displacement(track_F2: Track) -> Track:
@@ -75,5 +89,5 @@ def holds(label: str, tracks: list[Track], margins: Margins = JUDGE) -> NDArray[
     else:
         vector, least = (tracks[0] - tracks[1]).mean(axis=-2), margins.spatial
     along = vector @ direction
-    off = np.abs(vector @ direction[::-1])
+    off = np.abs(vector @ np.array([-direction[1], direction[0]]))
     return np.asarray((along >= least) & (off <= margins.off_axis * along))

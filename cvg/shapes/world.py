@@ -151,15 +151,20 @@ def _sample_tracks(spec: Spec, rng: np.random.Generator) -> tuple[list[float], l
             return radii, [track[first] for track in tracks]
 
 
+def shade(color: str, rng: np.random.Generator) -> tuple[float, float, float]:
+    """A shade of one of ``COLORS``, RGB from 0 to 255."""
+    rgb = np.array(COLORS[color]) * rng.uniform(0.88, 1.05) + rng.uniform(-8, 8, 3)
+    red, green, blue = (float(v) for v in np.clip(rgb, 0, 255))
+    return red, green, blue
+
+
 def sample_scene(spec: Spec, rng: np.random.Generator) -> Scene:
     """Draw a scene that shows ``spec``: positions, speeds, sizes, shades, background, and perhaps a distractor."""
     radii, tracks = _sample_tracks(spec, rng)
     sprites = []
     for entity, radius, track in zip(spec.entities, radii, tracks, strict=True):
         color, shape = entity.split()
-        rgb = np.array(COLORS[color]) * rng.uniform(0.88, 1.05) + rng.uniform(-8, 8, 3)
-        red, green, blue = (float(v) for v in np.clip(rgb, 0, 255))
-        sprites.append(Sprite(shape, (red, green, blue), radius, track))
+        sprites.append(Sprite(shape, shade(color, rng), radius, track))
     base = rng.uniform(25, 120) + rng.uniform(-8, 8, 3)
     background = Background(
         rgb=(float(base[0]), float(base[1]), float(base[2])),

@@ -10,7 +10,6 @@ away (:mod:`data_prep.pretrain.describing`) get it off chance.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import trange
 from transformers import XCLIPConfig, XCLIPModel
 
 from cvg.cli import run
 from cvg.errors import UserError
 from cvg.files import write_json
 from cvg.shapes import assets
-from cvg.shapes.renderer import FRAMES, SIZE, Background, Scene, render
-from cvg.shapes.world import KINDS, LABELS, Spec, sample_scene, sample_spec
+from cvg.shapes.renderer import SIZE
+from cvg.shapes.world import KINDS, sample_scene
+from data_prep.pretrain.captioned import MEAN, NUM_FRAMES, STD, WORDINGS, Scenes, clip, sampled, variants
 from data_prep.pretrain.describing import Described, answers
 from data_prep.pretrain.family import MAX_TOKENS
 from data_prep.pretrain.loop import train
 from data_prep.pretrain.text import build_tokenizer
 
-NUM_FRAMES = 4
-MEAN, STD = [0.3, 0.3, 0.3], [0.25, 0.25, 0.25]
 PATCH = 8
-READ = {"what": 4.0, "present": 20.0, "where": 4.0, "caption": 1.0}
+READ = {"what": 4.0, "places": 4.0, "present": 20.0, "where": 4.0, "caption": 1.0}
 """Weights of the readers' losses, beside the contrast's 1."""
-VARIANTS = 4
-"""Clips of the same entities and wording style that differ in the relation: the hard negatives of a batch."""
 
 
 def build(vocabulary: int, eos: int) -> XCLIPModel:
@@ -79,85 +74,6 @@ def build(vocabulary: int, eos: int) -> XCLIPModel:
         model.mit.position_embedding.mul_(0.02)
         model.prompts_visual_projection.mul_(config.vision_config.hidden_size**-0.5)
     return model
-
-
-def variants(rng: np.random.Generator, kind: str | None = None, held_out: bool = False) -> list[Spec]:
-    """Specs of the same entities, template and wording number, of four different compositions where there are four."""
-    spec = sample_spec(rng, kind, held_out)
-    label_sets = [[label.name for label in LABELS.groups[LABELS[r.label].group]] for r in spec.relations]
-    choices = [tuple(str(rng.choice(labels)) for labels in label_sets) for _ in range(4 * VARIANTS)]
-    if len(label_sets) == 1:
-        choices = [(name,) for name in rng.permutation(label_sets[0])]
-    distinct = list(dict.fromkeys(choices))[:VARIANTS]
-    relations = [
-        tuple(replace(r, label=name) for r, name in zip(spec.relations, names, strict=True)) for names in distinct
-    ]
-    return reworded([replace(spec, relations=several) for several in relations], rng)
-
-
-def reworded(specs: list[Spec], rng: np.random.Generator) -> list[Spec]:
-    """The specs with a wording number drawn for all of them: the style of a caption must not tell variants apart."""
-    number = int(rng.integers(3))
-    return [replace(spec, wordings=tuple(LABELS[r.label].wordings[number] for r in spec.relations)) for spec in specs]
-
-
-def sampled(scene: Scene) -> Scene:
-    """The scene at the model's own frames: only what is looked at need be drawn."""
-    stride = (FRAMES - 1) // (NUM_FRAMES - 1)
-    sprites, distractors = (
-        tuple(replace(sprite, track_F2=sprite.track_F2[::stride]) for sprite in group)
-        for group in (scene.sprites, scene.distractors)
-    )
-    return replace(scene, sprites=sprites, distractors=distractors)
-
-
-def clip(scene: Scene, rng: np.random.Generator) -> Tensor:
-    """A clip of a scene, normalised: (F, 3, H, W)."""
-    if rng.random() < 0.5:
-        scene = replace(scene, background=Background((8.0, 8.0, 8.0)), distractors=())
-    else:
-        shift = rng.uniform(-15, 15, 3)
-        red, green, blue = (float(c + d) for c, d in zip(scene.background.rgb, shift, strict=True))
-        scene = replace(
-            scene, background=replace(scene.background, rgb=(red, green, blue), seed=int(rng.integers(2**31)))
-        )
-    pixels = render(scene)
-    frames = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    if rng.random() < 0.5:
-        side = int(rng.choice([8, 16, 32]))
-        frames = F.interpolate(frames, (side, side), mode="area")
-        frames = F.interpolate(frames, (SIZE, SIZE), mode="bilinear")
-    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-    return (frames - mean) / std
-
-
-class Scenes:
-    """Batches of clips from a fixed set of scenes, grouped by variants: finding a scene takes longer than drawing it.
-
-    Args:
-        groups: how many sets of variants; about three and a half scenes each.
-    """
-
-    def __init__(self, groups: int) -> None:
-        rng = np.random.default_rng(5)
-        self.groups: list[list[tuple[Spec, Scene]]] = [
-            [(spec, sample_scene(spec, rng)) for spec in variants(rng)]
-            for _ in trange(groups, desc="scenes", mininterval=5)
-        ]
-
-    def batch(self, seed: int, count: int) -> tuple[Tensor, list[Spec], list[Scene]]:
-        """Clips (B, F, 3, H, W), what their captions say, and the scenes at the clips' frames."""
-        rng = np.random.default_rng([seed, 5])
-        clips: list[Tensor] = []
-        specs: list[Spec] = []
-        scenes: list[Scene] = []
-        while len(clips) < count:
-            group = self.groups[rng.integers(len(self.groups))]
-            drawn = [sampled(scene) for _, scene in group]
-            clips += [clip(scene, rng) for scene in drawn]
-            specs += reworded([spec for spec, _ in group], rng)
-            scenes += drawn
-        return torch.stack(clips[:count]), specs[:count], scenes[:count]
 
 
 @torch.no_grad()
@@ -230,7 +146,7 @@ def main(
     """
     torch.manual_seed(0)
     # `XCLIPTextModel` takes the state at the highest id for that of the whole caption, whatever its config says.
-    tokenizer = build_tokenizer(end_last=True)
+    tokenizer = build_tokenizer(end_last=True, labels=WORDINGS)
     model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
     if start is not None:
         take_vision(model, start)

@@ -17,7 +17,8 @@ from transformers import XCLIPModel
 
 from cvg.shapes.relations import displacement
 from cvg.shapes.renderer import SIZE, Scene, patch_shares
-from cvg.shapes.world import ENTITIES, LABELS, Spec
+from cvg.shapes.world import ENTITIES, Spec
+from data_prep.pretrain.captioned import WORDINGS
 
 FACTS = 5
 """Per entity of a clip: mean position (2), displacement (2), change of its distance to the other entity."""
@@ -29,12 +30,14 @@ class Answers:
 
     Attributes:
         shown: share of each patch that each entity, or the background (last), covers: (B, F, patches, entities + 1).
+        places: where the entities that are shown are in each frame, else 0: (B, F, entities, 2), of about unit size.
         present: entities shown, bool (B, entities).
         facts: of the entities that are shown, else 0: (B, entities, FACTS), of about unit size.
         said: classes of the caption's (first entity, second entity, first label, second label): (B, 4).
     """
 
     shown: Tensor
+    places: Tensor
     present: Tensor
     facts: Tensor
     said: Tensor
@@ -54,9 +57,10 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
     """
     side, frames = SIZE // patch, len(scenes[0].sprites[0].track_F2)
     shown = np.zeros((len(scenes), frames, side, side, len(ENTITIES) + 1), np.float32)
+    places = np.zeros((len(scenes), frames, len(ENTITIES), 2), np.float32)
     facts = np.zeros((len(scenes), len(ENTITIES), FACTS), np.float32)
     present = np.zeros((len(scenes), len(ENTITIES)), bool)
-    labels = [label.name for label in LABELS.labels]
+    labels = [label.name for label in WORDINGS.labels]
     nothing = [len(ENTITIES), len(ENTITIES), len(labels), len(labels)]
     said = np.tile(np.array(nothing), (len(scenes), 1))
     for row, (scene, spec) in enumerate(zip(scenes, specs, strict=True)):
@@ -65,6 +69,7 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
             index = ENTITIES.index(entity)
             shown[row, ..., index] = patch_shares(sprite, patch)
             present[row, index] = True
+            places[row, :, index] = 4 * (tracks[slot] - 0.5)
             facts[row, index, :2] = 4 * (tracks[slot].mean(0) - 0.5)
             facts[row, index, 2:4] = 4 * displacement(tracks[slot])
             if len(tracks) == 2:
@@ -76,6 +81,7 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
     shown[..., -1] = np.clip(1 - shown.sum(-1), 0, None)
     return Answers(
         torch.from_numpy(shown).flatten(2, 3),
+        torch.from_numpy(places),
         torch.from_numpy(present),
         torch.from_numpy(facts),
         torch.from_numpy(said),
@@ -83,14 +89,18 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
 
 
 class Described(nn.Module):
-    """The model and its readers: of patch tokens, of the whole video's embedding, of the caption's state."""
+    """The model and its readers: of patch tokens, of each frame's class state, of the whole video, of the caption.
+
+    Class states, from which the video's embedding is made, take up what a frame shows and not where, unless asked.
+    """
 
     def __init__(self, model: XCLIPModel) -> None:
         super().__init__()
         self.model = model
         self.what = nn.Linear(model.config.vision_config.hidden_size, len(ENTITIES) + 1)
+        self.places = nn.Linear(model.config.vision_config.hidden_size, 2 * len(ENTITIES))
         self.where = nn.Linear(model.config.projection_dim, len(ENTITIES) * (1 + FACTS))
-        self.sizes = [len(ENTITIES) + 1] * 2 + [len(LABELS) + 1] * 2
+        self.sizes = [len(ENTITIES) + 1] * 2 + [len(WORDINGS) + 1] * 2
         self.said = nn.Linear(model.config.text_config.hidden_size, sum(self.sizes))
 
     def forward(self, output: Any, wanted: Answers) -> dict[str, Tensor]:
@@ -103,10 +113,13 @@ class Described(nn.Module):
         tokens = output.vision_model_output.last_hidden_state[:, 1:]
         shown = wanted.shown.flatten(0, 1)
         what = F.cross_entropy(self.what(tokens).transpose(1, 2), shown.transpose(1, 2))
+        states = output.vision_model_output.pooler_output.unflatten(0, wanted.places.shape[:2])
+        placed = self.places(states).unflatten(-1, (len(ENTITIES), 2)) - wanted.places
+        places = placed.movedim(2, 1)[wanted.present].square().mean()
         video = output.video_embeds * output.video_embeds.shape[-1] ** 0.5
         read = self.where(video).unflatten(-1, (len(ENTITIES), 1 + FACTS))
         present = F.binary_cross_entropy_with_logits(read[..., 0], wanted.present.float())
         where = (read[..., 1:] - wanted.facts)[wanted.present].square().mean()
         said = self.said(output.text_model_output.pooler_output).split(self.sizes, -1)
         caption = torch.stack([F.cross_entropy(logits, wanted.said[:, i]) for i, logits in enumerate(said)]).mean()
-        return {"what": what, "present": present, "where": where, "caption": caption}
+        return {"what": what, "places": places, "present": present, "where": where, "caption": caption}

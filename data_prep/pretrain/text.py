@@ -19,19 +19,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from cvg.cli import run
+from cvg.labels import LabelSet
 from cvg.shapes.renderer import COLORS, SHAPES
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
 from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, FamilyName, find
 from data_prep.pretrain.loop import train
 
 
-def build_tokenizer(end_last: bool = False) -> PreTrainedTokenizerFast:
+def build_tokenizer(end_last: bool = False, labels: LabelSet = LABELS) -> PreTrainedTokenizerFast:
     """A unigram tokenizer in T5's manner, with every word of the world whole and letters for the rest.
 
     Args:
         end_last: the end of a text has the highest id, as in CLIP's tokenizer, instead of T5's 1.
+        labels: whose wordings' words are whole.
     """
-    words = {word for label in LABELS.labels for wording in label.wordings for word in wording.split()}
+    words = {word for label in labels.labels for wording in label.wordings for word in wording.split()}
     words |= {*COLORS, *SHAPES, "a", "an", "the", "and", "is", "of", "to", "video"}
     words |= {word for kind in KINDS for template, _ in TEMPLATES[kind] for word in template.split() if "{" not in word}
     end = [("</s>", 0.0)]

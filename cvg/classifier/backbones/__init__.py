@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
-from cvg.classifier.backbones.base import Backbone
+from cvg.classifier.backbones.base import WITH_TEXT, Backbone
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.errors import UserError
 from cvg.shapes import assets
@@ -32,7 +33,8 @@ def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backb
 
     Args:
         spec: ``{"name": "none"}``, or ``{"name": "vlm", "path": ...}`` with any of the options in `docs/backbones.md`.
-            The model is found from its own config.json. Classifiers of earlier versions say ``clip`` for ``vlm``.
+            The model is found from its own config.json. With ``none``, a path is that of a model whose text tower alone
+            is used, for an anchored head. Classifiers of earlier versions say ``clip`` for ``vlm``.
         slots: entity slots K.
         grid: the volume's (F, H, W).
 
@@ -43,14 +45,20 @@ def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backb
     name, path = spec.get("name"), spec.get("path")
     if name == "none" and set(spec) == {"name"}:
         return NoBackbone(slots, grid)
-    if name not in ("vlm", "clip") or not path:
+    if name not in ("none", "vlm", "clip") or not path or (name == "none" and options):
         raise UserError(f"backbone {spec}: expected none, or vlm with a path (a model's folder or Hub id)")
-    from cvg.classifier.backbones.loading import model_type  # transformers takes seconds to import
+    from cvg.classifier.backbones import loading  # transformers takes seconds to import
 
     path = str(assets.path(path))
-    kind = model_type(path)
+    config = loading.config(path)
+    kind = config.model_type
     if kind not in MODELS:
         raise UserError(f"backbone {path}: its model type is {kind!r}; known: {', '.join(MODELS)}")
     module, cls = MODELS[kind].split(".")
     found: type[Backbone] = getattr(importlib.import_module(f"cvg.classifier.backbones.{module}"), cls)
-    return found(path, slots, grid, **options)  # type: ignore[call-arg]
+    make = functools.partial(found, path, slots, grid, **options)  # type: ignore[call-arg]
+    if name == "none":
+        if kind not in WITH_TEXT:
+            raise UserError(f"backbone none: {path} has no text tower; those that have one: {', '.join(WITH_TEXT)}")
+        return NoBackbone(slots, grid, make, found.width(config))  # type: ignore[attr-defined]
+    return make()

@@ -30,7 +30,8 @@ class DualBackbone(VisionBackbone):
         super().__init__(path, slots, grid, **options)
         self.joint_dim = self.width(self.model.config)
 
-    def width(self, config: Any) -> int:
+    @staticmethod
+    def width(config: Any) -> int:
         """Size of the space that both towers share."""
         return int(config.projection_dim)
 

@@ -28,12 +28,12 @@ def readable(path: str) -> Iterator[None]:
         ) from error
 
 
-def model_type(path: str) -> str:
-    """The ``model_type`` in the model's config.json."""
+def config(path: str) -> Any:
+    """The model's config.json."""
     from transformers import AutoConfig
 
     with readable(path):
-        return str(AutoConfig.from_pretrained(path).model_type)
+        return AutoConfig.from_pretrained(path)
 
 
 def load(path: str, dtype: torch.dtype) -> Any:

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
+from typing_extensions import override
 
 from cvg.classifier.backbones.base import Backbone, only_present
 
 
 class NoBackbone(Backbone):
-    """Flatten the volumes."""
+    """Flatten the volumes.
 
-    def __init__(self, slots: int, grid: tuple[int, int, int]) -> None:
+    Args:
+        slots: entity slots K.
+        grid: the volume's (F, H, W).
+        reader: makes a backbone whose text tower reads phrases, for an anchored head.
+        joint_dim: size of that tower's space.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        grid: tuple[int, int, int],
+        reader: Callable[[], Backbone] | None = None,
+        joint_dim: int | None = None,
+    ) -> None:
         super().__init__()
         self.feature_dim = slots * math.prod(grid)
+        self.reader, self.joint_dim = reader, joint_dim
+
+    @override
+    def text_features(self, phrases: Sequence[str]) -> Tensor:
+        """The reader's."""
+        return self.reader().text_features(phrases) if self.reader else super().text_features(phrases)
 
     def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Features (B, K*F*H*W)."""

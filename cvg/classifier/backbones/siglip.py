@@ -16,7 +16,8 @@ class SiglipBackbone(ClipBackbone):
     final = "vision_model.post_layernorm"
     pads = True  # a text's embedding is read off the last position
 
-    def width(self, config: Any) -> int:
+    @staticmethod
+    def width(config: Any) -> int:
         """The vision tower's own: there is no projection."""
         return int(config.vision_config.hidden_size)
 

@@ -31,7 +31,8 @@ class VideoPrismBackbone(DualBackbone):
         """None: it takes pixels in [0, 1], whatever the settings say of the processor that it borrows."""
         return torch.zeros(3), torch.ones(3)
 
-    def width(self, config: Any) -> int:
+    @staticmethod
+    def width(config: Any) -> int:
         """The vision tower's own: there is no projection."""
         return int(config.vision_config.hidden_size)
 
