@@ -141,10 +141,10 @@ class CompositionDataModule(L.LightningDataModule):
         held = {labels[name].name for name in self.hold_out or ()}
         for group, members in labels.groups.items():
             kept = [label.name for label in members if label.name not in held]
-            if held and len(kept) < 2:
+            if held and len(kept) == 1:
                 raise UserError(
                     f"data.hold_out {self.hold_out}: leaves {kept} of the group {group!r}, and nothing to tell apart; "
-                    "hold out fewer of its labels"
+                    "hold out fewer of its labels, or all"
                 )
 
     def state_dict(self) -> dict[str, Any]:

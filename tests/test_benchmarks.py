@@ -8,16 +8,19 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from tiny import make_vlm
 
 from benchmarks import architecture as architectures
-from benchmarks import cost, scale
+from benchmarks import cost, scale, transfer
 from benchmarks.case import Case, random_case
 from benchmarks.figures import HEADER, Figure, markdown, spread
 from benchmarks.guidance import gradient
 from benchmarks.measure import LiveBytes, in_turn, weight_bytes
 from benchmarks.plain import plain
+from cvg.classifier.backbones import build
 from cvg.errors import UserError
 from cvg.files import read_json
+from cvg.shapes.world import LABELS
 
 TINY = {"depth": 3, "heads": 1, "text_length": 16}
 SIZES = {"ltx-video": (9, 64, 96)}
@@ -132,3 +135,25 @@ def test_what_runs_out_of_memory_is_left_out_and_named() -> None:
     assert rows[2] == ["hungry", "out of memory", "", "", "", ""]
     assert rows[3] == ["goal", "1.200", "", "", "<= 1.10", "missed"]
     assert rows[4] == ["three", "2.000", "1.000 to 3.000", "", "", ""]
+
+
+def test_what_transfer_asks_was_never_trained() -> None:
+    others = transfer.other_wordings()
+    assert others.names == LABELS.names
+    assert not {w for label in others.labels for w in label.wordings} & {
+        w for label in LABELS.labels for w in label.wordings
+    }
+    assert transfer.diagonals().names[:4] == [label.name for label in LABELS.groups["motion"]]
+    assert len(transfer.diagonals()) == 8
+    for question in transfer.QUESTIONS:
+        assert question.held_out in transfer.HELD_OUT and question.labels
+        assert set(question.labels) <= set((question.wording or LABELS).names)
+
+
+def test_random_vision_reads_text_as_before(tmp_path: Path) -> None:
+    trained = make_vlm(tmp_path / "vlm", "xclip", ["a", "circle", "moving", "left"])
+    folder = transfer.random_vision(trained, tmp_path / "random")
+    before, after = (build({"name": "vlm", "path": str(path)}, 2, (4, 8, 8)) for path in (trained, folder))
+    assert torch.equal(before.text_features(["a circle moving left"]), after.text_features(["a circle moving left"]))
+    volume, present = torch.randn(1, 2, 4, 8, 8), torch.ones(1, 2, dtype=torch.bool)
+    assert not torch.equal(before(volume, present), after(volume, present))

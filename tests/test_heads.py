@@ -399,6 +399,9 @@ def test_training_batches_hold_no_held_out_label(shards: Path, cache_gb: float) 
     assert set(labels.tolist()) == {1, 2, 3, 4, 5, 7}
     validation = torch.cat([batch["label"][batch["valid"]] for batch in data.val_dataloader()])
     assert set(validation.tolist()) == set(range(8))
+    other = CompositionDataModule([str(shards)], hold_out=["left of", "right of", "above", "below"], **options)
+    other.setup("fit")
+    assert set(torch.cat([batch["label"] for batch in batches_of(other)]).tolist()) == {0, 1, 2, 3}
     for hold_out, message in (
         (["sideways"], "'sideways' is not in the label set"),
         (["left", "right", "up"], r"leaves \['down'\] of the group 'motion'"),

@@ -70,8 +70,11 @@ def build(vocabulary: int, eos: int) -> XCLIPModel:
     )
     model = XCLIPModel(config)
     with torch.no_grad():
-        # Drawn with deviation 1, these drown what differs between two clips, and training stays at chance.
-        model.mit.position_embedding.mul_(0.02)
+        # transformers draws positions of patches with deviation 0.02, beside contents of 1: training never finds them,
+        # and a tower that does not know where patches are has nothing to say of relations. Those of frames it draws
+        # with deviation 1, which drown what differs between two clips, and training stays at chance.
+        model.vision_model.embeddings.position_embedding.weight.normal_(std=0.5)
+        model.mit.position_embedding.mul_(0.3)
         model.prompts_visual_projection.mul_(config.vision_config.hidden_size**-0.5)
     return model
 

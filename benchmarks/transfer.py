@@ -1,0 +1,213 @@
+"""What the frozen VLM is worth for labels that the classifier was not trained on.
+
+A head anchored in text is trained with some labels held out: behind the frozen VLM, behind the same VLM whose vision
+has random weights, and without one; its anchors are always those of the trained text tower. It is then asked about
+labels and wordings that it has seen and that it has not: for accuracy on the validation records, and the guided gain.
+
+    python -m benchmarks.transfer --shards '[runs/demo/shards]' --out runs/transfer
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoModel, AutoTokenizer
+
+from cvg import evaluate
+from cvg.classifier.model import CompositionClassifier, group_log_probs
+from cvg.cli import run
+from cvg.datamodule import CompositionDataModule
+from cvg.errors import UserError
+from cvg.evaluation.summary import gain
+from cvg.export import export
+from cvg.files import read_json, write_json
+from cvg.labels import LabelSet
+from cvg.shapes import assets
+from cvg.shapes.world import LABELS
+from data_prep.pretrain.captioned import WORDINGS
+
+CONFIG = "lightning_configs/shapes_anchored.yaml"
+HELD_OUT: dict[str, list[str]] = {
+    "nothing": [],
+    "left, above": ["left", "above"],
+    "spatial": [label.name for label in LABELS.groups["spatial"]],
+    "motion": [label.name for label in LABELS.groups["motion"]],
+}
+BACKBONES = ("frozen VLM", "random VLM", "no VLM")
+
+
+def other_wordings() -> LabelSet:
+    """The world's labels in words that the VLM's text tower has read and no classifier was trained with."""
+    groups = LABELS.to_dict()
+    for entry in groups.values():
+        for name in entry["labels"]:
+            entry["labels"][name] = [w for w in WORDINGS[name].wordings if w not in LABELS[name].wordings]
+    return LabelSet(groups)
+
+
+def diagonals() -> LabelSet:
+    """Motion in eight directions, of which four are the world's."""
+    return LabelSet({"motion": WORDINGS.to_dict()["motion"]})
+
+
+def random_vision(vlm: Path, folder: Path) -> Path:
+    """The VLM with a vision tower as before training; its text tower, which makes the anchors, is the trained one."""
+    trained = AutoModel.from_pretrained(vlm, dtype=torch.float32)
+    text = {name: value for name, value in trained.state_dict().items() if name.startswith("text_")}
+    if not text:
+        raise UserError(f"vlm {vlm}: no text tower in it, and anchors are made there; choose a dual encoder")
+    torch.manual_seed(0)
+    model = AutoModel.from_config(trained.config)
+    model.load_state_dict(text, strict=False)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(vlm).save_pretrained(folder)
+    settings = "preprocessor_config.json"
+    (folder / settings).write_text((vlm / settings).read_text())
+    return folder
+
+
+def train(shards: list[str], backbone: str, paths: dict[str, str], held_out: list[str], epochs: int, out: Path) -> Path:
+    """Train and export one classifier, unless it is there already; returns its folder."""
+    folder = out / "classifier"
+    if (folder / "config.json").exists():
+        return folder
+    command = [sys.executable, "-m", "cvg.train", "fit", "--config", CONFIG, "--data.shards", str(shards)]
+    command += ["--trainer.logger.init_args.save_dir", str(out), "--trainer.max_epochs", str(epochs)]
+    command += ["--model.backbone_path", paths[backbone], "--trainer.enable_progress_bar", "false"]
+    if backbone == "no VLM":
+        command += ["--model.backbone", "none"]
+    if held_out:
+        command += ["--data.hold_out", str(held_out)]
+    subprocess.run(command, check=True)
+    (best,) = sorted(out.rglob("best*.ckpt"))[-1:]
+    export(str(best), str(folder))
+    return folder
+
+
+@torch.no_grad()
+def accuracy(classifier: CompositionClassifier, shards: list[str], labels: list[str]) -> dict[str, float]:
+    """Share of the validation records of these labels whose p+ it reads right, within the group."""
+    wanted = torch.tensor([LABELS.index(name) for name in labels], dtype=torch.long)
+    hits: list[bool] = []
+    for batch in CompositionDataModule(shards, eval_batch_size=32).val_dataloader():
+        asked = batch["valid"] & torch.isin(batch["label"], wanted)
+        if not asked.any():
+            continue
+        steps = torch.ones(int(asked.sum()), len(classifier.config.sigmas), dtype=torch.bool)
+        logits = classifier(batch["positive"][asked], batch["present"][asked], steps)
+        for row, index in zip(logits, batch["label"][asked].tolist(), strict=True):
+            name = LABELS.names[index]
+            found = group_log_probs(row, classifier.labels.group_indices(name)).argmax()
+            hits.append(classifier.labels.names[int(found)] == name)
+    return {"right": sum(hits) / max(1, len(hits)), "records": len(hits)}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a classifier is asked after training.
+
+    Attributes:
+        row: of the table.
+        held_out: a key of ``HELD_OUT``: which training it is asked of.
+        labels: a video counts when one of its relations is of these.
+        wording: label set of prompts and anchors; the world's when None.
+    """
+
+    row: str
+    held_out: str
+    labels: tuple[str, ...]
+    wording: LabelSet | None = None
+
+
+QUESTIONS = (
+    Question("labels and wordings seen", "nothing", tuple(LABELS.names)),
+    Question("wordings held out", "nothing", tuple(LABELS.names), other_wordings()),
+    Question("diagonal motion held out", "nothing", tuple(diagonals().names[4:]), diagonals()),
+    Question("left, above held out", "left, above", ("left", "above")),
+    Question("spatial, from motion", "spatial", tuple(HELD_OUT["spatial"])),
+    Question("motion, from spatial", "motion", tuple(HELD_OUT["motion"])),
+)
+
+
+def main(
+    shards: list[str],
+    out: Path = Path("runs/transfer"),
+    vlm: str = "shapes-clip",
+    epochs: int = 6,
+    prompts: int = 96,
+    seed: int = 0,
+    steps: int = 20,
+    held_out: list[str] = list(HELD_OUT),  # noqa: B006  (never changed)
+) -> None:
+    """Train, ask, and write OUT/transfer.json; what OUT has already is not made again.
+
+    Args:
+        shards: folders of the shapes world's shards, of one generator.
+        out: working folder.
+        vlm: dual encoder with a text tower: a folder or shipped name.
+        epochs: of every training.
+        prompts: per set of prompts; those that do not ask for a label in question are not counted.
+        seed: of prompts and initial noise.
+        steps: denoising steps.
+        held_out: which trainings: some of "nothing", "left, above", "spatial", "motion".
+    """
+    if unknown := sorted(set(held_out) - set(HELD_OUT)):
+        raise UserError(f"held_out {unknown[0]!r}: expected some of {', '.join(map(repr, HELD_OUT))}")
+    trained = Path(assets.path(vlm))
+    paths = {"frozen VLM": str(trained), "no VLM": str(trained)}
+    paths["random VLM"] = str(random_vision(trained, out / "random-vlm"))
+    rows: list[dict[str, Any]] = []
+    for question in (q for q in QUESTIONS if q.held_out in held_out):
+        for backbone in BACKBONES:
+            folder = out / question.held_out.replace(", ", "-") / backbone.replace(" ", "-")
+            folder.mkdir(parents=True, exist_ok=True)
+            path = train(shards, backbone, paths, HELD_OUT[question.held_out], epochs, folder)
+            row = {"asked": question.row, "backbone": backbone}
+            row |= ask(question, path, folder, shards, prompts, seed, steps)
+            rows.append(row)
+            print(
+                f"{row['asked']:26s}  {backbone:10s}  right of {row['records']} records {row['right']:.2f}; of "
+                f"{row['videos']} videos unguided {row['unguided']:.2f}, guided {row['guided']:.2f}",
+                flush=True,
+            )
+            write_json(out / "transfer.json", {"vlm": vlm, "shards": shards, "prompts": prompts, "rows": rows})
+    print(f"wrote {out / 'transfer.json'}")
+
+
+def ask(
+    question: Question, path: Path, folder: Path, shards: list[str], prompts: int, seed: int, steps: int
+) -> dict[str, Any]:
+    """One row of the table."""
+    classifier = CompositionClassifier.from_pretrained(path)
+    options: dict[str, Any] = {}
+    name = "world"
+    if question.wording is not None:
+        name = question.row.split()[0]
+        options["labels"] = folder / f"{name}.yaml"
+        options["labels"].write_text(yaml.safe_dump(question.wording.to_dict(), sort_keys=False))
+        classifier = classifier.with_labels(question.wording)
+    result = folder / f"{name}.json"
+    if not result.exists():
+        evaluate.main(
+            prompts=prompts, seed=seed, steps=steps, classifier=str(path), json=result, controls=False, **options
+        )
+    asked = [row for row in read_json(result)["rows"] if set(row["labels"]) & set(question.labels)]
+    unguided, guided = ([row[side]["right"] for row in asked] for side in ("unguided", "guided"))
+    read = accuracy(classifier, shards, [label for label in question.labels if label in LABELS.names])
+    return {
+        **read,
+        "videos": len(asked),
+        "unguided": sum(unguided) / len(asked),
+        "guided": sum(guided) / len(asked),
+        "gain": gain(unguided, guided),
+    }
+
+
+if __name__ == "__main__":
+    run(main, prog="python -m benchmarks.transfer")
