@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.architecture import Architecture, Cfg, build
-from cvg.classifier.model import ClassifierConfig, CompositionClassifier
+from cvg.classifier import ClassifierConfig, CompositionClassifier
 from cvg.composition import Composition, parse
 from cvg.generators import Generator, load_generator
 from cvg.shapes.world import LABELS

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from cvg.classifier.model import CompositionClassifier, config_from_dict
+from cvg.classifier.config import config_from_dict
+from cvg.classifier.model import CompositionClassifier
 from cvg.cli import run
 from cvg.errors import UserError
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from cvg.classifier.anchors import CAPTIONS, label_anchors, part_wordings
 from cvg.classifier.competition import Competition
+from cvg.classifier.config import ClassifierConfig, config_from_dict
 from cvg.classifier.head import AnchoredHead
-from cvg.classifier.model import ClassifierConfig, CompositionClassifier, config_from_dict
+from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.datamodule import CompositionDataModule
 from cvg.errors import UserError

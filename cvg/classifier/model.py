@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: the Hub mixin reads the type of `config` from the signature.
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator, resample
 from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
+from cvg.classifier.config import ClassifierConfig, check_config
 from cvg.classifier.head import AnchoredHead, build_head
 from cvg.errors import UserError
-from cvg.files import atomic, read_json, write_json
+from cvg.files import atomic, write_json
 from cvg.labels import LabelSet
 from cvg.shapes import assets
-
-SCHEMA = 1
 
 CARD = """---
 {{ card_data }}
@@ -39,47 +38,6 @@ the label set and the frozen backbone.
 
     sampler = GuidedSampler(pipeline, CompositionClassifier.from_pretrained("THIS FOLDER"))
 """
-
-
-@dataclass
-class ClassifierConfig:
-    """Everything a classifier is, except its weights; JSON-able.
-
-    Attributes:
-        labels: the label set, as `LabelSet.to_dict` gives it.
-        generator: name, class and fingerprint of the video generator whose maps it reads.
-        layers: indices of the tapped layers.
-        heads: indices of the attention heads.
-        sigmas: noise levels of the guided steps, noisiest first.
-        grid: [F, H, W] of the maps in training; others are resampled to it.
-        slots: entity slots K.
-        volume_grid: [F, H, W] of the volume.
-        backbone: see `cvg.classifier.backbones.build`.
-        aggregator: ``dim``, ``depth``, ``attention_heads`` and ``dropout`` of `Aggregator`.
-        noise: deviation of the smooth noise it was trained with, in units of the volume.
-        schema: version of this format.
-        token_grid: the generator's latent tokens [F, H, W] in training, of which the maps held averages; the same as
-            ``grid`` when left out.
-        head: see `cvg.classifier.head.build_head`; linear when left out.
-    """
-
-    labels: dict[str, Any]
-    generator: dict[str, Any]
-    layers: list[int]
-    heads: list[int]
-    sigmas: list[float]
-    grid: list[int]
-    slots: int
-    volume_grid: list[int]
-    backbone: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
-    aggregator: dict[str, Any] = field(default_factory=dict)
-    noise: float = 0.0
-    schema: int = SCHEMA
-    token_grid: list[int] = field(default_factory=list)
-    head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
-
-    def __post_init__(self) -> None:
-        self.token_grid = self.token_grid or self.grid
 
 
 def group_log_probs(logits_BY: Tensor, label_indices: list[int]) -> Tensor:
@@ -300,7 +258,7 @@ class CompositionClassifier(
         """
         name = str(assets.path(str(pretrained_model_name_or_path)))
         if Path(name).is_dir():
-            _check_config(Path(name) / "config.json")
+            check_config(Path(name) / "config.json")
         try:
             return super().from_pretrained(name, strict=True, **kwargs)
         except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
@@ -308,22 +266,3 @@ class CompositionClassifier(
                 f"classifier {name}: cannot be loaded ({str(error).splitlines()[0]}); give a folder written by "
                 "`python -m cvg.export`"
             ) from error
-
-
-def config_from_dict(data: Any, where: str) -> ClassifierConfig:
-    """A config read from JSON or a checkpoint. Raises UserError naming ``where`` when it does not fit."""
-    known = {f.name for f in fields(ClassifierConfig)}
-    if not isinstance(data, dict) or set(data) | {"token_grid", "head"} != known:  # older ones do not have these
-        wrong = ", ".join(sorted(known ^ set(data))) if isinstance(data, dict) else "all"
-        raise UserError(f"{where}: not a classifier's config (missing or unknown: {wrong}); export it again")
-    if data["schema"] != SCHEMA:
-        raise UserError(f"{where}: schema {data['schema']}, this version reads {SCHEMA}; export it again")
-    return ClassifierConfig(**data)
-
-
-def _check_config(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(
-            f"classifier {path.parent}: no config.json there; give a folder written by `python -m cvg.export`"
-        )
-    config_from_dict(read_json(path), str(path))
