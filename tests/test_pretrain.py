@@ -21,7 +21,7 @@ from cvg.shapes.relations import holds, judging
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec
 from cvg.trajectory import invert, replay
-from data_prep.pretrain import captioned, clip, clips, text, transformer, vae
+from data_prep.pretrain import captioned, clip, clips, store, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.grounding import Grounded
@@ -171,6 +171,30 @@ def test_frozen_blocks_leave_their_readers_as_they_were(tmp_path: Path, monkeypa
     assert not torch.equal(read["before", 2], read["after", 2])
     with pytest.raises(UserError, match="frozen_layers 5: the vision tower has 4 blocks"):
         clip.main(tmp_path / "other", groups=1, frozen_layers=5)
+
+
+def test_a_folder_is_stored_in_half_and_keeps_its_card(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = text.build_tokenizer(end_last=True)
+    model = clip.build(len(tokenizer), tokenizer.eos_token_id).eval()
+    model.save_pretrained(tmp_path / "trained")
+    tokenizer.save_pretrained(tmp_path / "trained")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("card")
+    store.main(tmp_path / "trained", tmp_path / "out")
+    names = {path.name for path in (tmp_path / "trained").iterdir()}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"README.md"}
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("trained", "out")]
+    assert sizes[1] < 0.51 * sizes[0]
+    stored = type(model).from_pretrained(tmp_path / "out", dtype=torch.float32).state_dict()
+    assert all(torch.equal(value.half().float(), stored[name].float()) for name, value in model.state_dict().items())
+    with pytest.raises(UserError, match=r"no \.safetensors in it"):
+        store.main(tmp_path / "out" / "nothing", tmp_path / "other")
+    with torch.no_grad():
+        model.logit_scale.fill_(1e6)
+    model.save_pretrained(tmp_path / "trained")
+    with pytest.raises(UserError, match="logit_scale does not fit into float16"):
+        store.main(tmp_path / "trained", tmp_path / "out")
 
 
 def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path) -> None:
