@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cvg.classifier.anchors import CAPTIONS, label_anchors, part_wordings
 from cvg.classifier.competition import Competition
 from cvg.classifier.config import ClassifierConfig, config_from_dict
-from cvg.classifier.head import AnchoredHead
+from cvg.classifier.head import TextHead
 from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.datamodule import CompositionDataModule
@@ -45,12 +45,13 @@ class CompositionModule(L.LightningModule):
         backbone_pool: for ``vlm``: side of the squares of patches that are averaged; 1 keeps all.
         backbone_options: for ``vlm``: how it is shown the volume, its precision, what of it is read;
             `docs/backbones.md` lists them.
-        head: ``linear`` (the paper's W, b) or ``anchored`` (in the backbone's text; docs/new_labels.md).
+        head: ``linear`` (the paper's W, b), ``anchored`` (in the backbone's text) or ``joint`` (the backbone's own
+            comparison of video and text); docs/new_labels.md.
         head_rank: for ``anchored``: rank of the read-out into the joint text space.
-        head_tied: for ``anchored``: anchors stay what the text tower makes of the labels; if not, they are trained too.
-        head_captions: for ``anchored``: what the text tower is shown of a label of one entity, and of one of two.
-        head_without: for ``anchored``: wordings that the anchors are made without. Evaluation also reports the accuracy
-            with anchors made of them instead (``reworded``), on the labels that have such.
+        head_tied: not for ``linear``: anchors stay what the text tower makes of the labels; if not, they are trained.
+        head_captions: not for ``linear``: what the text tower is shown of a label of one entity, and of one of two.
+        head_without: not for ``linear``: wordings that the anchors are made without. Evaluation also reports the
+            accuracy with anchors made of them instead (``reworded``), on the labels that have such.
         volume_size: [height, width] of the volume; that of the stored maps when not given.
         dim: width of the aggregation Transformer.
         depth: its blocks; 0 leaves the learned weighted mean of the maps alone.
@@ -74,7 +75,7 @@ class CompositionModule(L.LightningModule):
         backbone_layer: int = -1,
         backbone_pool: int = 1,
         backbone_options: dict[str, Any] | None = None,
-        head: Literal["linear", "anchored"] = "linear",
+        head: Literal["linear", "anchored", "joint"] = "linear",
         head_rank: int = 16,
         head_tied: bool = True,
         head_captions: list[str] | None = None,
@@ -112,7 +113,9 @@ class CompositionModule(L.LightningModule):
             self.backbone |= backbone_options or {}
         self.head: dict[str, Any] = {"name": head}
         if head == "anchored":
-            self.head |= {"rank": head_rank, "tied": head_tied}
+            self.head |= {"rank": head_rank}
+        if head != "linear":
+            self.head |= {"tied": head_tied}
             self.head |= {"captions": head_captions or list(CAPTIONS), "without": head_without or []}
         if dim % attention_heads:
             raise UserError(f"model: attention_heads {attention_heads} does not divide dim {dim}; choose a divisor")
@@ -156,7 +159,7 @@ class CompositionModule(L.LightningModule):
             return
         self.classifier = CompositionClassifier(self.config())
         if not self.trainer.ckpt_path:
-            if self.head["name"] == "anchored":
+            if self.head["name"] != "linear":
                 self.classifier.anchor_labels()
             if self.warm_start:
                 _start_from(self.classifier, self.warm_start)
@@ -270,7 +273,7 @@ class CompositionModule(L.LightningModule):
         concerned = torch.isin(labels_B, index)
         if concerned.any():
             head = self.classifier.head
-            assert isinstance(head, AnchoredHead) and isinstance(self.reworded_RE, Tensor)
+            assert isinstance(head, TextHead) and isinstance(self.reworded_RE, Tensor)
             anchor_YE = head.anchor_YE.index_copy(0, index, self.reworded_RE)
             logits = self.compete(head(features_BSD.flatten(1), anchor_YE), labels_B)
             metrics.update_reworded(side, logits[concerned], labels_B[concerned])

@@ -38,6 +38,7 @@ from cvg.records import Record, ShardInfo
 GRID3 = (FRAMES, SIDE, SIDE)
 WORDS = "a an object another moving left right up down of above below drifting sideways beside".split()
 ANCHORED: dict[str, Any] = {"name": "anchored", "rank": 4, "tied": True, "captions": list(CAPTIONS), "without": []}
+JOINT = {name: value for name, value in ANCHORED.items() if name != "rank"} | {"name": "joint"}
 
 
 @pytest.fixture(scope="module", params=["clip", "xclip"])
@@ -198,11 +199,12 @@ def test_a_folder_holds_the_anchors_and_needs_no_text_tower(
 
 def test_heads_that_do_not_exist(xclip: Path) -> None:
     for head, message in (
-        ({"name": "quadratic"}, "expected linear, or anchored"),
-        ({"name": "anchored"}, "expected linear, or anchored"),
-        ({"name": "linear", "rank": 3}, "expected linear, or anchored"),
+        ({"name": "quadratic"}, "expected linear; anchored with "),
+        ({"name": "anchored"}, "expected linear; anchored with "),
+        ({"name": "linear", "rank": 3}, "expected linear; anchored with "),
         (ANCHORED | {"rank": 0}, "rank is 0, expected 1 to 8"),
         (ANCHORED | {"rank": 9}, "rank is 9, expected 1 to 8"),
+        (JOINT, "own embeddings with text; give --model.backbone_layer -1 and --model.backbone_options"),
     ):
         with pytest.raises(UserError, match=message):
             CompositionClassifier(make_config(backbone={"name": "vlm", "path": str(xclip)}, head=head))
@@ -242,6 +244,32 @@ def test_training_starts_where_labels_are_told_apart_however_alike_their_anchors
     slope = head.log_scale.exp().detach() / 10 * read[0]
     assert float(slope) == pytest.approx((8 / 4) ** 0.5, rel=1e-3)
     assert torch.linalg.matrix_rank(head.joint_ER.detach()) == 6
+
+
+def test_a_joint_head_says_what_the_vlm_says(vlm: Path) -> None:
+    """exp(tau) times the sum over steps of cosines with each label's text, from those of a volume without evidence."""
+    torch.manual_seed(0)
+    spec = {"name": "vlm", "path": str(vlm), "read": "joint"}
+    classifier = CompositionClassifier(make_config(backbone=spec, head=JOINT)).eval()
+    classifier.anchor_labels()
+    phi = 2 * torch.randn(2, 2, SLOTS, *GRID3)
+    present = torch.ones(2, SLOTS, dtype=torch.bool)
+    text = label_anchors(classifier.backbone, classifier.labels.labels)
+    empty = classifier.backbone.joint_features(torch.zeros(1, SLOTS, *GRID3), present[:1])
+    seen = sum(classifier.backbone.joint_features(phi[:, step], present) - empty for step in range(2))
+    expected = classifier.head.log_scale.exp() * seen @ text.T
+    torch.testing.assert_close(classifier.classify(phi, present), expected)
+    assert expected.std() > 1e-3
+    trainable = {name.split(".")[-1] for name, _ in classifier.named_parameters() if not name.startswith("aggregator")}
+    assert trainable == {"absent_SKFHW", "log_scale"}
+    more = classifier.with_label("sideways", ["moving sideways"], entities=1)
+    torch.testing.assert_close(more.classify(phi, present)[:, :4], expected[:, :4])
+    for options, message in (
+        ({"read": "aloud"}, "read 'aloud': choose from vision, joint"),
+        ({"layer": 0}, "use layer -1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build(spec | options, SLOTS, GRID3)
 
 
 # New labels

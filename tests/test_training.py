@@ -385,14 +385,15 @@ def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("config", sorted(p.name for p in (ROOT / "lightning_configs").glob("shapes*.yaml")))
 def test_every_config_trains_alone(config: str, shards: Path, tmp_path: Path) -> None:
     more = [] if config == "shapes_none.yaml" else ["--model.backbone=none", "--model.backbone_path=null"]
-    if config == "shapes_anchored.yaml":  # its head needs a text tower
-        words = "a circle square moving left right up down of above below".split()
+    head = {"shapes_anchored.yaml": "anchored", "shapes_joint.yaml": "joint"}.get(config, "linear")
+    if head != "linear":  # it needs a text tower
+        words = "a red blue circle square moving left right up down of above below".split()
         more = [f"--model.backbone_path={make_vlm(tmp_path / 'vlm', 'xclip', words)}", "--model.head_rank=4"]
     result = main(cli(config, shards, tmp_path, "--trainer.max_epochs=1", *more))
     assert result.trainer.global_step == 5
     folder = tmp_path / Path(config).stem / "version_0"
     assert (folder / "metrics.json").is_file() and (folder / "config.yaml").is_file()
-    assert result.model.hparams["head"] == ("anchored" if config == "shapes_anchored.yaml" else "linear")
+    assert result.model.hparams["head"] == head
     assert result.model.hparams["positive_only"] == (config == "shapes_positive_only.yaml")
     base = yaml.safe_load((ROOT / "lightning_configs/base.yaml").read_text())
     assert result.trainer.gradient_clip_val == base["trainer"]["gradient_clip_val"]

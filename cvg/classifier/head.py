@@ -1,4 +1,4 @@
-"""The trainable head, features -> logits over the label set: linear (the paper's W, b), or anchored in text."""
+"""The trainable head, features -> logits over the label set: linear (the paper's W, b), or made of text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from cvg.classifier.backbones.base import Backbone
 from cvg.errors import UserError
@@ -19,7 +20,7 @@ _FAINT = 10.0
 _LEAD = 10.0
 # Directions in which anchors differ by less than this part of the most are left to chance.
 _GAIN = 20.0
-_ANCHORED = {"rank", "tied", "captions", "without"}
+_OPTIONS = {"anchored": {"rank", "tied", "captions", "without"}, "joint": {"tied", "captions", "without"}}
 
 
 class LinearHead(nn.Module):
@@ -44,31 +45,19 @@ class LinearHead(nn.Module):
         return features_BD @ self.weight_YD.T * self.scale + self.bias_Y
 
 
-class AnchoredHead(nn.Module):
-    """logits_y = exp(tau) cos(f, W_y) |f| / sqrt(|f|^2 + c^2), with f = U V x / sqrt(D) + b in the joint text space.
-
-    W_y is the text embedding of the label's phrases, as in zero-shot CLIP (Radford et al., arXiv 2103.00020), or starts
-    there. x are the patch features of all steps side by side, so V has weights of its own for every place, frame and
-    step: a pooled image embedding would not know where things are. V and U share a small rank; with E outputs the
-    read-out would be E/Y times as large as the linear head.
+class TextHead(nn.Module):
+    """A head whose weights W_y are text embeddings of the labels' phrases, or start there.
 
     Args:
-        features: input size D.
         labels: number of labels Y.
         joint_dim: size E of the joint text space.
-        rank: R of the read-out.
         tied: anchors are constants; otherwise they are trained from where they start.
     """
 
     anchor_YE: Tensor
 
-    def __init__(self, features: int, labels: int, joint_dim: int, rank: int = 16, tied: bool = True) -> None:
+    def __init__(self, labels: int, joint_dim: int, tied: bool) -> None:
         super().__init__()
-        self.read_RD = nn.Parameter(0.1 * torch.randn(rank, features))
-        self.joint_ER = nn.Parameter(nn.init.orthogonal_(torch.empty(joint_dim, rank)))
-        self.bias_E = nn.Parameter(torch.zeros(joint_dim))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(_LEAD)))
-        self.scale = 1 / math.sqrt(features)
         # Random until they are set, as all weights are. Stored either way: sampling needs no text tower.
         anchors = F.normalize(torch.randn(labels, joint_dim), dim=-1)
         if tied:
@@ -85,6 +74,74 @@ class AnchoredHead(nn.Module):
         else:
             self.anchor_YE = anchors
 
+    def unit(self, anchor_YE: Tensor | None) -> Tensor:
+        """The head's own anchors or others, at unit length."""
+        return F.normalize(self.anchor_YE if anchor_YE is None else anchor_YE, dim=-1)
+
+    def start(self, deviation_YE: Tensor) -> None:
+        """Start where labels of one group can be told apart, by the anchors less the mean of their group."""
+        raise NotImplementedError
+
+    def forward(self, features_BD: Tensor, anchor_YE: Tensor | None = None) -> Tensor:
+        """Logits (B, Y), of the head's own anchors or of others."""
+        raise NotImplementedError
+
+
+class JointHead(TextHead):
+    """logits_y = exp(tau) sum_t x_t . W_y: what the VLM itself says of a step's volume, as zero-shot CLIP does.
+
+    x_t are the VLM's embeddings of the steps' volumes, less that of a volume without evidence; only tau is trained (and
+    what makes the volume). Evidence of several steps adds up, and a step without any says nothing.
+
+    Args:
+        features: input size, steps times E.
+        labels: number of labels Y.
+        joint_dim: size E of the joint text space.
+        tied: see `TextHead`.
+    """
+
+    def __init__(self, features: int, labels: int, joint_dim: int, tied: bool = True) -> None:
+        super().__init__(labels, joint_dim, tied)
+        self.steps = features // joint_dim
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_LEAD)))
+
+    @override
+    @torch.no_grad()
+    def start(self, deviation_YE: Tensor) -> None:
+        """The embeddings are in the space already: nothing but the temperature has to start anywhere."""
+        self.log_scale.fill_(math.log(_LEAD))
+
+    @override
+    def forward(self, features_BD: Tensor, anchor_YE: Tensor | None = None) -> Tensor:
+        summed_BE = features_BD.unflatten(-1, (self.steps, -1)).sum(-2)
+        return self.log_scale.exp() * summed_BE @ self.unit(anchor_YE).T
+
+
+class AnchoredHead(TextHead):
+    """logits_y = exp(tau) cos(f, W_y) |f| / sqrt(|f|^2 + c^2), with f = U V x / sqrt(D) + b in the joint text space.
+
+    W_y is the text embedding of the label's phrases, as in zero-shot CLIP (Radford et al., arXiv 2103.00020), or starts
+    there. x are the patch features of all steps side by side, so V has weights of its own for every place, frame and
+    step: a pooled image embedding would not know where things are. V and U share a small rank; with E outputs the
+    read-out would be E/Y times as large as the linear head.
+
+    Args:
+        features: input size D.
+        labels: number of labels Y.
+        joint_dim: size E of the joint text space.
+        rank: R of the read-out.
+        tied: see `TextHead`.
+    """
+
+    def __init__(self, features: int, labels: int, joint_dim: int, rank: int = 16, tied: bool = True) -> None:
+        super().__init__(labels, joint_dim, tied)
+        self.read_RD = nn.Parameter(0.1 * torch.randn(rank, features))
+        self.joint_ER = nn.Parameter(nn.init.orthogonal_(torch.empty(joint_dim, rank)))
+        self.bias_E = nn.Parameter(torch.zeros(joint_dim))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_LEAD)))
+        self.scale = 1 / math.sqrt(features)
+
+    @override
     @torch.no_grad()
     def start(self, deviation_YE: Tensor) -> None:
         """Start read-out and temperature where labels of one group can be told apart, however alike their anchors are.
@@ -105,20 +162,20 @@ class AnchoredHead(nn.Module):
         self.joint_ER.copy_(basis_ER[:, : self.joint_ER.shape[1]])
         self.joint_ER[:, :used] *= gain
 
+    @override
     def forward(self, features_BD: Tensor, anchor_YE: Tensor | None = None) -> Tensor:
-        """Logits (B, Y), of the head's own anchors or of others."""
-        anchors = self.anchor_YE if anchor_YE is None else anchor_YE
         joint_BE = F.linear(features_BD @ self.read_RD.T * self.scale, self.joint_ER, self.bias_E)
         direction_BE = joint_BE * torch.rsqrt(joint_BE.square().sum(-1, keepdim=True) + _FAINT**2)
-        return self.log_scale.exp() * direction_BE @ F.normalize(anchors, dim=-1).T
+        return self.log_scale.exp() * direction_BE @ self.unit(anchor_YE).T
 
 
-def build_head(spec: dict[str, Any], backbone: Backbone, features: int, labels: int) -> LinearHead | AnchoredHead:
+def build_head(spec: dict[str, Any], backbone: Backbone, features: int, labels: int) -> LinearHead | TextHead:
     """The head of a specification, with random weights (and anchors).
 
     Args:
-        spec: ``{"name": "linear"}``, or ``{"name": "anchored", "rank": 16, "tied": True, "captions": [...], "without":
-            [...]}``; the last two say how the anchors were made, see `cvg.classifier.anchors`.
+        spec: ``{"name": "linear"}``; ``{"name": "joint", "tied": True, "captions": [...], "without": [...]}``; or
+            ``{"name": "anchored", "rank": 16, ...}`` with the same besides. The last two say how the anchors were made,
+            see `cvg.classifier.anchors`.
         backbone: whose joint text space the anchors live in.
         features: input size D.
         labels: number of labels Y.
@@ -128,13 +185,22 @@ def build_head(spec: dict[str, Any], backbone: Backbone, features: int, labels: 
     """
     if spec == {"name": "linear"}:
         return LinearHead(features, labels)
-    if spec.get("name") != "anchored" or set(spec) != {"name"} | _ANCHORED:
-        raise UserError(f"head {spec}: expected linear, or anchored with {', '.join(sorted(_ANCHORED))}")
+    name = spec.get("name")
+    if name not in _OPTIONS or set(spec) != {"name"} | _OPTIONS[name]:
+        known = "; ".join(f"{head} with {', '.join(sorted(options))}" for head, options in _OPTIONS.items())
+        raise UserError(f"head {spec}: expected linear; {known}")
     if backbone.joint_dim is None:
         raise UserError(
-            "head anchored: its anchors are text embeddings, and this backbone has no text tower; use a dual "
+            f"head {name}: its anchors are text embeddings, and this backbone has no text tower; use a dual "
             "encoder such as CLIP (docs/backbones.md), or --model.head linear"
         )
+    if name == "joint":
+        if not backbone.reads_joint:
+            raise UserError(
+                "head joint: it compares the backbone's own embeddings with text; give --model.backbone_layer -1 and "
+                "--model.backbone_options '{read: joint}', or use --model.head anchored"
+            )
+        return JointHead(features, labels, backbone.joint_dim, spec["tied"])
     if not 1 <= spec["rank"] <= backbone.joint_dim:
         raise UserError(f"head anchored: rank is {spec['rank']}, expected 1 to {backbone.joint_dim} of the joint space")
     return AnchoredHead(features, labels, backbone.joint_dim, spec["rank"], spec["tied"])

@@ -17,7 +17,7 @@ from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator, resample
 from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
 from cvg.classifier.config import ClassifierConfig, check_config
-from cvg.classifier.head import AnchoredHead, build_head
+from cvg.classifier.head import TextHead, build_head
 from cvg.errors import UserError
 from cvg.files import atomic, write_json
 from cvg.labels import LabelSet
@@ -163,12 +163,12 @@ class CompositionClassifier(
         return self.classify(self.volume(maps_BSLAKFHW, present_BK, steps_BS), present_BK, steps_BS)
 
     def anchor_labels(self) -> None:
-        """Set an anchored head's anchors to the labels' text embeddings, and its read-out to where training starts.
+        """Set a text head's anchors to the labels' text embeddings, and its read-out to where training starts.
 
         Raises:
             UserError: the text tower cannot be used, or embeds two labels of one group alike.
         """
-        assert isinstance(self.head, AnchoredHead)
+        assert isinstance(self.head, TextHead)
         spec = self.config.head
         kept, _ = part_wordings(self.labels.labels, spec["without"])
         anchor_YE = label_anchors(self.backbone, kept, spec["captions"])
@@ -197,7 +197,7 @@ class CompositionClassifier(
             UserError: the head is linear, the label or a wording is known already, it is not clear which group is
                 meant, or the text tower cannot be used or tell the label from another one of the group.
         """
-        if not isinstance(self.head, AnchoredHead):
+        if not isinstance(self.head, TextHead):
             raise UserError(
                 f"label {name!r}: not among those the classifier was trained on ({', '.join(self.labels.names)}), and "
                 "its linear head has no weights for others; use one of them, or a classifier trained with --model.head "
@@ -217,7 +217,7 @@ class CompositionClassifier(
             UserError: the head is linear, or the text tower cannot be used or tell two labels of a group apart.
         """
         new = [label for label in labels.labels if label not in self.labels.labels]
-        if not isinstance(self.head, AnchoredHead):
+        if not isinstance(self.head, TextHead):
             raise UserError(
                 f"label {(new or labels.labels)[0].name!r}: a linear head has weights for the labels that it was "
                 "trained on alone; use a classifier trained with --model.head anchored (docs/new_labels.md)"
@@ -230,13 +230,13 @@ class CompositionClassifier(
         check_distinct(labels.labels, nn.functional.normalize(anchor_YE, dim=-1))
         other = copy.deepcopy(self, {id(self.backbone): self.backbone})
         other.labels, other.config = labels, replace(self.config, labels=labels.to_dict())
-        assert isinstance(other.head, AnchoredHead)
+        assert isinstance(other.head, TextHead)
         other.head.set_anchors(anchor_YE)
         return other
 
     def nearest_label(self, name: str) -> tuple[str, float]:
         """The other label of the group whose anchor is nearest to this one's, and the cosine. For an anchored head."""
-        assert isinstance(self.head, AnchoredHead)
+        assert isinstance(self.head, TextHead)
         anchor_YE = nn.functional.normalize(self.head.anchor_YE.detach(), dim=-1)
         own = self.labels.index(name)
         others = [i for i in self.labels.group_indices(name) if i != own]

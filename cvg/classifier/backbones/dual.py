@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.base import only_present
-from cvg.classifier.backbones.vision import VisionBackbone
+from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions
 from cvg.errors import UserError
+
+READ = ("vision", "joint")
+
+
+@dataclass
+class DualOptions(VisionOptions):
+    """What a configuration may choose besides.
+
+    Attributes:
+        read: ``vision``, patch tokens; or ``joint``, the embedding in the space shared with text, less that of a video
+            without evidence.
+    """
+
+    read: str = "vision"
+
+    @override
+    def check(self, path: str, slots: int) -> None:
+        super().check(path, slots)
+        if self.read not in READ:
+            raise UserError(f"backbone {path}: read {self.read!r}: choose from {', '.join(READ)}")
 
 
 class DualBackbone(VisionBackbone):
@@ -22,13 +44,29 @@ class DualBackbone(VisionBackbone):
     head is made.
     """
 
+    Options: ClassVar[type[VisionOptions]] = DualOptions
+    options: DualOptions
     unused = ("text_model",)
+    empty: Tensor
     pads: bool = False
     """Whether the model was trained on texts that are all padded to the length that it has positions for."""
 
     def __init__(self, path: str, slots: int, grid: tuple[int, int, int], **options: Any) -> None:
         super().__init__(path, slots, grid, **options)
         self.joint_dim = self.width(self.model.config)
+        self.reads_joint = self.options.read == "joint"
+        if self.reads_joint:
+            with torch.no_grad():
+                nothing = torch.zeros(1, slots, *grid)
+                empty = self.joint_features(nothing, torch.ones(1, slots, dtype=torch.bool))
+            self.register_buffer("empty", empty, persistent=False)
+            self.feature_dim = self.joint_dim
+
+    @override
+    def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
+        if not self.reads_joint:
+            return super().features(volume_BKFHW, present_BK)
+        return self.joint_features(volume_BKFHW, present_BK) - self.empty
 
     @staticmethod
     def width(config: Any) -> int:
