@@ -111,7 +111,7 @@ def make_vlm(folder: Path, kind: str, words: Sequence[str], seed: int = 0) -> Pa
     if kind == "clip":
         model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
     else:
-        vision |= {"num_frames": 3, "mit_hidden_size": 16, "mit_intermediate_size": 16, "mit_num_attention_heads": 2}
+        vision |= {"num_frames": 3, "mit_hidden_size": 8, "mit_intermediate_size": 16, "mit_num_attention_heads": 2}
         model = XCLIPModel(XCLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
     for parameter in model.parameters():  # larger than the usual initial weights, so that embeddings vary
         torch.nn.init.normal_(parameter, std=0.3)
