@@ -1,8 +1,9 @@
 """What the frozen VLM is worth for labels that the classifier was not trained on.
 
 A head anchored in text is trained with some labels held out: behind the frozen VLM, behind the same VLM whose vision
-has random weights, and without one; its anchors are always those of the trained text tower. It is then asked about
-labels and wordings that it has seen and that it has not: for accuracy on the validation records, and the guided gain.
+has random weights, and without one; its anchors are always those of the trained text tower. Beside it stands the joint
+head, which is the VLM's own comparison of the volume with text. All are then asked about labels and wordings that they
+have seen and that they have not: for accuracy on the validation records, and for the guided gain.
 
     python -m benchmarks.transfer --shards '[runs/demo/shards]' --out runs/transfer
 """
@@ -32,14 +33,19 @@ from cvg.shapes import assets
 from cvg.shapes.world import LABELS
 from data_prep.pretrain.captioned import WORDINGS
 
-CONFIG = "lightning_configs/shapes_anchored.yaml"
 HELD_OUT: dict[str, list[str]] = {
     "nothing": [],
     "left, above": ["left", "above"],
     "spatial": [label.name for label in LABELS.groups["spatial"]],
     "motion": [label.name for label in LABELS.groups["motion"]],
 }
-BACKBONES = ("frozen VLM", "random VLM", "no VLM")
+BACKBONES = {
+    "frozen VLM": "shapes_anchored",
+    "random VLM": "shapes_anchored",
+    "no VLM": "shapes_anchored",
+    "frozen VLM, joint": "shapes_joint",
+}
+"""What is trained, and its configuration; the last head is the VLM's own comparison of the volume with text."""
 
 
 def other_wordings() -> LabelSet:
@@ -77,7 +83,8 @@ def train(shards: list[str], backbone: str, paths: dict[str, str], held_out: lis
     folder = out / "classifier"
     if (folder / "config.json").exists():
         return folder
-    command = [sys.executable, "-m", "cvg.train", "fit", "--config", CONFIG, "--data.shards", str(shards)]
+    config = f"lightning_configs/{BACKBONES[backbone]}.yaml"
+    command = [sys.executable, "-m", "cvg.train", "fit", "--config", config, "--data.shards", str(shards)]
     command += ["--trainer.logger.init_args.save_dir", str(out), "--trainer.max_epochs", str(epochs)]
     command += ["--model.backbone_path", paths[backbone], "--trainer.enable_progress_bar", "false"]
     if backbone == "no VLM":
@@ -160,19 +167,18 @@ def main(
     if unknown := sorted(set(held_out) - set(HELD_OUT)):
         raise UserError(f"held_out {unknown[0]!r}: expected some of {', '.join(map(repr, HELD_OUT))}")
     trained = Path(assets.path(vlm))
-    paths = {"frozen VLM": str(trained), "no VLM": str(trained)}
-    paths["random VLM"] = str(random_vision(trained, out / "random-vlm"))
+    paths = dict.fromkeys(BACKBONES, str(trained)) | {"random VLM": str(random_vision(trained, out / "random-vlm"))}
     rows: list[dict[str, Any]] = []
     for question in (q for q in QUESTIONS if q.held_out in held_out):
         for backbone in BACKBONES:
-            folder = out / question.held_out.replace(", ", "-") / backbone.replace(" ", "-")
+            folder = out / question.held_out.replace(", ", "-") / backbone.replace(", ", "-").replace(" ", "-")
             folder.mkdir(parents=True, exist_ok=True)
             path = train(shards, backbone, paths, HELD_OUT[question.held_out], epochs, folder)
             row = {"asked": question.row, "backbone": backbone}
             row |= ask(question, path, folder, shards, prompts, seed, steps)
             rows.append(row)
             print(
-                f"{row['asked']:26s}  {backbone:10s}  right of {row['records']} records {row['right']:.2f}; of "
+                f"{row['asked']:26s}  {backbone:17s}  right of {row['records']} records {row['right']:.2f}; of "
                 f"{row['videos']} videos unguided {row['unguided']:.2f}, guided {row['guided']:.2f}",
                 flush=True,
             )

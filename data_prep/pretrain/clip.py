@@ -20,9 +20,7 @@ from torch import Tensor
 from transformers import XCLIPConfig, XCLIPModel
 
 from cvg.cli import run
-from cvg.errors import UserError
 from cvg.files import write_json
-from cvg.shapes import assets
 from cvg.shapes.renderer import SIZE
 from cvg.shapes.world import KINDS, sample_scene
 from data_prep.pretrain.captioned import MEAN, NUM_FRAMES, STD, WORDINGS, Scenes, clip, sampled, variants
@@ -101,36 +99,12 @@ def zero_shot(model: Any, tokenizer: Any, clips: int = 64) -> dict[str, float]:
     return right
 
 
-def take_vision(model: XCLIPModel, start: str) -> None:
-    """Give a model another's weights, but for the text tower. Raises UserError when they do not fit."""
-    weights = XCLIPModel.from_pretrained(assets.path(start), dtype=torch.float32).state_dict()
-    kept = {name: value for name, value in weights.items() if not name.startswith("text_")}
-    own = model.state_dict()
-    if wrong := [name for name, value in kept.items() if name not in own or own[name].shape != value.shape]:
-        raise UserError(
-            f"start {start}: its {wrong[0]} is not of the size that is trained here; start from another one"
-        )
-    model.load_state_dict(kept, strict=False)
-
-
-def freeze(model: XCLIPModel, layers: int) -> None:
-    """Keep the vision tower's first blocks, and all before them, as they are. Raises UserError for too many."""
-    vision: Any = model.vision_model
-    if not 0 <= layers <= len(vision.encoder.layers):
-        raise UserError(f"frozen_layers {layers}: the vision tower has {len(vision.encoder.layers)} blocks")
-    if layers:
-        for part in (vision.embeddings, vision.pre_layernorm, *vision.encoder.layers[:layers]):
-            part.requires_grad_(False)
-
-
 def main(
     out: Path = Path("runs/pretrain"),
-    steps: int = 1500,
+    steps: int = 2200,
     batch_size: int = 48,
-    groups: int = 3000,
+    groups: int = 1000,
     device: str = "cpu",
-    start: str | None = None,
-    frozen_layers: int = 0,
 ) -> None:
     """Train the model and write the folder OUT/shapes-clip (model, tokenizer, processor settings).
 
@@ -140,21 +114,12 @@ def main(
         batch_size: clips per step.
         groups: sets of scenes that differ in the relation alone.
         device: torch device.
-        start: folder, or shipped name, of a model whose vision tower is gone on with; the text tower begins anew.
-        frozen_layers: blocks of the vision tower, with all before them, that stay as they are: classifiers that read no
-            later ones stay as good as they were. 0 trains everything.
-
-    Raises:
-        UserError: there are no such blocks, or the model to start from is of another size.
     """
     torch.manual_seed(0)
     # `XCLIPTextModel` takes the state at the highest id for that of the whole caption, whatever its config says.
     tokenizer = build_tokenizer(end_last=True, labels=WORDINGS)
     model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
-    if start is not None:
-        take_vision(model, start)
-    freeze(model, frozen_layers)
-    scenes = Scenes(groups)  # takes minutes: after all that may be wrong with the options
+    scenes = Scenes(groups)
     described = Described(model)
 
     def step(index: int) -> dict[str, Tensor]:
