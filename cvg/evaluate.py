@@ -132,7 +132,7 @@ def main(
             "seed": seed,
             "steps": steps,
             "guidance_scale": guidance_scale,
-            "labels": str(labels) if labels else None,
+            "labels": world.labels.to_dict() if labels else None,
             "guiding": asdict(guiding),
             "batch_size": batch_size,
             "device": device,

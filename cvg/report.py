@@ -20,6 +20,7 @@ from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows
 from cvg.files import read_json
 from cvg.generators import load_generator
 from cvg.guidance import GuidanceConfig
+from cvg.labels import LabelSet
 from cvg.probe import TooFewVideos
 from cvg.sampler import GuidedSampler
 from cvg.video import read_video
@@ -77,10 +78,18 @@ def training_section(folder: Path) -> Section:
     return {"title": "Training", "note": note, "images": images, "rows": rows}
 
 
+def _asked(result: dict[str, Any]) -> LabelSet | None:
+    """The label set that an evaluation asked for instead of the suite's; earlier versions knew none."""
+    labels = result["settings"].get("labels")
+    return LabelSet(labels) if labels else None
+
+
 def overlay_section(result: dict[str, Any], count: int, device: str) -> Section:
     """Entity maps of the evaluation's first prompts; runs the generator on them again."""
     settings = result["settings"]
     classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
+    if labels := _asked(result):
+        classifier = classifier.with_labels(labels)
     generator = load_generator(result["generator"]["name"], device, settings["dtype"])
     sampler = GuidedSampler(generator, classifier, GuidanceConfig(**settings["guiding"]))
     rows = result["rows"][:count]
@@ -215,7 +224,7 @@ def main(
         )
     found = sections(result)
     if samples is not None:
-        found.insert(1, clip_section(samples, load_suite(result["suite"]), clips))
+        found.insert(1, clip_section(samples, load_suite(result["suite"], _asked(result)), clips))
     if maps > 0:
         found.append(overlay_section(result, maps, device))
     key = [

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import yaml
 
+from cvg import report
 from cvg.classifier import CompositionClassifier
+from cvg.classifier.anchors import CAPTIONS
 from cvg.cli import run
 from cvg.composition import build, parse
 from cvg.errors import UserError
@@ -280,6 +283,25 @@ def test_same_seed_same_rows(folder: Path, result: dict[str, Any], tmp_path: Pat
     kept = {name: result["rows"][0][name] for name in again["rows"][0]}
     assert json.loads(json.dumps(again["rows"][0])) == kept
     assert again["controls"] is None
+
+
+def test_prompts_of_another_label_set(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A head made of text is asked for labels and wordings that it was not made for, and a linear one refuses."""
+    labels = {"motion": {"entities": 1, "labels": {"up": ["rising"], "up left": ["rising to the left"]}}}
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump(labels))
+    pipeline, linear = tiny.make_both(folder)
+    words = "an object another moving left right up down rising to the".split()
+    vlm = tiny.make_vlm(tmp_path / "vlm", "xclip", words)
+    head = {"name": "anchored", "rank": 4, "tied": True, "captions": list(CAPTIONS), "without": []}
+    backbone = {"name": "none", "path": str(vlm)}
+    tiny.make_classifier(load_generator(str(pipeline)), tmp_path / "anchored", head=head, backbone=backbone)
+    options = {"prompts": 2, "steps": tiny.STEPS, "controls": False, "labels": tmp_path / "labels.yaml"}
+    found = main(json=tmp_path / "out.json", classifier=str(tmp_path / "anchored"), **options)
+    assert sorted(row["labels"][0] for row in found["rows"]) == ["up", "up left"]
+    assert all("rising" in row["prompt"] for row in found["rows"]) and set(found["guided"]["groups"]) == {"motion"}
+    assert "rising" in report.main(tmp_path / "out.json", tmp_path / "report.html", maps=1).read_text()
+    with pytest.raises(UserError, match="'up': a linear head has weights for the labels"):
+        main(json=tmp_path / "out.json", classifier=str(linear), **options)
 
 
 @pytest.mark.parametrize("option", ["--prompts=0", "--guiding.guided_steps=0", "--steps=1", "--classifier=/nowhere"])
