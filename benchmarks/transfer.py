@@ -98,7 +98,7 @@ def train(shards: list[str], backbone: str, paths: dict[str, str], held_out: lis
 
 
 @torch.no_grad()
-def accuracy(classifier: CompositionClassifier, shards: list[str], labels: list[str]) -> dict[str, float]:
+def accuracy(classifier: CompositionClassifier, shards: list[str], labels: list[str]) -> dict[str, float | None]:
     """Share of the validation records of these labels whose p+ it reads right, within the group."""
     wanted = torch.tensor([LABELS.index(name) for name in labels], dtype=torch.long)
     hits: list[bool] = []
@@ -112,7 +112,7 @@ def accuracy(classifier: CompositionClassifier, shards: list[str], labels: list[
             name = LABELS.names[index]
             found = group_log_probs(row, classifier.labels.group_indices(name)).argmax()
             hits.append(classifier.labels.names[int(found)] == name)
-    return {"right": sum(hits) / max(1, len(hits)), "records": len(hits)}
+    return {"right": sum(hits) / len(hits) if hits else None, "records": len(hits)}
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,10 @@ def main(
             row = {"asked": question.row, "backbone": backbone}
             row |= ask(question, path, folder, shards, prompts, seed, steps)
             rows.append(row)
+            read = f"right of {row['records']} records {row['right']:.2f}; " if row["records"] else ""
             print(
-                f"{row['asked']:26s}  {backbone:17s}  right of {row['records']} records {row['right']:.2f}; of "
-                f"{row['videos']} videos unguided {row['unguided']:.2f}, guided {row['guided']:.2f}",
+                f"{row['asked']:26s}  {backbone:17s}  {read}of {row['videos']} videos unguided {row['unguided']:.2f}, "
+                f"guided {row['guided']:.2f}",
                 flush=True,
             )
             write_json(out / "transfer.json", {"vlm": vlm, "shards": shards, "prompts": prompts, "rows": rows})

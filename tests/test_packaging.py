@@ -16,6 +16,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import cvg
+from cvg.classifier import CompositionClassifier
+from cvg.generators import load_generator
+from cvg.sampler import GuidedSampler
 from cvg.shapes import assets
 from cvg.shapes.renderer import FRAMES, SIZE
 
@@ -86,6 +89,14 @@ def test_shipped_weights_are_small_and_safe() -> None:
     files = [path for path in assets.WEIGHTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 40e6
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+
+
+@pytest.mark.parametrize("name", ["shapes-classifier", "shapes-cogvideox-classifier"])
+def test_shipped_classifiers_fit_shipped_models(name: str) -> None:
+    classifier = CompositionClassifier.from_pretrained(name)
+    assert classifier.config.backbone["path"] == "shapes-clip"
+    sampler = GuidedSampler(load_generator(classifier.config.generator["name"]), classifier)
+    assert sampler.size == (FRAMES, SIZE, SIZE) and len(sampler.slots(50)) == 4
 
 
 @pytest.mark.parametrize("name", ["shapes-wan", "shapes-cogvideox"])
