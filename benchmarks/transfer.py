@@ -33,6 +33,7 @@ from cvg.shapes import assets
 from cvg.shapes.world import LABELS
 from data_prep.pretrain.captioned import WORDINGS
 
+CONFIGS = Path(__file__).parents[1] / "lightning_configs"
 HELD_OUT: dict[str, list[str]] = {
     "nothing": [],
     "left, above": ["left", "above"],
@@ -83,7 +84,7 @@ def train(shards: list[str], backbone: str, paths: dict[str, str], held_out: lis
     folder = out / "classifier"
     if (folder / "config.json").exists():
         return folder
-    config = f"lightning_configs/{BACKBONES[backbone]}.yaml"
+    config = str(CONFIGS / f"{BACKBONES[backbone]}.yaml")
     command = [sys.executable, "-m", "cvg.train", "fit", "--config", config, "--data.shards", str(shards)]
     command += ["--trainer.logger.init_args.save_dir", str(out), "--trainer.max_epochs", str(epochs)]
     command += ["--model.backbone_path", paths[backbone], "--trainer.enable_progress_bar", "false"]

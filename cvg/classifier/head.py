@@ -79,8 +79,11 @@ class TextHead(nn.Module):
         return F.normalize(self.anchor_YE if anchor_YE is None else anchor_YE, dim=-1)
 
     def start(self, deviation_YE: Tensor) -> None:
-        """Start where labels of one group can be told apart, by the anchors less the mean of their group."""
-        raise NotImplementedError
+        """Start where labels of one group can be told apart: nothing to do for features in the joint space already.
+
+        Args:
+            deviation_YE: the anchors less the mean of their group.
+        """
 
     def forward(self, features_BD: Tensor, anchor_YE: Tensor | None = None) -> Tensor:
         """Logits (B, Y), of the head's own anchors or of others."""
@@ -104,12 +107,6 @@ class JointHead(TextHead):
         super().__init__(labels, joint_dim, tied)
         self.steps = features // joint_dim
         self.log_scale = nn.Parameter(torch.tensor(math.log(_LEAD)))
-
-    @override
-    @torch.no_grad()
-    def start(self, deviation_YE: Tensor) -> None:
-        """The embeddings are in the space already: nothing but the temperature has to start anywhere."""
-        self.log_scale.fill_(math.log(_LEAD))
 
     @override
     def forward(self, features_BD: Tensor, anchor_YE: Tensor | None = None) -> Tensor:
