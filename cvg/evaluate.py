@@ -84,7 +84,7 @@ def main(
             with an anchored head is guided towards labels and wordings that it was never trained on.
         generator: pipeline folder, hub id, or shipped name; the one the classifier was trained on when left out.
         steps: denoising steps.
-        guidance_scale: of classifier-free guidance; the pipeline's default when left out.
+        guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when left out.
         guiding: how guided steps are taken.
         batch_size: videos at a time. Rounding differs between batch shapes, so compare runs of one batch size.
         controls: also run zero step, untrained classifier, wrong target and best-of-n: four times the videos.
@@ -106,6 +106,8 @@ def main(
     model = CompositionClassifier.from_pretrained(classifier)
     if labels:
         model = model.with_labels(world.labels)
+    if guidance_scale is None:
+        guidance_scale = model.config.sampling.get("guidance_scale")
     name = generator or model.config.generator["name"]
     frozen = load_generator(name, device, dtype, offload, checkpointing, tiling, compile)
     sampler = GuidedSampler(frozen, model, guiding)
@@ -133,7 +135,7 @@ def main(
             "steps": steps,
             "guidance_scale": guidance_scale,
             "labels": world.labels.to_dict() if labels else None,
-            "guiding": asdict(guiding),
+            "guiding": asdict(sampler.config),
             "batch_size": batch_size,
             "device": device,
             "dtype": dtype,

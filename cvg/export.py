@@ -35,14 +35,21 @@ def load_checkpoint(path: str | Path) -> CompositionClassifier:
     return classifier.eval()
 
 
-def export(checkpoint: str, out: str) -> None:
+def export(checkpoint: str, out: str, step_size: float | None = None, guidance_scale: float | None = None) -> None:
     """Write the classifier of a training checkpoint as a folder that sampling loads.
 
     Args:
         checkpoint: a .ckpt file written by ``python -m cvg.train fit``.
         out: folder to write: config.json, model.safetensors and a model card.
+        step_size: length of an edit that suits this generator and classifier, for the commands that are given none.
+        guidance_scale: of classifier-free guidance, likewise.
     """
-    load_checkpoint(checkpoint).save_pretrained(out)
+    classifier = load_checkpoint(checkpoint)
+    given = {"step_size": step_size, "guidance_scale": guidance_scale}
+    if negative := [name for name, value in given.items() if value is not None and value < 0]:
+        raise UserError(f"export: {negative[0]} is {given[negative[0]]}; it cannot be negative")
+    classifier.config.sampling = {name: value for name, value in given.items() if value is not None}
+    classifier.save_pretrained(out)
     print(f"wrote {out}")
 
 

@@ -15,7 +15,7 @@ classifier, D features; others as in :mod:`cvg.generators.base`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -28,6 +28,9 @@ from cvg.errors import UserError
 from cvg.generators.base import Generator, slot_maps
 from cvg.spread import log_spread
 
+STEP_SIZE = 0.17
+"""Of classifiers that name none."""
+
 
 @dataclass(frozen=True)
 class GuidanceConfig:
@@ -35,7 +38,8 @@ class GuidanceConfig:
 
     Attributes:
         step_size: eta, the root mean square per latent element (the latents of the first step have 1) of an edit of a
-            sample that has nothing of what is asked, before :func:`move` restores the channels' statistics.
+            sample that has nothing of what is asked, before :func:`move` restores the channels' statistics. The
+            classifier's own (``sampling`` in its config.json), else 0.17, when left out.
         fade: share of the step size that is left out when a sample has all of it.
         iterations: gradient steps per guided denoising step, at most.
         insist_below: all of them are for samples with a relation below this probability, one is for the others.
@@ -45,7 +49,7 @@ class GuidanceConfig:
         spread: lambda, the weight of the entities' spread beside the paper's loss, from the second guided step on.
     """
 
-    step_size: float = 0.17
+    step_size: float | None = None
     fade: float = 0.667
     iterations: int = 2
     insist_below: float = 0.5
@@ -56,12 +60,18 @@ class GuidanceConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value < 0:
+            if value is not None and value < 0:
                 raise UserError(f"guidance {name} is {value}; it cannot be negative")
         if self.iterations < 1:
             raise UserError("guidance iterations is 0; give at least 1, or guide no steps")
         if self.fade > 1:
             raise UserError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
+
+    def of(self, classifier: CompositionClassifier) -> GuidanceConfig:
+        """These settings with the step size that goes with this classifier, unless one was given."""
+        if self.step_size is not None:
+            return self
+        return replace(self, step_size=classifier.config.sampling.get("step_size", STEP_SIZE))
 
 
 class Verdict(NamedTuple):
@@ -101,7 +111,7 @@ class Guide:
         compositions: Sequence[Composition],
         config: GuidanceConfig,
     ) -> None:
-        self.generator, self.classifier, self.config = generator, classifier, config
+        self.generator, self.classifier, self.config = generator, classifier, config.of(classifier)
         self.conditioning = generator.encode(compositions)
         slots = classifier.config.slots
         self.sample_R: list[int] = []
@@ -183,6 +193,7 @@ class Guide:
 
         One length for all is too short for entities that must change sides, and too long for those nearly in place.
         """
+        assert self.config.step_size is not None
         return self.config.step_size * (1 - self.config.fade * least)
 
     @torch.no_grad()

@@ -103,7 +103,7 @@ def main(
         guidance: off runs the plain pipeline.
         guiding: how guided steps are taken.
         steps: denoising steps.
-        guidance_scale: of classifier-free guidance; the pipeline's default when left out.
+        guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when left out.
         size: frames, height, width in pixels; what the classifier was trained for when left out.
         fps: frames per second of the files.
         scale: enlargement of the files, by whole pixels.

@@ -60,7 +60,7 @@ class GuidedSampler:
     ) -> None:
         self.generator = generator if isinstance(generator, Generator) else wrap_pipeline(generator)
         self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
-        self.config = config or GuidanceConfig()
+        self.config = (config or GuidanceConfig()).of(classifier)
         ours, theirs = self.generator.identity(), classifier.config.generator
         if ours["fingerprint"] != theirs["fingerprint"]:
             trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
@@ -110,7 +110,7 @@ class GuidedSampler:
                 steers towards that one.
             guided: False runs the plain pipeline, bit for bit.
             steps: denoising steps.
-            guidance_scale: of classifier-free guidance; the family's default when None.
+            guidance_scale: of classifier-free guidance; the classifier's, else the family's default, when None.
             size: (frames, height, width) in pixels; the one the classifier was trained for when None.
             observe: called with (step, z_t) before each denoising step, with the latents the step starts from: z_t'
                 where it is guided. It must not change them.
@@ -118,6 +118,8 @@ class GuidedSampler:
         Raises:
             UserError: a prompt that cannot be parsed, or a schedule that does not fit the classifier.
         """
+        if guidance_scale is None:
+            guidance_scale = self.classifier.config.sampling.get("guidance_scale")
         if compositions is None:
             compositions = [parse(prompt, self.classifier.labels) for prompt in prompts]
         device = self.generator.device
@@ -133,7 +135,7 @@ class GuidedSampler:
         def before_step(step: int, latents: Tensor) -> Tensor:
             nonlocal aside
             # With a step size of zero, later steps keep the scheduler's history: the run is the plain one, bit for bit.
-            if guide is not None and step in slots and (step == 0 or self.config.step_size > 0):
+            if guide is not None and step in slots and (step == 0 or self.config.step_size):
                 latents, verdicts[step] = guide.edit(latents, timesteps[step], slots[step])
                 if step > 0:
                     self.generator.forget_history()

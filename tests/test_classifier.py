@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from conftest import FRAMES, GRID, HEADS, LABELS, LAYERS, SIDE, SLOTS, STEPS
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, XCLIPConfig, XCLIPModel
+from transformers import AutoModel, CLIPConfig, CLIPModel, XCLIPConfig, XCLIPModel
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier, group_log_probs
 from cvg.classifier.aggregator import Aggregator, normalise, resample
@@ -304,11 +305,35 @@ def test_folder_round_trip(tmp_path: Path, vlm: tuple[str, Path]) -> None:
     card = (tmp_path / "README.md").read_text()
     assert "Composition classifier" in card and "More Information Needed" not in card
     again = CompositionClassifier.from_pretrained(tmp_path)
-    assert again.config == config and not again.training
+    assert again.config == classifier.config and not again.training
+    assert replace(again.config, backbone=config.backbone) == config
     maps = make_maps()
     assert torch.equal(classifier(maps, PRESENT, STEPS_ALL), again(maps, PRESENT, STEPS_ALL))
     trained = sum(p.numel() for p in classifier.parameters())
     assert (tmp_path / "model.safetensors").stat().st_size < 4 * trained + 8000  # the VLM is not in there
+
+
+def test_another_frozen_model_than_that_of_training_is_refused(tmp_path: Path, vlm: tuple[str, Path]) -> None:
+    classifier = CompositionClassifier(make_config(backbone={"name": "clip", "path": str(vlm[1])}))
+    classifier.save_pretrained(tmp_path / "classifier")
+    model = AutoModel.from_pretrained(vlm[1])
+    copied, changed = tmp_path / "copied", tmp_path / "changed"
+    for folder in (copied, changed):
+        shutil.copytree(vlm[1], folder)
+    model.to(torch.bfloat16).save_pretrained(copied)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    model.save_pretrained(changed)
+    config = tmp_path / "classifier" / "config.json"
+    stored = json.loads(config.read_text())
+    for folder in (copied, changed):
+        config.write_text(json.dumps(stored | {"backbone": stored["backbone"] | {"path": str(folder)}}))
+        if folder == copied:
+            CompositionClassifier.from_pretrained(tmp_path / "classifier")
+        else:
+            with pytest.raises(UserError, match=r"changed: its weights are .* give the model it was trained on"):
+                CompositionClassifier.from_pretrained(tmp_path / "classifier")
 
 
 def test_folders_that_cannot_be_loaded(tmp_path: Path) -> None:

@@ -294,6 +294,21 @@ def test_the_time_leaves_out_the_verdict_that_is_for_the_record(
     assert 0 < result.seconds <= time.perf_counter() - began - 0.5
 
 
+def test_a_classifier_brings_what_suits_it_and_what_is_given_wins(generator: Generator) -> None:
+    plain = tiny_classifier(generator)
+    own = copy.deepcopy(plain)
+    own.config = replace(plain.config, sampling={"step_size": 0.03, "guidance_scale": 2.0})
+
+    def video(classifier: CompositionClassifier, scale: float | None = None, **changes: float) -> torch.Tensor:
+        return sampler(generator, classifier, **changes)(
+            PROMPTS, [0, 1, 2], steps=STEPS, guidance_scale=scale, size=SIZE
+        ).video_BCFHW
+
+    assert torch.equal(video(own), video(plain, 2.0, step_size=0.03))
+    assert torch.equal(video(own, 4.0, step_size=0.3), video(plain, 4.0, step_size=0.3))
+    assert not torch.equal(video(own), video(plain))
+
+
 def test_another_generators_classifier_is_refused(generator: Generator, classifier: CompositionClassifier) -> None:
     other = wrap_pipeline(tiny_pipeline(seed=1), "other")
     with pytest.raises(UserError, match=r"trained on the attention of .* use that generator"):

@@ -400,6 +400,18 @@ def test_every_config_trains_alone(config: str, shards: Path, tmp_path: Path) ->
     assert result.trainer.gradient_clip_val == base["trainer"]["gradient_clip_val"]
 
 
+def test_an_export_carries_how_to_guide(shards: Path, tmp_path: Path) -> None:
+    main(cli("shapes_none.yaml", shards, tmp_path, "--trainer.max_epochs=1"))
+    checkpoint = str(next(tmp_path.rglob("last.ckpt")))
+    export(checkpoint, str(tmp_path / "own"), step_size=0.04, guidance_scale=3.0)
+    export(checkpoint, str(tmp_path / "plain"))
+    own, plain = (CompositionClassifier.from_pretrained(tmp_path / name).config for name in ("own", "plain"))
+    assert own.sampling == {"step_size": 0.04, "guidance_scale": 3.0} and plain.sampling == {}
+    with pytest.raises(UserError, match="step_size is -1"):
+        export(checkpoint, str(tmp_path / "wrong"), step_size=-1.0)
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_validate_and_test_from_a_checkpoint(shards: Path, tmp_path: Path) -> None:
     fitted = main(cli("shapes_none.yaml", shards, tmp_path, "--trainer.max_epochs=1"))
     trainer: Any = fitted.trainer

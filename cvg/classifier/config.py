@@ -32,6 +32,8 @@ class ClassifierConfig:
         token_grid: the generator's latent tokens [F, H, W] in training, of which the maps held averages; the same as
             ``grid`` when left out.
         head: see `cvg.classifier.head.build_head`; linear when left out.
+        sampling: what suits generator and classifier best, where not the defaults: ``step_size`` of
+            `cvg.guidance.GuidanceConfig`, ``guidance_scale`` of classifier-free guidance.
     """
 
     labels: dict[str, Any]
@@ -48,6 +50,7 @@ class ClassifierConfig:
     schema: int = SCHEMA
     token_grid: list[int] = field(default_factory=list)
     head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
+    sampling: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.token_grid = self.token_grid or self.grid
@@ -56,7 +59,8 @@ class ClassifierConfig:
 def config_from_dict(data: Any, where: str) -> ClassifierConfig:
     """A config read from JSON or a checkpoint. Raises UserError naming ``where`` when it does not fit."""
     known = {f.name for f in fields(ClassifierConfig)}
-    if not isinstance(data, dict) or set(data) | {"token_grid", "head"} != known:  # older ones do not have these
+    later = {"token_grid", "head", "sampling"}  # older ones do not have these
+    if not isinstance(data, dict) or set(data) | later != known:
         wrong = ", ".join(sorted(known ^ set(data))) if isinstance(data, dict) else "all"
         raise UserError(f"{where}: not a classifier's config (missing or unknown: {wrong}); export it again")
     if data["schema"] != SCHEMA:

@@ -76,7 +76,6 @@ class CompositionClassifier(
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
-        self.config = config
         self.labels = LabelSet(config.labels)
         frames, height, width = config.volume_grid
         grid, steps = (frames, height, width), len(config.sigmas)
@@ -86,6 +85,9 @@ class CompositionClassifier(
         # What phi holds for a guided step that has not been seen (yet).
         self.absent_SKFHW = nn.Parameter(torch.zeros(steps, config.slots, *grid))
         self.backbone = backbones.build(config.backbone, config.slots, grid)
+        if self.backbone.fingerprint:  # whoever loads it has to have the same frozen model
+            config = replace(config, backbone=config.backbone | {"fingerprint": self.backbone.fingerprint})
+        self.config = config
         self.head = build_head(config.head, self.backbone, steps * self.backbone.feature_dim, len(self.labels))
 
     def step_volume(self, maps_BLAKFHW: Tensor, present_BK: Tensor, step: int) -> Tensor:

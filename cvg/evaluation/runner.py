@@ -55,7 +55,7 @@ class Runner:
         suite: prompts and judge.
         sampler: the generator and the classifier under test.
         steps: denoising steps.
-        guidance_scale: of classifier-free guidance; the pipeline's default when None.
+        guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when None.
         seed: of the untrained classifier and the wrong targets.
     """
 

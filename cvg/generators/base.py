@@ -8,9 +8,7 @@ outside the adapters, whatever layout a family's pipeline keeps them in.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cvg.composition import Composition
 from cvg.errors import UserError
+from cvg.fingerprint import fingerprint
 from cvg.generators.capture import AttentionTap
 from cvg.schedule import Schedule
 
@@ -395,16 +394,11 @@ class Generator(ABC):
 
     @functools.cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for network in self.networks:
-            # Private entries tell of the folder it was loaded from and of the library's version.
-            config = {key: value for key, value in network.config.items() if not key.startswith("_")}
-            digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-            for name, parameter in sorted(network.named_parameters()):
-                sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 16)][:16]
-                # As coarse as the coarsest dtype, so that a generator is the same in all of them.
-                digest.update(name.encode() + sample.bfloat16().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        # Private entries tell of the folder it was loaded from and of the library's version.
+        return fingerprint(
+            (network, {key: value for key, value in network.config.items() if not key.startswith("_")})
+            for network in self.networks
+        )
 
 
 @contextmanager

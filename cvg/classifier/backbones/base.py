@@ -23,11 +23,13 @@ class Backbone(nn.Module):
         feature_dim: size D of the features of one step.
         joint_dim: size E of the space of `text_features` and `joint_features`; None without a text tower.
         reads_joint: features are embeddings in that space.
+        fingerprint: of the frozen model's weights; None without one.
     """
 
     feature_dim: int
     joint_dim: int | None = None
     reads_joint: bool = False
+    fingerprint: str | None = None
     _frozen: tuple[()] | tuple[nn.Module]
 
     def __init__(self) -> None:

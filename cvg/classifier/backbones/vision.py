@@ -19,6 +19,7 @@ from cvg.classifier.backbones.base import Backbone, only_present
 from cvg.classifier.backbones.show import CHANNELS, CONTRAST, LAYOUTS, show
 from cvg.classifier.smoothing import smooth_noise
 from cvg.errors import UserError
+from cvg.fingerprint import fingerprint
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -35,6 +36,7 @@ class VisionOptions:
         contrast: [middle, width] of the curve from evidence to light.
         dtype: the tower's precision, ``float32`` or ``bfloat16``; features are always the volume's.
         checkpointing: gradients recompute the tower's blocks instead of keeping their activations.
+        fingerprint: of the weights that a classifier was trained on; those of the path have to be the same ones.
     """
 
     layer: int = -1
@@ -43,6 +45,7 @@ class VisionOptions:
     contrast: tuple[float, float] = CONTRAST
     dtype: str = "float32"
     checkpointing: bool = False
+    fingerprint: str | None = None
 
     def check(self, path: str, slots: int) -> None:
         """Raise UserError for a value that no tower takes."""
@@ -119,6 +122,13 @@ class VisionBackbone(Backbone):
         self.options.check(path, slots)
         mean, std = self.normalisation()
         model = loading.load(path, DTYPES[self.options.dtype])
+        self.fingerprint = fingerprint([(model, {})])
+        if self.options.fingerprint not in (None, self.fingerprint):
+            raise UserError(
+                f"backbone {path}: its weights are {self.fingerprint}, the classifier was trained on "
+                f"{self.options.fingerprint} and would guide by what it never saw; give the model it was trained on "
+                "(backbone.path in its config.json), or train again"
+            )
         self.measure(model.config)
         self.frames = self._count(grid[0], slots)
         self.pool = self.options.pool
