@@ -43,6 +43,8 @@ class Architecture:
         guidance: see :data:`Cfg`.
         text: shape of each state of one prompt; masks leave the second half out.
         options: option of the pipeline's call -> state.
+        text_encoder: the released configuration of transformers' class ``_class_name``, where it is known here.
+        vae: likewise, of diffusers.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Architecture:
     guidance: Cfg
     text: dict[str, list[int]]
     options: dict[str, str]
+    text_encoder: dict[str, Any] | None = None
+    vae: dict[str, Any] | None = None
 
     def shrunk(
         self,

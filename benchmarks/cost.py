@@ -37,7 +37,7 @@ def figures_of(case: Case, rounds: int, long_rounds: int, inversion_steps: int) 
     parts: dict[str, Callable[[], list[Figure]]] = {
         "sampling": lambda: guidance.sampling(case, rounds),
         "whole videos": lambda: guidance.whole(case, long_rounds) if case.shipped else [],
-        "memory": lambda: guidance.memory(case, guidance.edits(case)),
+        "memory": lambda: guidance.memory(guidance.peaks(case, guidance.edits(case))),
         "capture": lambda: guidance.capture(case, rounds),
         "dual inversion": lambda: inversion(case, long_rounds, inversion_steps),
     }

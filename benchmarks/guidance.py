@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -116,23 +116,48 @@ def gradient(case: Case, generator: Generator) -> Tensor:
     return found
 
 
-def memory(case: Case, work: Mapping[str, Work]) -> list[Figure]:
-    """Peak memory of a guided step over that of a plain one, weights included.
+NAMES = {"guided": "ours", "checkpointed": "ours, checkpointed", "plain way": "the plain way"}
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Bytes that sampling holds at most.
+
+    Attributes:
+        network: weights of the transformer.
+        classifier: weights of the classifier, its frozen model included.
+        step: what a plain denoising step takes beside weights.
+        guided: what a guided one takes, by name; None where a GPU has too little.
+    """
+
+    network: int
+    classifier: int
+    step: int
+    guided: dict[str, int | None]
+
+
+def peaks(case: Case, work: Mapping[str, Work]) -> Peaks:
+    """Measure the peaks.
 
     Args:
         case: what to measure.
         work: guided steps by name, as :func:`edits` gives them.
     """
-    network, classifier = weight_bytes(case.generator.network), weight_bytes(case.classifier)
     tower = case.classifier.backbone.tower
-    classifier += weight_bytes(tower) if tower is not None else 0
+    classifier = weight_bytes(case.classifier, *([] if tower is None else [tower]))
     step = peak_bytes(case.denoise, case.device)
     assert step is not None, "not even plain sampling fits into memory"
-    figures = [Figure("peak memory of plain sampling", (network + step) / MIB, "MiB")]
-    names = {"guided": "ours", "checkpointed": "ours, checkpointed", "plain way": "the plain way"}
-    for name, how in names.items():
-        peak = peak_bytes(work[name], case.device)
-        value = None if peak is None else (network + classifier + max(peak, step)) / (network + step)
+    guided = {name: peak_bytes(work[name], case.device) for name in NAMES}
+    return Peaks(weight_bytes(case.generator.network), classifier, step, guided)
+
+
+def memory(found: Peaks) -> list[Figure]:
+    """Peak memory of a guided step over that of a plain one, weights included."""
+    plain_bytes = found.network + found.step
+    figures = [Figure("peak memory of plain sampling", plain_bytes / MIB, "MiB")]
+    for name, how in NAMES.items():
+        peak = found.guided[name]
+        value = None if peak is None else (found.network + found.classifier + max(peak, found.step)) / plain_bytes
         goal = "" if name == "plain way" else MEMORY_GOAL
         figures.append(Figure(f"peak memory, guided / unguided: {how}", value, goal=goal))
     return figures

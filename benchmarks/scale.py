@@ -8,21 +8,26 @@ What is counted is what tensors would hold, with fused attention; what kernels t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
+import diffusers
+import torch
+import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks import architecture as architectures
 from benchmarks.architecture import Architecture
-from benchmarks.case import checkpointed, random_case
+from benchmarks.case import Case, checkpointed, random_case
 from benchmarks.figures import Figure, markdown
-from benchmarks.guidance import gradient, memory
-from benchmarks.measure import Work
+from benchmarks.guidance import MEMORY_GOAL, MIB, NAMES, Peaks, gradient, memory, peaks
+from benchmarks.measure import LiveBytes, Work, weight_bytes
 from benchmarks.plain import plain
 from cvg.cli import run
 
 
 def figures_of(architecture: Architecture, layers: Sequence[int] | None, dtype: str) -> list[Figure]:
-    """Peak memory of one guided gradient over that of a plain denoising step."""
+    """Peak memory, guided over plain: of a denoising step, and of a video where text encoder and VAE are known."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     case = random_case(architecture, layers, 1, 50, "cpu", dtype, fake)
     case.latents = fake.from_tensor(case.latents)
@@ -36,7 +41,49 @@ def figures_of(architecture: Architecture, layers: Sequence[int] | None, dtype: 
         "checkpointed": recomputing,
         "plain way": lambda: gradient(case, plain(case.generator)),
     }
-    return memory(case, work)
+    found = peaks(case, work)
+    return memory(found) + whole(architecture, case, found, dtype, fake)
+
+
+def whole(architecture: Architecture, case: Case, found: Peaks, dtype: str, fake: FakeTensorMode) -> list[Figure]:
+    """Peak memory of whole videos, with text encoder and VAE: all of it on the device, or one component at a time."""
+    if architecture.text_encoder is None or architecture.vae is None:
+        return []
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        with fake:
+            encoder = _make(transformers, architecture.text_encoder)
+            vae = _make(diffusers, architecture.vae)
+    finally:
+        torch.set_default_dtype(before)
+    with fake, torch.no_grad():
+        with LiveBytes() as encoding:
+            encoder(torch.zeros(1, case.conditioning.columns_BTE.shape[1], dtype=torch.long))
+        with LiveBytes() as decoding:
+            vae.decode(torch.empty(case.latents.shape, dtype=vae.dtype))
+    text, pixels, network = weight_bytes(encoder), weight_bytes(vae), found.network
+    together = text + pixels + network
+    figures = []
+    # Where everything stays, each stage has all weights beside it, else only its own; the classifier always stays.
+    homes = {"all on the device": (together, together, together), "--offload model": (text, pixels, network)}
+    for where, stages in homes.items():
+        plain_bytes = max(stages[0] + encoding.peak, stages[1] + decoding.peak, stages[2] + found.step)
+        figures.append(Figure(f"peak memory of a whole plain video, {where}", plain_bytes / MIB, "MiB"))
+        for name, how in NAMES.items():
+            peak = found.guided[name]
+            assert peak is not None, "fake tensors do not run out of memory"
+            guided = found.classifier + max(plain_bytes, stages[2] + peak)
+            goal = "" if name == "plain way" else MEMORY_GOAL
+            figures.append(Figure(f"whole video, guided / unguided, {where}: {how}", guided / plain_bytes, goal=goal))
+    return figures
+
+
+def _make(library: ModuleType, settings: dict[str, Any]) -> Any:
+    """A model of diffusers or transformers from its configuration, in the default dtype."""
+    options = dict(settings)
+    kind = getattr(library, options.pop("_class_name"))
+    return kind(kind.config_class(**options)) if library is transformers else kind(**options)
 
 
 def main(

@@ -88,6 +88,16 @@ def test_fake_tensors_take_what_real_ones_take() -> None:
     assert plain_peak is not None and ratio is not None
     assert ratio * plain_peak * 2**20 == pytest.approx(real, rel=0.01)
 
+    # A whole video has T5 and VAE beside the network, whose true sizes dwarf the tiny one's.
+    text, pixels = 22723026944, 507567372
+    everything = fake["peak memory of a whole plain video, all on the device"]
+    one = fake["peak memory of a whole plain video, --offload model"]
+    assert everything is not None and one is not None
+    assert text < one * 2**20 < 1.02 * text and text + pixels < everything * 2**20 < 1.04 * text
+    for name in ("ours", "ours, checkpointed", "the plain way"):
+        value = fake[f"whole video, guided / unguided, --offload model: {name}"]
+        assert value is not None and 1 < value < 1.001
+
 
 def test_wrong_input_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="architecture wan-2b: unknown; give some of shapes-wan, .*wan-1.3b, "):
