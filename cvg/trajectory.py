@@ -15,6 +15,9 @@ from cvg.schedule import Schedule
 LEVEL_TOLERANCE = 0.03
 """How far a step's noise level may lie from one that a classifier was trained at, or is to be."""
 
+FIRST_MOVE = 0.7
+"""Share of the way to what a step's inverse gives that the search for the fixed point first goes."""
+
 Predict = Callable[[Tensor, int], Tensor]
 """m(z, i): the model's prediction for z at step i of the schedule."""
 
@@ -24,24 +27,42 @@ def invert(clean: Tensor, schedule: Schedule, predict: Predict, iterations: int)
     """Noise from which the schedule's steps arrive at ``clean``.
 
     A step is z[i+1] = a z[i] + b m(z[i], i), so its exact inverse needs the prediction at the unknown, noisier point: a
-    fixed point, found from the prediction at the known one by ``iterations`` corrections.
+    fixed point. It is looked for from where the prediction of the step before leads. Repeating the step's inverse does
+    not find it where the prediction answers a change by about its opposite, as it does at low noise: from there on two
+    points take turns. So the first move goes only ``FIRST_MOVE`` of the way, and corrections follow the secant through
+    the last two points (Anderson acceleration of depth one), each sample its own.
 
     Args:
         clean: latents after the last step.
         schedule: the steps.
         predict: the model under the prompt.
-        iterations: corrections per step; 0 takes the prediction at the cleaner point.
+        iterations: corrections per step, each of which takes one prediction more.
 
     Returns:
         Latents before the first step.
     """
-    z = clean
+    z, prediction = clean, None
     for i in reversed(range(len(schedule.timesteps))):
-        noisier = z
+        point = z if prediction is None else schedule.back(z, prediction, i)
+        before: tuple[Tensor, Tensor] | None = None
         for _ in range(iterations + 1):
-            noisier = schedule.back(z, predict(noisier, i), i)
-        z = noisier
+            prediction = predict(point, i)
+            error = schedule.back(z, prediction, i) - point
+            move = FIRST_MOVE * error if before is None else _secant_move(point, error, *before)
+            before = point, error
+            point = point + move
+        z = point
     return z
+
+
+def _secant_move(point: Tensor, error: Tensor, point_before: Tensor, error_before: Tensor) -> Tensor:
+    """To where the line through the last two points has its least error, and half of that error on."""
+    moved, changed = point - point_before, error - error_before
+    axes = tuple(range(1, point.ndim))
+    square = changed.square().sum(axes, keepdim=True)
+    back = (error * changed).sum(axes, keepdim=True) / square.clamp_min(torch.finfo(square.dtype).tiny)
+    back = back.clamp(-1, 1)  # no further than the two points are apart
+    return (error - back * changed) / 2 - back * moved
 
 
 @torch.no_grad()

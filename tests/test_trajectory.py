@@ -31,6 +31,27 @@ def test_replay_of_an_inversion_returns_the_latents() -> None:
     assert errors[-1] < 1e-5
 
 
+def test_a_step_is_inverted_where_repeating_its_inverse_goes_back_and_forth() -> None:
+    """At low noise a velocity undoes a change of the latents: the plain fixed point is at the edge of diverging."""
+    clean = torch.randn(3, 4, 2, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def opposing(z: torch.Tensor, i: int) -> torch.Tensor:
+        return 1 - 0.95 * len(SCHEDULE.timesteps) * z
+
+    def error(noise: torch.Tensor) -> float:
+        return float((replay(noise, SCHEDULE, opposing)[0] - clean).abs().max())
+
+    z = clean
+    for i in reversed(range(len(SCHEDULE.timesteps))):
+        point = z
+        for _ in range(4):
+            point = SCHEDULE.back(z, opposing(point, i), i)
+        z = point
+    assert error(invert(clean, SCHEDULE, opposing, 1)) < 1e-9 < 0.1 < error(z)
+    one = invert(clean[:1], SCHEDULE, opposing, 1)
+    torch.testing.assert_close(one, invert(clean, SCHEDULE, opposing, 1)[:1])  # nobody's steps depend on a neighbour
+
+
 def test_replay_keeps_the_latents_before_the_wanted_steps() -> None:
     noise = torch.randn(1, 4)
     _, kept = replay(noise, SCHEDULE, field, [0, 2])
