@@ -10,8 +10,9 @@ have seen and that they have not: for accuracy on the validation records, and fo
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,16 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
-from cvg import evaluate
 from cvg.classifier.model import CompositionClassifier, group_log_probs
 from cvg.cli import run
 from cvg.datamodule import CompositionDataModule
 from cvg.errors import UserError
 from cvg.evaluation.summary import gain
-from cvg.export import export
 from cvg.files import read_json, write_json
 from cvg.labels import LabelSet
 from cvg.shapes import assets
 from cvg.shapes.world import LABELS
+from data_prep.demo import Step, run_step
 from data_prep.pretrain.captioned import WORDINGS
 
 CONFIGS = Path(__file__).parents[1] / "lightning_configs"
@@ -63,6 +63,11 @@ def diagonals() -> LabelSet:
     return LabelSet({"motion": WORDINGS.to_dict()["motion"]})
 
 
+def group(name: str) -> LabelSet:
+    """One group of the world's labels, so that all prompts ask for it."""
+    return LabelSet({name: LABELS.to_dict()[name]})
+
+
 def random_vision(vlm: Path, folder: Path) -> Path:
     """The VLM with a vision tower as before training; its text tower, which makes the anchors, is the trained one."""
     trained = AutoModel.from_pretrained(vlm, dtype=torch.float32)
@@ -79,23 +84,23 @@ def random_vision(vlm: Path, folder: Path) -> Path:
     return folder
 
 
-def train(shards: list[str], backbone: str, paths: dict[str, str], held_out: list[str], epochs: int, out: Path) -> Path:
-    """Train and export one classifier, unless it is there already; returns its folder."""
-    folder = out / "classifier"
-    if (folder / "config.json").exists():
-        return folder
-    config = str(CONFIGS / f"{BACKBONES[backbone]}.yaml")
-    command = [sys.executable, "-m", "cvg.train", "fit", "--config", config, "--data.shards", str(shards)]
-    command += ["--trainer.logger.init_args.save_dir", str(out), "--trainer.max_epochs", str(epochs)]
+def train(
+    shards: list[str], backbone: str, paths: dict[str, str], held_out: list[str], epochs: int, out: Path
+) -> tuple[Path, bool]:
+    """Train and export one classifier, unless that was done before; returns its folder, and whether it is new."""
+    config, log = str(CONFIGS / f"{BACKBONES[backbone]}.yaml"), out / "train"
+    command = ["cvg.train", "fit", "--config", config, "--data.shards", json.dumps(shards)]
+    command += ["--trainer.logger.init_args.save_dir", str(out), "--trainer.logger.init_args.name", "train"]
+    command += ["--trainer.logger.init_args.version", "log", "--trainer.max_epochs", str(epochs)]
     command += ["--model.backbone_path", paths[backbone], "--trainer.enable_progress_bar", "false"]
     if backbone == "no VLM":
         command += ["--model.backbone", "none"]
     if held_out:
-        command += ["--data.hold_out", str(held_out)]
-    subprocess.run(command, check=True)
-    (best,) = sorted(out.rglob("best*.ckpt"))[-1:]
-    export(str(best), str(folder))
-    return folder
+        command += ["--data.hold_out", json.dumps(held_out)]
+    checkpoint, folder = log / "log" / "checkpoints" / "best.ckpt", out / "classifier"
+    ran = run_step(Step("train", command, checkpoint, fresh=log), out, after=False)
+    export = ["cvg.export", "--checkpoint", str(checkpoint), "--out", str(folder)]
+    return folder, run_step(Step("export", export, folder / "config.json"), out, after=ran)
 
 
 @torch.no_grad()
@@ -138,8 +143,8 @@ QUESTIONS = (
     Question("wordings held out", "nothing", tuple(LABELS.names), other_wordings()),
     Question("diagonal motion held out", "nothing", tuple(diagonals().names[4:]), diagonals()),
     Question("left, above held out", "left, above", ("left", "above")),
-    Question("spatial, from motion", "spatial", tuple(HELD_OUT["spatial"])),
-    Question("motion, from spatial", "motion", tuple(HELD_OUT["motion"])),
+    Question("spatial, from motion", "spatial", tuple(HELD_OUT["spatial"]), group("spatial")),
+    Question("motion, from spatial", "motion", tuple(HELD_OUT["motion"]), group("motion")),
 )
 
 
@@ -174,9 +179,9 @@ def main(
         for backbone in BACKBONES:
             folder = out / question.held_out.replace(", ", "-") / backbone.replace(", ", "-").replace(" ", "-")
             folder.mkdir(parents=True, exist_ok=True)
-            path = train(shards, backbone, paths, HELD_OUT[question.held_out], epochs, folder)
+            path, new = train(shards, backbone, paths, HELD_OUT[question.held_out], epochs, folder)
             row = {"asked": question.row, "backbone": backbone}
-            row |= ask(question, path, folder, shards, prompts, seed, steps)
+            row |= ask(question, path, folder, shards, [prompts, seed, steps], new)
             rows.append(row)
             read = f"right of {row['records']} records {row['right']:.2f}; " if row["records"] else ""
             print(
@@ -189,22 +194,21 @@ def main(
 
 
 def ask(
-    question: Question, path: Path, folder: Path, shards: list[str], prompts: int, seed: int, steps: int
+    question: Question, path: Path, folder: Path, shards: list[str], settings: Sequence[int], new: bool
 ) -> dict[str, Any]:
-    """One row of the table."""
+    """One row of the table; ``settings`` are prompts, seed and steps, ``new`` says whether it was just trained."""
     classifier = CompositionClassifier.from_pretrained(path)
-    options: dict[str, Any] = {}
-    name = "world"
-    if question.wording is not None:
-        name = question.row.split()[0]
-        options["labels"] = folder / f"{name}.yaml"
-        options["labels"].write_text(yaml.safe_dump(question.wording.to_dict(), sort_keys=False))
-        classifier = classifier.with_labels(question.wording)
+    name = re.sub("[^a-z]+", "-", question.row)
     result = folder / f"{name}.json"
-    if not result.exists():
-        evaluate.main(
-            prompts=prompts, seed=seed, steps=steps, classifier=str(path), json=result, controls=False, **options
-        )
+    command = ["cvg.evaluate", "--classifier", str(path), "--json", str(result), "--controls", "false"]
+    for option, value in zip(("--prompts", "--seed", "--steps"), settings, strict=True):
+        command += [option, str(value)]
+    if question.wording is not None:
+        labels = folder / f"{name}.yaml"
+        labels.write_text(yaml.safe_dump(question.wording.to_dict(), sort_keys=False))
+        command += ["--labels", str(labels)]
+        classifier = classifier.with_labels(question.wording)
+    run_step(Step(name, command, result), folder, after=new)
     asked = [row for row in read_json(result)["rows"] if set(row["labels"]) & set(question.labels)]
     unguided, guided = ([row[side]["right"] for row in asked] for side in ("unguided", "guided"))
     read = accuracy(classifier, shards, [label for label in question.labels if label in LABELS.names])

@@ -71,7 +71,7 @@ def run_step(step: Step, out: Path, after: bool) -> bool:
         raise KeyboardInterrupt
     if code or not step.output.exists():
         raise UserError(
-            f"demo: the step {step.name!r} ended with exit code {code}, see its message above; "
+            f"the step {step.name!r} ended with exit code {code}, see its message above; "
             "the same command goes on after the last finished step"
         )
     write_json(log, done | {step.name: {"command": step.command, "seconds": round(seconds, 1)}})

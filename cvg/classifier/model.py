@@ -199,12 +199,7 @@ class CompositionClassifier(
             UserError: the head is linear, the label or a wording is known already, it is not clear which group is
                 meant, or the text tower cannot be used or tell the label from another one of the group.
         """
-        if not isinstance(self.head, TextHead):
-            raise UserError(
-                f"label {name!r}: not among those the classifier was trained on ({', '.join(self.labels.names)}), and "
-                "its linear head has no weights for others; use one of them, or a classifier trained with --model.head "
-                "anchored (docs/new_labels.md)"
-            )
+        self._check_text_head(name)
         return self.with_labels(self.labels.extended(name, wordings or [name], group, entities))
 
     def with_labels(self, labels: LabelSet) -> "CompositionClassifier":
@@ -219,11 +214,8 @@ class CompositionClassifier(
             UserError: the head is linear, or the text tower cannot be used or tell two labels of a group apart.
         """
         new = [label for label in labels.labels if label not in self.labels.labels]
-        if not isinstance(self.head, TextHead):
-            raise UserError(
-                f"label {(new or labels.labels)[0].name!r}: a linear head has weights for the labels that it was "
-                "trained on alone; use a classifier trained with --model.head anchored (docs/new_labels.md)"
-            )
+        self._check_text_head((new or labels.labels)[0].name)
+        assert isinstance(self.head, TextHead)
         anchors = dict(zip(self.labels.labels, self.head.anchor_YE.detach(), strict=True))
         if new:
             made_YE = label_anchors(self.backbone, new, self.config.head["captions"]).to(self.head.anchor_YE)
@@ -235,6 +227,14 @@ class CompositionClassifier(
         assert isinstance(other.head, TextHead)
         other.head.set_anchors(anchor_YE)
         return other
+
+    def _check_text_head(self, name: str) -> None:
+        if not isinstance(self.head, TextHead):
+            raise UserError(
+                f"label {name!r}: the classifier knows {', '.join(self.labels.names)}, in wordings of its own, "
+                "and its linear head has no weights for others; use one of them, or a classifier trained with "
+                "--model.head anchored or joint (docs/new_labels.md)"
+            )
 
     def nearest_label(self, name: str) -> tuple[str, float]:
         """The other label of the group whose anchor is nearest to this one's, and the cosine. For an anchored head."""

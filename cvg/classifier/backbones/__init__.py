@@ -48,6 +48,7 @@ def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backb
     if name not in ("none", "vlm", "clip") or not path or (name == "none" and options):
         raise UserError(f"backbone {spec}: expected none, or vlm with a path (a model's folder or Hub id)")
     from cvg.classifier.backbones import loading  # transformers takes seconds to import
+    from cvg.classifier.backbones.dual import DualBackbone
 
     path = str(assets.path(path))
     config = loading.config(path)
@@ -56,9 +57,8 @@ def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backb
         raise UserError(f"backbone {path}: its model type is {kind!r}; known: {', '.join(MODELS)}")
     module, cls = MODELS[kind].split(".")
     found: type[Backbone] = getattr(importlib.import_module(f"cvg.classifier.backbones.{module}"), cls)
-    make = functools.partial(found, path, slots, grid, **options)  # type: ignore[call-arg]
     if name == "none":
-        if kind not in WITH_TEXT:
+        if not issubclass(found, DualBackbone):
             raise UserError(f"backbone none: {path} has no text tower; those that have one: {', '.join(WITH_TEXT)}")
-        return NoBackbone(slots, grid, make, found.width(config))  # type: ignore[attr-defined]
-    return make()
+        return NoBackbone(slots, grid, functools.partial(found.embed_text, path), found.width(config))
+    return found(path, slots, grid, **options)  # type: ignore[call-arg]

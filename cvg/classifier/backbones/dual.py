@@ -51,16 +51,19 @@ class DualBackbone(VisionBackbone):
     pads: bool = False
     """Whether the model was trained on texts that are all padded to the length that it has positions for."""
 
-    def __init__(self, path: str, slots: int, grid: tuple[int, int, int], **options: Any) -> None:
-        super().__init__(path, slots, grid, **options)
-        self.joint_dim = self.width(self.model.config)
+    @override
+    def prepare(self, model: Any) -> None:
+        self.joint_dim = self.width(model.config)
         self.reads_joint = self.options.read == "joint"
-        if self.reads_joint:
-            with torch.no_grad():
-                nothing = torch.zeros(1, slots, *grid)
-                empty = self.joint_features(nothing, torch.ones(1, slots, dtype=torch.bool))
-            self.register_buffer("empty", empty, persistent=False)
-            self.feature_dim = self.joint_dim
+        super().prepare(model)
+
+    @override
+    def calibrate(self, slots: int, grid: tuple[int, int, int]) -> int:
+        if not self.reads_joint:
+            return super().calibrate(slots, grid)
+        empty = self.joint_features(torch.zeros(1, slots, *grid), torch.ones(1, slots, dtype=torch.bool))
+        self.register_buffer("empty", empty, persistent=False)
+        return empty.numel()
 
     @override
     def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
@@ -87,20 +90,27 @@ class DualBackbone(VisionBackbone):
         pixels = self.pixels(only_present(volume_BKFHW, present_BK))
         return F.normalize(self.embed(pixels.to(self.model.dtype)).to(volume_BKFHW.dtype), dim=-1)
 
-    @torch.no_grad()
+    @override
     def text_features(self, phrases: Sequence[str]) -> Tensor:
-        """Unit embeddings (N, E); see `Backbone.text_features`."""
-        model, tokenizer = loading.load(self.path, torch.float32).eval(), loading.tokenizer(self.path)
+        return self.embed_text(self.path, phrases).to(self.mean_C)
+
+    @classmethod
+    @torch.no_grad()
+    def embed_text(cls, path: str, phrases: Sequence[str]) -> Tensor:
+        """Unit embeddings (N, E) of phrases by the model's text tower, which is loaded for the call.
+
+        Raises:
+            UserError: model or tokenizer cannot be loaded, or a phrase is too long.
+        """
+        model, tokenizer = loading.load(path, torch.float32).eval(), loading.tokenizer(path)
         longest = model.config.text_config.max_position_embeddings
         for phrase, ids in zip(phrases, tokenizer(list(phrases)).input_ids, strict=True):
             if len(ids) > longest:
-                raise UserError(
-                    f"backbone {self.path}: {phrase!r} has {len(ids)} tokens, of at most {longest}; shorten it"
-                )
-        padding = {"padding": "max_length", "max_length": longest} if self.pads else {"padding": True}
+                raise UserError(f"backbone {path}: {phrase!r} has {len(ids)} tokens, of at most {longest}; shorten it")
+        padding = {"padding": "max_length", "max_length": longest} if cls.pads else {"padding": True}
         tokens = tokenizer(list(phrases), **padding, return_tensors="pt")
         inputs = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
-        return F.normalize(model.get_text_features(**inputs).pooler_output, dim=-1).to(self.blank)
+        return F.normalize(model.get_text_features(**inputs).pooler_output, dim=-1)
 
 
 def mean_of_frames(embedding_BTE: Tensor) -> Tensor:

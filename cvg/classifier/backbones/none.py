@@ -17,7 +17,7 @@ class NoBackbone(Backbone):
     Args:
         slots: entity slots K.
         grid: the volume's (F, H, W).
-        reader: makes a backbone whose text tower reads phrases, for an anchored head.
+        reader: embeds phrases, for an anchored head: the text tower of a model that is not looked through.
         joint_dim: size of that tower's space.
     """
 
@@ -25,7 +25,7 @@ class NoBackbone(Backbone):
         self,
         slots: int,
         grid: tuple[int, int, int],
-        reader: Callable[[], Backbone] | None = None,
+        reader: Callable[[Sequence[str]], Tensor] | None = None,
         joint_dim: int | None = None,
     ) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class NoBackbone(Backbone):
     @override
     def text_features(self, phrases: Sequence[str]) -> Tensor:
         """The reader's."""
-        return self.reader().text_features(phrases) if self.reader else super().text_features(phrases)
+        return self.reader(phrases) if self.reader else super().text_features(phrases)
 
     def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Features (B, K*F*H*W)."""

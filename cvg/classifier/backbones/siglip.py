@@ -26,6 +26,7 @@ class SiglipBackbone(ClipBackbone):
         hidden = self.model.vision_model(pixel_values=video_BTCHW.flatten(0, 1)).last_hidden_state
         return hidden.unflatten(0, (-1, self.frames))
 
-    def text_features(self, phrases: Sequence[str]) -> Tensor:
+    @classmethod
+    def embed_text(cls, path: str, phrases: Sequence[str]) -> Tensor:
         """Unit embeddings (N, E) of the phrases in lower case, which all of its training texts were in."""
-        return super().text_features([phrase.lower() for phrase in phrases])
+        return super().embed_text(path, [phrase.lower() for phrase in phrases])

@@ -141,14 +141,7 @@ class VisionBackbone(Backbone):
         self.register_buffer("mean_C", mean, persistent=False)
         self.register_buffer("std_C", std, persistent=False)
         with torch.no_grad():
-            blank = self.tokens(torch.zeros(1, slots, *grid))
-            probe = 2 * smooth_noise((8, slots, *grid), torch.Generator().manual_seed(0))
-            channels = (self.tokens(probe) - blank).square().mean(dim=(0, 1, 2))
-            # No channel counts for more than ten times its share, dead ones least of all.
-            deviation = channels.clamp_min(0.01 * channels.mean()).clamp_min(1e-12).sqrt()
-        self.register_buffer("blank", blank, persistent=False)
-        self.register_buffer("deviation", deviation, persistent=False)
-        self.feature_dim = blank.numel()
+            self.feature_dim = self.calibrate(slots, grid)
 
     # What a model states
 
@@ -207,6 +200,17 @@ class VisionBackbone(Backbone):
             raise UserError(
                 f"backbone {self.path}: pool {self.pool} does not divide its {self.side} x {self.side} patches"
             )
+
+    def calibrate(self, slots: int, grid: tuple[int, int, int]) -> int:
+        """Find what features are measured from, and in what units; returns their number."""
+        blank = self.tokens(torch.zeros(1, slots, *grid))
+        probe = 2 * smooth_noise((8, slots, *grid), torch.Generator().manual_seed(0))
+        channels = (self.tokens(probe) - blank).square().mean(dim=(0, 1, 2))
+        # No channel counts for more than ten times its share, dead ones least of all.
+        deviation = channels.clamp_min(0.01 * channels.mean()).clamp_min(1e-12).sqrt()
+        self.register_buffer("blank", blank, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
+        return blank.numel()
 
     # Looking
 
