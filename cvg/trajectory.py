@@ -44,25 +44,34 @@ def invert(clean: Tensor, schedule: Schedule, predict: Predict, iterations: int)
     z, prediction = clean, None
     for i in reversed(range(len(schedule.timesteps))):
         point = z if prediction is None else schedule.back(z, prediction, i)
-        before: tuple[Tensor, Tensor] | None = None
+        trail: list[tuple[Tensor, Tensor]] = []
         for _ in range(iterations + 1):
             prediction = predict(point, i)
-            error = schedule.back(z, prediction, i) - point
-            move = FIRST_MOVE * error if before is None else _secant_move(point, error, *before)
-            before = point, error
-            point = point + move
+            trail.append((point, schedule.back(z, prediction, i) - point))
+            point = point + _move(trail[-3:])
         z = point
     return z
 
 
-def _secant_move(point: Tensor, error: Tensor, point_before: Tensor, error_before: Tensor) -> Tensor:
-    """To where the line through the last two points has its least error, and half of that error on."""
+def _move(trail: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The next move, by the last points tried (up to three) and their errors.
+
+    To where the line through the last two has its least error, and a share of that error on: half of it, or more where
+    the move before has left little of its own.
+    """
+    if len(trail) == 1:
+        return FIRST_MOVE * trail[0][1]
+    (point_before, error_before), (point, error) = trail[-2:]
     moved, changed = point - point_before, error - error_before
-    axes = tuple(range(1, point.ndim))
-    square = changed.square().sum(axes, keepdim=True)
-    back = (error * changed).sum(axes, keepdim=True) / square.clamp_min(torch.finfo(square.dtype).tiny)
-    back = back.clamp(-1, 1)  # no further than the two points are apart
-    return (error - back * changed) / 2 - back * moved
+    back = (_dot(error, changed) / _dot(changed, changed)).nan_to_num().clamp(-1, 1)  # no further than they are apart
+    left = (_dot(error, error) / _dot(error_before, error_before)).sqrt().nan_to_num().clamp(max=1)
+    share = 0.5 if len(trail) == 2 else 1 - left / 2
+    return share * (error - back * changed) - back * moved
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Of each sample, (B, 1, ...)."""
+    return (a * b).sum(tuple(range(1, a.ndim)), keepdim=True)
 
 
 @torch.no_grad()
