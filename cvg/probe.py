@@ -47,6 +47,8 @@ class Score:
         above: whether it is clearly above chance: the interval still is when widened for the number of probes in the
             table that this is one of.
         error: standard error of the accuracy.
+        leak: of a probe that is trained under p+ alone: its accuracy under p+ less that under p-, of the same videos.
+            Near 0 it reads the video, near 1 the prompt's words.
     """
 
     accuracy: float
@@ -55,6 +57,7 @@ class Score:
     chance: float
     above: bool
     error: float
+    leak: float
 
 
 @dataclass
@@ -65,6 +68,7 @@ class Group:
         features_NSLAD: float16, coarse normalised maps.
         targets_N: index of the label in the group.
         videos_N: number of the video, the same in all groups.
+        positive_N: whether the maps are those under p+.
         folds_N: the fold in which a sample is held out.
         chance: share of the most frequent label.
     """
@@ -72,6 +76,7 @@ class Group:
     features_NSLAD: Tensor
     targets_N: Tensor
     videos_N: Tensor
+    positive_N: Tensor
     folds_N: Tensor
     chance: float
 
@@ -115,17 +120,17 @@ class Probe:
     """
 
     def __init__(self, records: Iterable[Record], labels: LabelSet) -> None:
-        samples: dict[str, list[tuple[Tensor, int, str]]] = {name: [] for name in labels.groups}
+        samples: dict[str, list[tuple[Tensor, int, str, bool]]] = {name: [] for name in labels.groups}
         for record in records:
             group = labels[record.label].group
             video = str(record.meta.get("video", record.key))
-            for maps in (record.positive_SLAKFHW, record.negative_SLAKFHW):
-                samples[group].append((coarse(maps), labels.index(record.label), video))
+            for maps, positive in ((record.positive_SLAKFHW, True), (record.negative_SLAKFHW, False)):
+                samples[group].append((coarse(maps), labels.index(record.label), video, positive))
         numbers = {
-            video: i for i, video in enumerate(dict.fromkeys(v for found in samples.values() for *_, v in found))
+            video: i for i, video in enumerate(dict.fromkeys(v for found in samples.values() for *_, v, _ in found))
         }
         self.groups = {name: _group(found, numbers) for name, found in samples.items() if _enough(found)}
-        counts = {name: len({video for *_, video in found}) for name, found in samples.items()}
+        counts = {name: len({video for *_, video, _ in found}) for name, found in samples.items()}
         self.left_out = {name: count for name, count in counts.items() if name not in self.groups}
         if not self.groups:
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -176,19 +181,27 @@ class Probe:
             The scores of the C probes by group, and, where there are several groups, of all samples together as
             ``all``, each told within its own group.
         """
-        right = {
-            name: predict(kernels[name], group.targets_N, group.folds_N) == group.targets_N
-            for name, group in self.groups.items()
-        }
+        right, leak = {}, {}
+        for name, group in self.groups.items():
+            right[name] = predict(kernels[name], group.targets_N, group.folds_N) == group.targets_N
+            alone = predict(kernels[name], group.targets_N, group.folds_N, group.positive_N) == group.targets_N
+            leak[name] = alone.float() @ (2 * group.positive_N - 1.0) / len(group.targets_N) * 2
         found = {
-            name: [_score(row, group.videos_N, group.chance, comparisons) for row in right[name]]
+            name: [
+                _score(row, group.videos_N, group.chance, comparisons, float(gap))
+                for row, gap in zip(right[name], leak[name], strict=True)
+            ]
             for name, group in self.groups.items()
         }
         if len(self.groups) > 1:
             sizes = torch.tensor([len(group.targets_N) for group in self.groups.values()])
             chance = float((torch.tensor([group.chance for group in self.groups.values()]) * sizes).sum() / sizes.sum())
             videos = torch.cat([group.videos_N for group in self.groups.values()])
-            found["all"] = [_score(row, videos, chance, comparisons) for row in torch.cat(list(right.values()), dim=1)]
+            gaps = torch.stack(list(leak.values()), dim=1) @ (sizes / sizes.sum())
+            rows = torch.cat(list(right.values()), dim=1)
+            found["all"] = [
+                _score(row, videos, chance, comparisons, float(gap)) for row, gap in zip(rows, gaps, strict=True)
+            ]
         return found
 
     def overall(self, kernels: dict[str, Tensor], comparisons: int = 1) -> Score:
@@ -197,13 +210,14 @@ class Probe:
         return found["all" if "all" in found else next(iter(found))][0]
 
 
-def predict(kernel_CNN: Tensor, targets_N: Tensor, folds_N: Tensor) -> Tensor:
+def predict(kernel_CNN: Tensor, targets_N: Tensor, folds_N: Tensor, learn_N: Tensor | None = None) -> Tensor:
     """Labels that ridge regressions, trained on the other folds, give each sample.
 
     Args:
         kernel_CNN: inner products of the samples' features, of C probes.
         targets_N: the true labels.
         folds_N: the fold in which each sample is held out.
+        learn_N: whether a sample may be trained on; all when None.
 
     Returns:
         (C, N)
@@ -211,7 +225,8 @@ def predict(kernel_CNN: Tensor, targets_N: Tensor, folds_N: Tensor) -> Tensor:
     found = torch.zeros(kernel_CNN.shape[:2], dtype=torch.long)
     wanted_NY = F.one_hot(targets_N).to(kernel_CNN.dtype)
     for fold in folds_N.unique():
-        inside, outside = (folds_N != fold).nonzero()[:, 0], (folds_N == fold).nonzero()[:, 0]
+        seen = folds_N != fold if learn_N is None else (folds_N != fold) & learn_N
+        inside, outside = seen.nonzero()[:, 0], (folds_N == fold).nonzero()[:, 0]
         train, test = kernel_CNN[:, inside][:, :, inside], kernel_CNN[:, outside][:, :, inside]
         # Features, and what is predicted, are counted from the training samples' means.
         column, overall = train.mean(1, keepdim=True), train.mean((1, 2), keepdim=True)
@@ -224,25 +239,26 @@ def predict(kernel_CNN: Tensor, targets_N: Tensor, folds_N: Tensor) -> Tensor:
     return found
 
 
-def _enough(samples: Sequence[tuple[Tensor, int, str]]) -> bool:
-    return len({label for _, label, _ in samples}) > 1 and len({video for *_, video in samples}) >= 2 * FOLDS
+def _enough(samples: Sequence[tuple[Tensor, int, str, bool]]) -> bool:
+    return len({label for _, label, *_ in samples}) > 1 and len({video for *_, video, _ in samples}) >= 2 * FOLDS
 
 
-def _group(samples: Sequence[tuple[Tensor, int, str]], numbers: dict[str, int]) -> Group:
-    features, labels, videos = zip(*samples, strict=True)
+def _group(samples: Sequence[tuple[Tensor, int, str, bool]], numbers: dict[str, int]) -> Group:
+    features, labels, videos, positive = zip(*samples, strict=True)
     _, targets_N, counts = torch.tensor(labels).unique(return_inverse=True, return_counts=True)
     return Group(
         torch.stack(features),
         targets_N,
         torch.tensor([numbers[video] for video in videos]),
+        torch.tensor(positive),
         torch.tensor(deal(labels, videos)),
         float(counts.max() / counts.sum()),
     )
 
 
-def _score(right_N: Tensor, videos_N: Tensor, chance: float, comparisons: int) -> Score:
+def _score(right_N: Tensor, videos_N: Tensor, chance: float, comparisons: int, leak: float) -> Score:
     accuracy, videos = float(right_N.float().mean()), len(videos_N.unique())
     low, high = wilson(accuracy * videos, videos)
     strict, _ = wilson(accuracy * videos, videos, NormalDist().inv_cdf(1 - LEVEL / comparisons))
     error = math.sqrt(accuracy * (1 - accuracy) / videos)
-    return Score(accuracy, low, high, chance, strict > chance, error)
+    return Score(accuracy, low, high, chance, strict > chance, error, leak)

@@ -22,7 +22,7 @@ from cvg import inspect
 from cvg.classifier import ClassifierConfig, CompositionClassifier
 from cvg.cli import run
 from cvg.errors import UserError
-from cvg.evaluation.heatmaps import probe_map, verdict_bars, weight_map
+from cvg.evaluation.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.evaluation.strips import strips
 from cvg.files import read_json
 from cvg.labels import LabelSet
@@ -71,7 +71,7 @@ def page(shards: Path, classifier: Path, tmp_path_factory: pytest.TempPathFactor
 def test_every_picture_is_a_png_and_the_page_holds_them_all(page: Path) -> None:
     names = {path.stem for path in page.glob("*.png")}
     looks = ("maps", "maps-layer1-head0", "volume", "verdict")
-    assert names == {"probe-motion", "probe-spatial", "probe-all", "weights"} | {
+    assert names == {"probe-motion", "probe-spatial", "probe-all", "probe-leak", "weights"} | {
         f"val-{number}.{look}" for number in ("0000", "0004") for look in looks
     }
     for name in names:
@@ -207,9 +207,11 @@ def test_a_group_with_too_few_videos_is_named(shard_factory: Callable[..., Path]
 
 
 def test_pictures_of_any_number_of_steps_layers_heads_frames_and_labels() -> None:
-    score = Score(0.5, 0.4, 0.6, 0.25, True, 0.05)
+    score = Score(0.5, 0.4, 0.6, 0.25, True, 0.05, -0.02)
     pictures = [
-        probe_map([[[score] * a] * n] * s, [0.9] * s, range(n), range(a)) for s, n, a in ((1, 1, 1), (7, 30, 24))
+        picture([[[score] * a] * n] * s, [0.9] * s, range(n), range(a))
+        for picture in (probe_map, leak_map)
+        for s, n, a in ((1, 1, 1), (7, 30, 24))
     ]
     pictures += [weight_map(np.zeros((n, a)), range(n), range(a)) for n, a in ((1, 1), (40, 40))]
     pictures += [verdict_bars({side: {"a": 0.1, "b": 0.9} for side in ("p+", "p-")}, "a", "b")]

@@ -30,11 +30,14 @@ SPATIAL = [label.name for label in SET.groups["spatial"]]
 SHAPE = (3, 4, 3, 2, 4, 8, 8)  # steps, layers, heads, slots, frames, rows, columns
 
 
-def record(number: int, label: str, planted: Any = (), video: str | None = None) -> Record:
-    """Noise in all maps; those of ``planted`` (step, layer, head) have the subject where the label says."""
+def record(number: int, label: str, planted: Any = (), video: str | None = None, negative: str | None = None) -> Record:
+    """Noise in all maps; those of ``planted`` (step, layer, head) have the subject where the label says.
+
+    Under p-, it is where ``negative`` says, if that is given.
+    """
     sides = []
-    row, column = {"left of": (4, 1), "right of": (4, 6), "above": (1, 4), "below": (6, 4)}.get(label, (4, 4))
-    for side in range(2):
+    for side, shown in enumerate((label, negative or label)):
+        row, column = {"left of": (4, 1), "right of": (4, 6), "above": (1, 4), "below": (6, 4)}.get(shown, (4, 4))
         maps = torch.rand(SHAPE, generator=torch.Generator().manual_seed(2 * number + side))
         for step, layer, head in planted:
             maps[step, layer, head, 0, :, row - 1 : row + 2, column - 1 : column + 2] += 1.0
@@ -143,6 +146,15 @@ def test_groups_are_told_apart_within_and_all_of_them_together() -> None:
     assert scores["all"][0].accuracy == pytest.approx(
         (scores["spatial"][0].accuracy + scores["motion"][0].accuracy) / 2
     )
+
+
+def test_maps_that_show_the_prompts_words_are_told_from_those_that_show_the_video() -> None:
+    wrong = {"left of": "right of", "right of": "above", "above": "below", "below": "left of"}
+    video = [record(i, SPATIAL[i % 4], [(0, 0, 0)]) for i in range(60)]
+    words = [record(i, SPATIAL[i % 4], [(0, 0, 0)], negative=wrong[SPATIAL[i % 4]]) for i in range(60)]
+    (honest,), (leaky,) = ([Probe(records, SET).each()["spatial"][0][0][0]] for records in (video, words))
+    assert honest.accuracy > 0.9 and abs(honest.leak) < 0.05
+    assert leaky.leak > 0.5 and leaky.accuracy < honest.accuracy
 
 
 def test_too_few_videos_are_said() -> None:

@@ -45,29 +45,59 @@ def probe_map(
 
     Colour runs from chance (white) to always right; numbers are percent, bold where clearly above chance.
     """
+    chance = scores_SLA[0][0][0].chance
+    values = [np.array([[score.accuracy for score in row] for row in scores]) for scores in scores_SLA]
+    bold = [np.array([[score.above for score in row] for row in scores]) for scores in scores_SLA]
+    ticks = {chance: f"{100 * chance:.0f}: chance", 1.0: "100: always"}
+    return _panels(values, bold, sigmas, layers, heads, ticks, "Blues", "label read right, %")
+
+
+def leak_map(
+    scores_SLA: Sequence[Sequence[Sequence[Score]]],
+    sigmas: Sequence[float],
+    layers: Sequence[int],
+    heads: Sequence[int],
+) -> bytes:
+    """A PNG picture, laid out as :func:`probe_map`, of how much better probes are under p+ than under p-, in points."""
+    values = [np.array([[score.leak for score in row] for row in scores]) for scores in scores_SLA]
+    bold = [np.zeros(value.shape, bool) for value in values]
+    ticks = {0.0: "0: reads the video", 1.0: "100: reads the words"}
+    return _panels(values, bold, sigmas, layers, heads, ticks, "Oranges", "right under p+ less under p-, points")
+
+
+def _panels(
+    values_SLA: Sequence[NDArray[np.float64]],
+    bold_SLA: Sequence[NDArray[np.bool_]],
+    sigmas: Sequence[float],
+    layers: Sequence[int],
+    heads: Sequence[int],
+    ticks: dict[float, str],
+    colours: str,
+    title: str,
+) -> bytes:
+    """A panel of cells per step, in percent; ``ticks`` are the values at the two ends of the colour bar."""
     cell, line = _cell(len(layers), len(heads))
     width, height = cell * len(heads) + 0.7, line * len(layers) + 0.8
     columns = max(1, min(len(sigmas), int(_WIDTH / width)))
     lines = math.ceil(len(sigmas) / columns)
     figure = Figure(figsize=(max(4.0, columns * width + 0.9), lines * height), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
-    chance = scores_SLA[0][0][0].chance
+    least, most = ticks
     for panel in panels[len(sigmas) :]:
         panel.set_visible(False)
-    for panel, scores_LA, sigma in zip(panels, scores_SLA, sigmas, strict=False):
-        accuracy = np.array([[score.accuracy for score in scores] for scores in scores_LA])
-        image = panel.imshow(100 * accuracy, vmin=100 * chance, vmax=100, cmap="Blues", aspect="auto")
+    for panel, values_LA, bold_LA, sigma in zip(panels, values_SLA, bold_SLA, sigmas, strict=False):
+        image = panel.imshow(100 * values_LA, vmin=100 * least, vmax=100 * most, cmap=colours, aspect="auto")
         panel.set_title(f"noise level {sigma:.2f}", fontsize=9)
         _axes(panel, layers, heads)
-        if accuracy.size <= _MOST_NUMBERS:
-            for (row, column), value in np.ndenumerate(accuracy):
-                weight = "bold" if scores_LA[row][column].above else "normal"
-                dark = value > chance + 0.6 * (1 - chance)
+        if values_LA.size <= _MOST_NUMBERS:
+            for (row, column), value in np.ndenumerate(values_LA):
+                dark = value > least + 0.6 * (most - least)
+                weight = "bold" if bold_LA[row, column] else "normal"
                 _write(panel, row, column, f"{100 * value:.0f}", dark, fontweight=weight)
     bar = figure.colorbar(image, ax=list(panels), shrink=min(1.0, 1.6 / height), aspect=12)
-    bar.set_ticks([100 * chance, 100], labels=[f"{100 * chance:.0f}: chance", "100: always"])
+    bar.set_ticks([100 * value for value in ticks], labels=list(ticks.values()))
     bar.ax.tick_params(labelsize=7)
-    bar.set_label("label read right, %", fontsize=8)
+    bar.set_label(title, fontsize=8)
     return png(figure)
 
 

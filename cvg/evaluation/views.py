@@ -81,13 +81,19 @@ def probe_part(probe: Probe, info: ShardInfo) -> Part:
             "together": [asdict(scores[name][0]) for scores in joint],
             "alone": {
                 f"{what}_SLA": [[[getattr(score, what) for score in row] for row in step] for step in cells[name]]
-                for what in ("accuracy", "low", "high", "above")
+                for what in ("accuracy", "low", "high", "above", "leak")
             },
         }
+    whole = "all" if "all" in cells else names[0]
+    caption = (
+        "Words in the maps: a probe trained under p+, and how much less often it is right of the same videos under p-"
+    )
+    pictures["probe-leak"] = (heatmaps.leak_map(cells[whole], info.sigmas, info.layers, info.heads), caption)
     note = (
         "Percent of maps whose label a linear probe reads right: a ridge regression on the maps of one layer and head "
         "at one noise level, cross-validated over whole videos, p+ and p- alike. Labels are told within their group. "
-        "The table has all layers and heads of a noise level together, with 95% intervals. No classifier is involved."
+        "The table has all layers and heads of a noise level together, with 95% intervals. No classifier is involved. "
+        "Maps that tell the label under p+ and another one under p- show the prompt's words, not the video."
     )
     if probe.left_out:
         few = ", ".join(f"{name.replace('_', ' ')} ({count})" for name, count in probe.left_out.items())
