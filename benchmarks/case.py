@@ -97,6 +97,7 @@ class Case:
             "blocks": len(self.generator.blocks),
             "heads": self.generator.heads,
             "tapped_layers": self.layers,
+            "tapped_heads": len(self.classifier.config.heads),
             "size": list(self.size),
             "tokens": math.prod(grid),
             "grid": list(grid),
@@ -126,6 +127,11 @@ def default_layers(depth: int) -> list[int]:
     return list(range(0, max(1, round(2 * depth / 3)), 3))
 
 
+def default_heads(heads: int) -> list[int]:
+    """All up to sixteen, else at most fourteen, evenly spaced: as in data_prep/configs."""
+    return list(range(0, heads, 1 if heads <= 16 else math.ceil(heads / 14)))
+
+
 def random_classifier(
     generator: Generator, size: tuple[int, int, int], steps: int, layers: list[int]
 ) -> CompositionClassifier:
@@ -137,7 +143,7 @@ def random_classifier(
         labels=LABELS.to_dict(),
         generator=generator.identity(),
         layers=layers,
-        heads=list(range(generator.heads)),
+        heads=default_heads(generator.heads),
         sigmas=[float(sigma) for sigma in generator.schedule(steps, size).levels[:SIGMAS]],
         grid=grid,
         slots=shipped.slots,

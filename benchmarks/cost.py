@@ -38,7 +38,7 @@ def figures_of(case: Case, rounds: int, long_rounds: int, inversion_steps: int) 
         "sampling": lambda: guidance.sampling(case, rounds),
         "whole videos": lambda: guidance.whole(case, long_rounds) if case.shipped else [],
         "memory": lambda: guidance.memory(guidance.peaks(case, guidance.edits(case))),
-        "capture": lambda: guidance.capture(case, rounds),
+        "capture": lambda: guidance.capture_time(case, rounds) + guidance.capture_memory(case),
         "dual inversion": lambda: inversion(case, long_rounds, inversion_steps),
     }
     figures: list[Figure] = []

@@ -111,8 +111,9 @@ def whole(case: Case, rounds: int) -> list[Figure]:
 def gradient(case: Case, generator: Generator) -> Tensor:
     """Of the loss that guidance follows, at the first guided step, with respect to the latents."""
     guide = Guide(generator, case.classifier, case.compositions, GuidanceConfig())
-    z = case.latents.clone().requires_grad_()
-    (found,) = torch.autograd.grad(guide.loss(z, case.timestep, 0, range(len(z))), z)
+    z = case.latents.detach().requires_grad_()
+    # A copy, for hooks that count arithmetic: a module whose input is a leaf of the graph breaks them.
+    (found,) = torch.autograd.grad(guide.loss(z.clone(), case.timestep, 0, range(len(z))), z)
     return found
 
 
@@ -163,39 +164,51 @@ def memory(found: Peaks) -> list[Figure]:
     return figures
 
 
-def capture(case: Case, rounds: int) -> list[Figure]:
-    """What recording the maps of a forward pass adds to it, fused and materialised."""
+def captures(case: Case) -> dict[str, Work]:
+    """A forward pass: as it is, recording maps fused, and recording them off materialised matrices."""
     materialising = plain(case.generator)
 
     @torch.no_grad()
     def capturing(generator: Generator) -> Tensor:
-        maps, _ = generator.entity_maps(case.latents, case.timestep, case.conditioning, case.layers, full=True)
+        heads = case.classifier.config.heads
+        maps, _ = generator.entity_maps(case.latents, case.timestep, case.conditioning, case.layers, heads, full=True)
         return maps
 
-    work: dict[str, Work] = {
+    return {
         "forward": case.forward,
         "ours": lambda: capturing(case.generator),
         "materialised": lambda: capturing(materialising),
     }
-    seconds = in_turn(work, 2 * rounds, case.device)
+
+
+def capture_time(case: Case, rounds: int) -> list[Figure]:
+    """What recording the maps of a forward pass adds to its time, fused and materialised."""
+    seconds = in_turn(captures(case), 2 * rounds, case.device)
 
     def added(name: str) -> list[float] | None:
         if name not in seconds:
             return None
         return [100 * (a / b - 1) for a, b in zip(seconds[name], seconds["forward"], strict=True)]
 
-    peaks = {name: peak_bytes(function, case.device) for name, function in work.items()}
-    base, ours, matrices = peaks["forward"], peaks["ours"], peaks["materialised"]
-    assert base is not None
-    # Not less than the maps themselves, even where the peak lies elsewhere.
-    extra = None if ours is None else max(ours - base, capturing(case.generator).nbytes)
-    larger = None if matrices is None else matrices - base
     return [
         spread("one forward pass", seconds["forward"], unit="s"),
         spread("capture, time added to a forward pass", added("ours"), unit="%", goal=CAPTURE_GOAL),
         spread("materialising, time added to a forward pass", added("materialised"), unit="%"),
-        Figure("capture, memory added", None if extra is None else extra / MIB, "MiB"),
-        Figure("materialising, memory added", None if larger is None else larger / MIB, "MiB"),
+    ]
+
+
+def capture_memory(case: Case) -> list[Figure]:
+    """What recording the maps of a forward pass adds to its memory, fused and materialised."""
+    work = captures(case)
+    peaks = {name: peak_bytes(function, case.device) for name, function in work.items()}
+    base, ours, matrices = peaks["forward"], peaks["ours"], peaks["materialised"]
+    assert base is not None
+    # Not less than the maps themselves, even where the peak lies elsewhere.
+    extra = None if ours is None else max(ours - base, work["ours"]().nbytes)
+    larger = None if matrices is None else matrices - base
+    return [
+        Figure("capture, memory added to a forward pass", None if extra is None else extra / MIB, "MiB"),
+        Figure("materialising, memory added to a forward pass", None if larger is None else larger / MIB, "MiB"),
         Figure(
             "memory added, materialising / capture",
             None if larger is None or extra is None else larger / extra,

@@ -62,6 +62,7 @@ class PlainMaps(Generator):
         timestep: Tensor,
         conditioning: Conditioning,
         layers: Sequence[int],
+        heads: Sequence[int] | None = None,
         full: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As ``Generator.entity_maps``; the network runs to its end whatever ``full`` says."""
@@ -86,7 +87,8 @@ class PlainMaps(Generator):
             columns = columns_BTE[:, None, : probability_BANT.shape[-1]]
             maps_BANE = probability_BANT[..., : columns.shape[-2]] @ columns
             arranged.append(self.arrange(maps_BANE.float(), layer, grid))
-        return torch.stack(arranged, dim=1), prediction if full else None
+        maps_BLAEFHW = torch.stack(arranged, dim=1)
+        return maps_BLAEFHW if heads is None else maps_BLAEFHW[:, :, heads], prediction if full else None
 
 
 def plain(generator: Generator) -> Generator:

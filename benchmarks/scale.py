@@ -1,4 +1,4 @@
-"""Peak memory of guided sampling at true scale, on any machine: the operations run on fake tensors, which hold nothing.
+"""Memory and arithmetic of guided sampling at true scale, on any machine: with fake tensors, which hold nothing.
 
 python -m benchmarks.scale --architecture '[wan-1.3b]'
 
@@ -18,16 +18,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks import architecture as architectures
 from benchmarks.architecture import Architecture
+from benchmarks.arithmetic import arithmetic
 from benchmarks.case import Case, checkpointed, random_case
 from benchmarks.figures import Figure, markdown
-from benchmarks.guidance import MEMORY_GOAL, MIB, NAMES, Peaks, gradient, memory, peaks
+from benchmarks.guidance import MEMORY_GOAL, MIB, NAMES, Peaks, capture_memory, gradient, memory, peaks
 from benchmarks.measure import LiveBytes, Work, weight_bytes
 from benchmarks.plain import plain
 from cvg.cli import run
 
 
 def figures_of(architecture: Architecture, layers: Sequence[int] | None, dtype: str) -> list[Figure]:
-    """Peak memory, guided over plain: of a denoising step, and of a video where text encoder and VAE are known."""
+    """Guided over plain: memory and arithmetic of a step, memory of a video where text encoder and VAE are known."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     case = random_case(architecture, layers, 1, 50, "cpu", dtype, fake)
     case.latents = fake.from_tensor(case.latents)
@@ -42,7 +43,8 @@ def figures_of(architecture: Architecture, layers: Sequence[int] | None, dtype: 
         "plain way": lambda: gradient(case, plain(case.generator)),
     }
     found = peaks(case, work)
-    return memory(found) + whole(architecture, case, found, dtype, fake)
+    counted = capture_memory(case) + arithmetic(case, work)
+    return memory(found) + whole(architecture, case, found, dtype, fake) + counted
 
 
 def whole(architecture: Architecture, case: Case, found: Peaks, dtype: str, fake: FakeTensorMode) -> list[Figure]:
@@ -92,7 +94,7 @@ def main(
     size: tuple[int, int, int] | None = None,
     dtype: str = "bfloat16",
 ) -> None:
-    """Print the peak memory of plain and guided sampling of one video, without running them.
+    """Print the peak memory and the arithmetic of plain and guided sampling of one video, without running them.
 
     Args:
         architecture: names of files in benchmarks/architectures.

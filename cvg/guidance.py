@@ -248,8 +248,9 @@ class Guide:
     def maps(self, z: Tensor, timestep: Tensor, active: Sequence[int]) -> Tensor:
         """Entity maps (B', L, A, E, F, H, W) of the active samples at this step, differentiable in z."""
         config = self.classifier.config
-        maps_BLAEFHW, _ = self.generator.entity_maps(z, timestep, self.conditioning.rows(active), config.layers)
-        return maps_BLAEFHW[:, :, config.heads]
+        prompts = self.conditioning.rows(active)
+        maps_BLAEFHW, _ = self.generator.entity_maps(z, timestep, prompts, config.layers, config.heads)
+        return maps_BLAEFHW
 
     def volume(self, maps_BLAEFHW: Tensor, slot: int, active: Sequence[int], relations: Sequence[int]) -> Tensor:
         """Volumes (R', K, F, H, W) of the active samples' relations at this step, from their entity maps."""

@@ -72,8 +72,8 @@ def make_records(row: manifest.Row, generator: Generator, labels: LabelSet, sett
     schedule = generator.schedule(settings.steps, settings.pixels)
     steps = []
     for index, latents in zip(settings.at, taken, strict=True):
-        maps, _ = generator.entity_maps(latents, schedule.timesteps[index], conditioning, settings.layers)
-        maps = maps[:, :, settings.heads]
+        timestep = schedule.timesteps[index]
+        maps, _ = generator.entity_maps(latents, timestep, conditioning, settings.layers, settings.heads)
         steps.append((maps if settings.grid is None else resample(maps, settings.grid)).cpu())
     maps_2SLAEFHW = torch.stack(steps, dim=1)
     records = []

@@ -206,7 +206,8 @@ def main(
     spread = f"{score.accuracy:.2f} [{score.low:.2f}, {score.high:.2f}]"
     print(f"at {chosen['at']}, layers {chosen['layers']}, heads {chosen['heads']}: {out / 'invert.yaml'}")
     print(
-        f"label read from these maps: {spread}, chance {score.chance:.2f}; read off the prompt's words: {score.leak:.2f}"
+        f"label read from these maps: {spread}, chance {score.chance:.2f}; "
+        f"read off the prompt's words: {score.leak:.2f}"
     )
     return choice
 

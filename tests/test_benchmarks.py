@@ -12,9 +12,10 @@ from tiny import make_vlm
 
 from benchmarks import architecture as architectures
 from benchmarks import cost, scale, transfer
+from benchmarks.arithmetic import arithmetic, operations
 from benchmarks.case import Case, random_case
 from benchmarks.figures import HEADER, Figure, markdown, spread
-from benchmarks.guidance import gradient
+from benchmarks.guidance import NAMES, gradient
 from benchmarks.measure import LiveBytes, in_turn, weight_bytes
 from benchmarks.plain import plain
 from cvg.classifier.backbones import build
@@ -97,6 +98,28 @@ def test_fake_tensors_take_what_real_ones_take() -> None:
     for name in ("ours", "ours, checkpointed", "the plain way"):
         value = fake[f"whole video, guided / unguided, --offload model: {name}"]
         assert value is not None and 1 < value < 1.001
+
+
+def test_arithmetic_is_counted_from_matrix_products() -> None:
+    a, b = torch.randn(3, 4), torch.randn(4, 5)
+    states = torch.randn(1, 2, 6, 8, requires_grad=True)
+
+    def attend() -> None:
+        torch.nn.functional.scaled_dot_product_attention(states, states, states).sum().backward()
+
+    assert operations(lambda: a @ b) == 2 * 3 * 4 * 5
+    product = 2 * 2 * 6 * 6 * 8  # of queries and keys, in two heads
+    assert operations(attend) == (2 + 5) * product  # the backward pass computes the matrix again
+
+    case = tiny_case("wan-1.3b")
+    figures = {
+        figure.name: figure for figure in arithmetic(case, {n: lambda: gradient(case, case.generator) for n in NAMES})
+    }
+    step, edit = operations(case.denoise), operations(lambda: gradient(case, case.generator))
+    three = figures["arithmetic, guided / unguided: 2 guided steps, 3 iterations, ours"]
+    assert three.value == pytest.approx(1 + 6 * edit / (case.steps * step)) and three.goal == "<= 1.25"
+    added = figures["capture, arithmetic added to a forward pass"].value
+    assert added is not None and 0 < added < 20
 
 
 def test_wrong_input_is_one_clear_error(tmp_path: Path) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
 from tiny import tiny_pipeline
+from torch import Tensor, nn
 
 from cvg.composition import parse
 from cvg.errors import UserError
 from cvg.generators import Generator, load_generator, wrap_pipeline
+from cvg.generators.capture import AttentionTap
 from cvg.generators.registry import ADAPTERS, adapter_of
 from cvg.shapes.world import LABELS
 
@@ -48,3 +52,19 @@ def test_an_unknown_generator_is_one_clear_error(tmp_path: Path) -> None:
         load_generator(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="known classes: .*WanPipeline"):
         wrap_pipeline(FlowMatchEulerDiscreteScheduler())
+
+
+class _Attention(nn.Module):
+    def forward(self, states: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(states, states, states)
+
+
+def test_what_a_layer_leaves_behind_is_its_maps_alone() -> None:
+    states, columns = torch.randn(1, 3, 40, 16), torch.zeros(1, 5, 2)  # video keys follow five of text
+    module = _Attention()
+    tap = AttentionTap({0: module}, columns, keys=slice(0, 5), queries=slice(5, None))
+    with torch.no_grad(), tap.recording():
+        module(states)
+    (kept,) = tap._maps[0]
+    assert isinstance(kept, Tensor) and kept.shape == (1, 3, 35, 2)
+    assert kept.untyped_storage().nbytes() == kept.nbytes

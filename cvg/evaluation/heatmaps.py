@@ -91,7 +91,7 @@ def _panels(
         _axes(panel, layers, heads)
         if values_LA.size <= _MOST_NUMBERS:
             for (row, column), value in np.ndenumerate(values_LA):
-                dark = value > least + 0.6 * (most - least)
+                dark = bool(value > least + 0.6 * (most - least))
                 weight = "bold" if bold_LA[row, column] else "normal"
                 _write(panel, row, column, f"{100 * value:.0f}", dark, fontweight=weight)
     bar = figure.colorbar(image, ax=list(panels), shrink=min(1.0, 1.6 / height), aspect=12)

@@ -201,6 +201,10 @@ class Generator(ABC):
         """The pipeline's latents as (B, C, F, H', W'); size is (frames, height, width) in pixels."""
         return latents
 
+    def own_heads(self, layer: int, heads: Sequence[int]) -> list[int]:
+        """The heads of a layer's attention that its maps of ``heads`` are made of."""
+        return list(heads)
+
     def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
         """Maps of one layer, as its attention was computed, as (B, A, E, F, H, W) on the token grid."""
         return maps_PANE.transpose(-1, -2).unflatten(-1, grid)
@@ -346,6 +350,7 @@ class Generator(ABC):
         timestep: Tensor,
         conditioning: Conditioning,
         layers: Sequence[int],
+        heads: Sequence[int] | None = None,
         full: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Cross-attention probability of each entity: A[t,l,h,k] of the paper for one step.
@@ -357,6 +362,7 @@ class Generator(ABC):
             timestep: scalar or (B,).
             conditioning: prompts of the batch.
             layers: tapped layers, ascending.
+            heads: tapped heads, all when None; fewer cost as much less.
             full: run the whole network and return its prediction too, instead of leaving early.
 
         Returns:
@@ -372,7 +378,8 @@ class Generator(ABC):
         }[self.text]
         following = self.blocks[last + 1] if last + 1 < len(self.blocks) and not full else None
         sites = {layer: self.attention(layer) for layer in layers}
-        tap = AttentionTap(sites, conditioning.columns_BTE, keys, queries, following)
+        chosen = None if heads is None else {layer: self.own_heads(layer, heads) for layer in layers}
+        tap = AttentionTap(sites, conditioning.columns_BTE, keys, queries, chosen, following)
         prediction = None
         with tap.recording(), self._recomputing(), self._eager():
             prediction = self.predict(latents, timestep, conditioning.states)

@@ -54,6 +54,7 @@ class _Call:
     mask: Tensor | None
     scale: float | None
     columns: Tensor
+    heads: list[int] | None
 
 
 class AttentionTap:
@@ -64,6 +65,7 @@ class AttentionTap:
         columns_BTE: weight of each text key in each entity (1 on the entity's tokens).
         keys: where the text keys lie among the attention's keys.
         queries: where the video queries lie among the attention's queries.
+        heads: which of an attention's heads are read, by layer; all of them when None.
         exit_before: module before whose call the forward pass ends, or None to run to the end.
     """
 
@@ -73,10 +75,12 @@ class AttentionTap:
         columns_BTE: Tensor,
         keys: slice = slice(None),
         queries: slice = slice(None),
+        heads: Mapping[int, list[int]] | None = None,
         exit_before: nn.Module | None = None,
     ) -> None:
         self.modules = dict(modules)
         self.columns_BTE, self.keys, self.queries = columns_BTE, keys, queries
+        self.heads = heads or {}
         self.exit_before = exit_before
         self.running: int | None = None
         self._maps: dict[int, list[Tensor | _Call]] = {}
@@ -102,13 +106,20 @@ class AttentionTap:
         if len(query) < len(columns):  # a family that attends sample by sample
             columns = columns[len(noted) : len(noted) + 1]
         columns = columns.repeat_interleave(len(query) // len(columns), 0)  # frames of a sample lie next to each other
-        call = _Call(query, key, attn_mask, scale, columns)
+        call = _Call(query, key, attn_mask, scale, columns, self.heads.get(self.running))
         needs_gradient = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
         noted.append(call if needs_gradient else self._read(call))
 
     def _read(self, call: _Call) -> Tensor:
         """softmax(q k^T) E, with E the entities' indicator columns: (P*B, A, N, E)."""
-        batch, heads, keys, width = call.key.shape
+        query, key, mask = call.query[:, :, self.queries], call.key, call.mask
+        if mask is not None and mask.shape[-2] > 1:
+            mask = mask[..., self.queries, :]
+        if call.heads is not None:
+            query, key = query[:, call.heads], key[:, call.heads]
+            if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
+                mask = mask[:, call.heads]
+        batch, heads, keys, width = key.shape
         entities = call.columns.shape[-1]
         assert entities <= width, f"{entities} entities, but the head width is {width}"
         indicator = call.query.new_zeros(batch, keys, width)
@@ -117,12 +128,8 @@ class AttentionTap:
         length = min(text.shape[1], call.columns.shape[1])
         text[:, :length, :entities] = call.columns[:, :length]
         indicator = indicator[:, None].expand(batch, heads, keys, width)
-        mask = call.mask
-        if mask is not None and mask.shape[-2] > 1:
-            mask = mask[..., self.queries, :]
-        query = call.query[:, :, self.queries]
-        maps = F.scaled_dot_product_attention(query, call.key, indicator, attn_mask=mask, scale=call.scale)
-        return maps[..., :entities]
+        maps = F.scaled_dot_product_attention(query, key, indicator, attn_mask=mask, scale=call.scale)
+        return maps[..., :entities].contiguous()  # a view would keep all the columns of every layer
 
     def maps(self, layer: int) -> Tensor:
         """Entity maps of a tapped layer: (P*B, A, N, E)."""

@@ -65,15 +65,24 @@ class UNetGenerator(FramewiseGenerator):
     def heads(self) -> int:
         return math.gcd(*(block.attn2.heads for block in self.blocks))
 
+    def _group(self, layer: int) -> int:
+        """How many heads of a layer's attention count as one."""
+        return int(self.blocks[layer].attn2.heads) // self.heads
+
+    @override
+    def own_heads(self, layer: int, heads: Sequence[int]) -> list[int]:
+        group = self._group(layer)
+        return [group * head + member for head in heads for member in range(group)]
+
     @override
     def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
         frames, *finest = grid
         own = [math.ceil(side / 2 ** self._sites[layer][1]) for side in finest]
-        grouped = maps_PANE.unflatten(1, (self.heads, -1)).mean(2)
+        grouped = maps_PANE.unflatten(1, (-1, self._group(layer))).mean(2)
         images = grouped.transpose(-1, -2).flatten(1, 2).unflatten(-1, own)
         if own != finest:
             images = nn.functional.interpolate(images, size=finest, mode="bilinear")
-        return images.unflatten(0, (-1, frames)).unflatten(2, (self.heads, -1)).movedim(1, 3)
+        return images.unflatten(0, (-1, frames)).unflatten(2, (-1, maps_PANE.shape[-1])).movedim(1, 3)
 
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:

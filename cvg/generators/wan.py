@@ -94,10 +94,11 @@ class WanGenerator(StandardisedGenerator):
         timestep: Tensor,
         conditioning: Conditioning,
         layers: Sequence[int],
+        heads: Sequence[int] | None = None,
         full: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         with self._at(timestep):
-            return super().entity_maps(latents, timestep, conditioning, layers, full)
+            return super().entity_maps(latents, timestep, conditioning, layers, heads, full)
 
     @override
     def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:

@@ -139,6 +139,16 @@ class Conformance:
                     )
         assert maps[1, :, :, 1].abs().max() == 0  # a prompt with one entity: the second column is empty
 
+    def test_chosen_heads_are_those_of_all(self, generator: Generator, latents: Tensor) -> None:
+        conditioning, timestep = generator.encode(COMPOSITIONS), self.timestep(generator)
+        chosen = [generator.heads - 1]
+        z = latents.clone().requires_grad_(True)
+        for maps_of in (torch.no_grad(), torch.enable_grad()):  # read at once, and after the forward pass
+            with maps_of:
+                every, _ = generator.entity_maps(z, timestep, conditioning, self.layers)
+                some, _ = generator.entity_maps(z, timestep, conditioning, self.layers, chosen)
+            torch.testing.assert_close(some, every[:, :, chosen], atol=1e-6, rtol=1e-5)
+
     def explicit(
         self, rows: list[Tensor], sample: int, keys: Tensor, length: int, tokens: int, generator: Generator
     ) -> Tensor:
@@ -205,9 +215,10 @@ class Conformance:
         timestep = self.timestep(generator)
         shape = (1, len(self.layers), generator.heads, 2, *generator.token_grid(z))
         weights = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        heads = list(range(generator.heads))  # named one by one: choosing them must not disturb checkpoints
 
         def value(latents: Tensor) -> Tensor:
-            maps, _ = generator.entity_maps(latents, timestep, conditioning, self.layers)
+            maps, _ = generator.entity_maps(latents, timestep, conditioning, self.layers, heads)
             return (maps.double() * weights).sum()
 
         gradients = []
