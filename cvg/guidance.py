@@ -25,7 +25,8 @@ from cvg.classifier.model import CompositionClassifier, group_log_probs
 from cvg.classifier.smoothing import smooth_noise
 from cvg.composition import Composition
 from cvg.errors import UserError
-from cvg.generators.base import Generator, slot_maps
+from cvg.generators.base import Generator
+from cvg.generators.slots import slot_maps
 from cvg.spread import log_spread
 
 STEP_SIZE = 0.17

@@ -26,7 +26,7 @@ from cvg.composition import contradict
 from cvg.errors import UserError
 from cvg.files import atomic, read_json, write_json
 from cvg.generators import Dtype, Generator, Offload, load_generator
-from cvg.generators.base import slot_maps
+from cvg.generators.slots import slot_maps
 from cvg.labels import LabelSet
 from cvg.pixels import to_video
 from cvg.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode

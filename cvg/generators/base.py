@@ -8,27 +8,25 @@ outside the adapters, whatever layout a family's pipeline keeps them in.
 from __future__ import annotations
 
 import functools
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from cvg.composition import Composition
 from cvg.errors import UserError
 from cvg.fingerprint import fingerprint
 from cvg.generators.capture import AttentionTap
+from cvg.generators.recompute import blocks_recomputed, eager
+from cvg.generators.steps import Edit
 from cvg.schedule import Schedule
 
 States = Mapping[str, Tensor]
 """What a family's network takes of a prompt besides latents and timestep, by name, each with the batch first."""
-Edit = Callable[[int, Tensor], Tensor]
-"""edit(i, z_t) before denoising step i (not 0): the latents to go on with; the same object when nothing changes."""
 
 
 @dataclass(frozen=True)
@@ -313,36 +311,9 @@ class Generator(ABC):
         if hasattr(scheduler, "last_sample"):  # UniPC: its corrector would undo the edit
             scheduler.last_sample = None
 
-    @contextmanager
-    def _recomputing(self) -> Iterator[None]:
-        """Within it the network's blocks are checkpointed, if ``checkpointing`` is on and gradients are."""
-        wanted = self.checkpointing and torch.is_grad_enabled()
-        if wanted:
-            self.network.enable_gradient_checkpointing(self._recompute_later)
-        try:
-            yield
-        finally:
-            if wanted:
-                self.network.disable_gradient_checkpointing()
-
-    def _recompute_later(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call ``function``; the backward pass calls it again, instead of keeping what it computed."""
-
-        def call(*args: Any, **options: Any) -> Any:
-            with self._eager():  # the backward pass too: both calls must compute the same tensors
-                return function(*args, **options)
-
-        # To the end, where layers that are offloaded give their weights back.
-        return checkpoint(call, *args, use_reentrant=False, early_stop=False, **options)
-
-    @contextmanager
-    def _eager(self) -> Iterator[None]:
-        """Within it compiled blocks run as if they were not."""
-        if not self.compiled:
-            yield
-            return
-        with torch.compiler.set_stance("force_eager"):
-            yield
+    def recomputing(self) -> AbstractContextManager[None]:
+        """Within it the network is checkpointed."""
+        return blocks_recomputed(self.network, self.compiled)
 
     def entity_maps(
         self,
@@ -381,7 +352,8 @@ class Generator(ABC):
         chosen = None if heads is None else {layer: self.own_heads(layer, heads) for layer in layers}
         tap = AttentionTap(sites, conditioning.columns_BTE, keys, queries, chosen, following)
         prediction = None
-        with tap.recording(), self._recomputing(), self._eager():
+        recomputing = self.recomputing() if self.checkpointing and torch.is_grad_enabled() else nullcontext()
+        with tap.recording(), recomputing, eager(self.compiled):
             prediction = self.predict(latents, timestep, conditioning.states)
         arranged = [self.arrange(tap.maps(layer).float(), layer, grid) for layer in layers]
         return torch.stack(arranged, dim=1), prediction if full else None
@@ -406,48 +378,3 @@ class Generator(ABC):
             (network, {key: value for key, value in network.config.items() if not key.startswith("_")})
             for network in self.networks
         )
-
-
-@contextmanager
-def changed_steps(scheduler: Any, change: Edit) -> Iterator[None]:
-    """Within it ``change(call, latents)`` replaces the latents that the scheduler's steps return.
-
-    For pipelines without a callback after each step. Calls count from 1.
-    """
-    plain, calls = scheduler.step, itertools.count(1)
-
-    @functools.wraps(plain)  # pipelines look at its parameters
-    def step(*args: Any, **options: Any) -> Any:
-        result = plain(*args, **options)
-        latents = change(next(calls), result[0])
-        if isinstance(result, tuple):
-            return (latents, *result[1:])
-        result.prev_sample = latents
-        return result
-
-    scheduler.step = step
-    try:
-        yield
-    finally:
-        del scheduler.step
-
-
-def slot_maps(maps_BLAEFHW: Tensor, samples: Sequence[int], slots: Sequence[Sequence[int | None]]) -> Tensor:
-    """Entity maps of relations, slot by slot.
-
-    Args:
-        maps_BLAEFHW: maps of all entities of the prompts.
-        samples: for each relation, the batch index of its prompt.
-        slots: for each relation, the entity index of each slot, or None for an absent slot (zeros).
-
-    Returns:
-        maps_RLAKFHW.
-    """
-    rows = []
-    for sample, entities in zip(samples, slots, strict=True):
-        maps = [
-            torch.zeros_like(maps_BLAEFHW[sample, :, :, 0]) if e is None else maps_BLAEFHW[sample, :, :, e]
-            for e in entities
-        ]
-        rows.append(torch.stack(maps, dim=2))
-    return torch.stack(rows)

@@ -11,9 +11,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.generators.base import Edit, States
+from cvg.generators.base import States
 from cvg.generators.spans import entity_columns
 from cvg.generators.standardised import StandardisedGenerator
+from cvg.generators.steps import Edit
 from cvg.schedule import Schedule
 
 FPS = 30

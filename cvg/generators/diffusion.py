@@ -13,7 +13,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from typing_extensions import override
 
-from cvg.generators.base import Edit, Generator
+from cvg.generators.base import Generator
+from cvg.generators.steps import Edit
 from cvg.schedule import Schedule, diffusion_schedule
 
 CLEANS = is_bs4_available() and is_ftfy_available()

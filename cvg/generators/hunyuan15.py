@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.generators.base import Edit, States, changed_steps
+from cvg.generators.base import States
 from cvg.generators.hunyuan import Hunyuan
 from cvg.generators.spans import entity_columns
+from cvg.generators.steps import Edit, changed_steps
 
 
 class HunyuanVideo15Generator(Hunyuan):

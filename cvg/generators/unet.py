@@ -6,17 +6,18 @@ import functools
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.generators.base import Edit, States, changed_steps
+from cvg.generators.base import States
 from cvg.generators.diffusion import FramewiseGenerator
+from cvg.generators.recompute import parts_recomputed
 from cvg.generators.spans import entity_columns
+from cvg.generators.steps import Edit, changed_steps
 
 
 class UNetGenerator(FramewiseGenerator):
@@ -108,23 +109,11 @@ class UNetGenerator(FramewiseGenerator):
         return prediction
 
     @override
-    @contextmanager
-    def _recomputing(self) -> Iterator[None]:
+    def recomputing(self) -> AbstractContextManager[None]:
         # diffusers refuses to checkpoint ModelScope's network and leaves out AnimateDiff's attention over time
         kinds = ("resnets", "temp_convs", "attentions", "temp_attentions", "motion_modules")
-        parts: list[nn.Module] = []
-        if self.checkpointing and torch.is_grad_enabled():
-            parts = [part for stage, _ in self._stages for kind in kinds for part in getattr(stage, kind, ())]
-        before = [vars(part).get("forward") for part in parts]
-        for part in parts:
-            part.forward = functools.partial(self._recompute_later, part.forward)
-        try:
-            yield
-        finally:
-            for part, forward in zip(parts, before, strict=True):
-                del part.forward
-                if forward is not None:  # that of an offloaded model
-                    part.forward = forward
+        parts = [part for stage, _ in self._stages for kind in kinds for part in getattr(stage, kind, ())]
+        return parts_recomputed(parts, self.compiled)
 
 
 class ModelScopeGenerator(UNetGenerator):

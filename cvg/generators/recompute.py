@@ -1,0 +1,53 @@
+"""Gradients that compute parts of a network again instead of keeping their activations; compiled code left aside."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def eager(compiled: bool) -> AbstractContextManager[Any]:
+    """Within it compiled blocks run as if they were not."""
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+@contextmanager
+def blocks_recomputed(network: Any, compiled: bool) -> Iterator[None]:
+    """Within it a network of diffusers checkpoints its blocks."""
+    network.enable_gradient_checkpointing(functools.partial(_recompute_later, compiled))
+    try:
+        yield
+    finally:
+        network.disable_gradient_checkpointing()
+
+
+@contextmanager
+def parts_recomputed(parts: Sequence[nn.Module], compiled: bool) -> Iterator[None]:
+    """Within it these modules are checkpointed, each by itself."""
+    before = [vars(part).get("forward") for part in parts]
+    for part in parts:
+        part.forward = functools.partial(_recompute_later, compiled, part.forward)
+    try:
+        yield
+    finally:
+        for part, forward in zip(parts, before, strict=True):
+            del part.forward
+            if forward is not None:  # that of an offloaded model
+                part.forward = forward
+
+
+def _recompute_later(compiled: bool, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call ``function``; the backward pass calls it again, instead of keeping what it computed."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        with eager(compiled):  # the backward pass too: both calls must compute the same tensors
+            return function(*args, **options)
+
+    # To the end, where layers that are offloaded give their weights back.
+    return checkpoint(call, *args, use_reentrant=False, early_stop=False, **options)
