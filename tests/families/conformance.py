@@ -215,7 +215,7 @@ class Conformance:
         timestep = self.timestep(generator)
         shape = (1, len(self.layers), generator.heads, 2, *generator.token_grid(z))
         weights = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-        heads = list(range(generator.heads))  # named one by one: choosing them must not disturb checkpoints
+        heads = list(reversed(range(generator.heads)))  # chosen one by one: that must not disturb checkpoints
 
         def value(latents: Tensor) -> Tensor:
             maps, _ = generator.entity_maps(latents, timestep, conditioning, self.layers, heads)
