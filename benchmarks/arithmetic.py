@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from benchmarks.case import Case
 from benchmarks.figures import Figure
-from benchmarks.guidance import CAPTURE_GOAL, NAMES, TIME_GOALS, captures
+from benchmarks.guidance import CAPTURE_GOAL, NAMES, TIME_GOALS, captures, setting
 from benchmarks.measure import Work
 
 TERA = 1e12
@@ -57,9 +57,10 @@ def arithmetic(case: Case, gradients: Mapping[str, Work]) -> list[Figure]:
         edit = operations(gradients[name])
         for (guided, iterations), goal in TIME_GOALS.items():
             ratio = 1 + guided * iterations * edit / (case.steps * step)
-            what = f"{guided} guided steps, {iterations} iteration{'s'[: iterations > 1]}, {how}"
-            goal = "" if name == "plain way" else goal
-            figures.append(Figure(f"arithmetic, guided / unguided: {what}", ratio, goal=goal))
+            what = setting(guided, iterations, how)
+            figures.append(
+                Figure(f"arithmetic, guided / unguided: {what}", ratio, goal="" if name == "plain way" else goal)
+            )
     counted = {name: operations(work) for name, work in captures(case).items()}
     for name, what, goal in (("ours", "capture", CAPTURE_GOAL), ("materialised", "materialising", "")):
         added = 100 * (counted[name] / counted["forward"] - 1)

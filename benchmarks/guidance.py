@@ -74,7 +74,7 @@ def sampling(case: Case, rounds: int) -> list[Figure]:
             # Frozen weights: a backward pass costs about a forward pass. The plain way runs the whole network.
             reach = 1.0 if name == "plain way" else case.reach
             passes = 3 if name == "checkpointed" else 2
-            what = f"{guided} guided steps, {iterations} iteration{'s'[: iterations > 1]}, {how}"
+            what = setting(guided, iterations, how)
             figures.append(
                 spread(
                     f"time, guided / unguided: {what}",
@@ -84,6 +84,11 @@ def sampling(case: Case, rounds: int) -> list[Figure]:
                 )
             )
     return figures
+
+
+def setting(guided: int, iterations: int, how: str) -> str:
+    """How guidance is done, in the names of figures."""
+    return f"{guided} guided steps, {iterations} iteration{'s'[: iterations > 1]}, {how}"
 
 
 def whole(case: Case, rounds: int) -> list[Figure]:
