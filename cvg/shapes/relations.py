@@ -54,7 +54,7 @@ class Margins:
     off_axis: float
 
 
-RENDER = Margins(motion=0.28, spatial=0.28, approach=0.22, off_axis=0.4)
+RENDER = Margins(motion=0.2, spatial=0.28, approach=0.22, off_axis=0.4)
 JUDGE = Margins(motion=0.12, spatial=0.12, approach=0.08, off_axis=0.8)
 
 

@@ -130,8 +130,9 @@ def _sample_tracks(spec: Spec, rng: np.random.Generator) -> tuple[list[float], l
         for i in range(count):
             centre = rng.uniform(0.12, 0.88, (n, 1, 2))
             if i in moving:
+                # Longer paths leave two entities of this size hardly a way past each other.
                 along = np.array(relations.DIRECTIONS[moving[i]])
-                path = along * rng.uniform(0.3, 0.56, (n, 1, 1)) + along[::-1] * rng.uniform(-0.05, 0.05, (n, 1, 1))
+                path = along * rng.uniform(0.22, 0.4, (n, 1, 1)) + along[::-1] * rng.uniform(-0.05, 0.05, (n, 1, 1))
             elif i in approaching:
                 angle = rng.uniform(0, 2 * np.pi, (n, 1, 1))
                 path = rng.uniform(0.24, 0.5, (n, 1, 1)) * np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
