@@ -349,9 +349,7 @@ class Generator(ABC):
         }[self.text]
         following = self.blocks[last + 1] if last + 1 < len(self.blocks) and not full else None
         sites = {layer: self.attention(layer) for layer in layers}
-        chosen = None
-        if heads is not None and list(heads) != list(range(self.heads)):  # all of them need no copy of queries and keys
-            chosen = {layer: self.own_heads(layer, heads) for layer in layers}
+        chosen = None if heads is None else {layer: self.own_heads(layer, heads) for layer in layers}
         tap = AttentionTap(sites, conditioning.columns_BTE, keys, queries, chosen, following)
         prediction = None
         recomputing = self.recomputing() if self.checkpointing and torch.is_grad_enabled() else nullcontext()

@@ -115,7 +115,7 @@ class AttentionTap:
         query, key, mask = call.query[:, :, self.queries], call.key, call.mask
         if mask is not None and mask.shape[-2] > 1:
             mask = mask[..., self.queries, :]
-        if call.heads is not None:
+        if call.heads not in (None, list(range(query.shape[1]))):  # all of them need no copies
             query, key = query[:, call.heads], key[:, call.heads]
             if mask is not None and mask.ndim == 4 and mask.shape[1] > 1:
                 mask = mask[:, call.heads]
