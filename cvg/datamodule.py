@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from cvg.augment import Mirror
 from cvg.errors import UserError
+from cvg.fingerprint import unnamed
 from cvg.records import ShardInfo
 from cvg.stream import Batch, Source, Stream
 
@@ -24,10 +25,11 @@ def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:
     (first, info), *others = infos.items()
     for folder, other in others:
         for name in _SHARED:
-            if getattr(other, name) != getattr(info, name):
+            here, there = getattr(info, name), getattr(other, name)
+            if (unnamed(here) != unnamed(there)) if name == "generator" else (here != there):
                 raise UserError(
-                    f"shards {first} and {folder} differ in `{name}` ({getattr(info, name)!r} and "
-                    f"{getattr(other, name)!r}); mix only folders made with the same generator, taps and labels"
+                    f"shards {first} and {folder} differ in `{name}` ({here!r} and {there!r}); mix only "
+                    "folders made with the same generator, taps and labels"
                 )
     return info
 

@@ -24,3 +24,8 @@ def fingerprint(parts: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> str:
             # As coarse as the coarsest dtype, so that a model is the same in all of them.
             digest.update(name.encode() + sample.bfloat16().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def unnamed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A generator's identity but for its name: the same model may be a Hub id here and a folder there."""
+    return {key: value for key, value in identity.items() if key != "name"}

@@ -21,6 +21,7 @@ from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.datamodule import CompositionDataModule
 from cvg.errors import UserError
 from cvg.files import write_json
+from cvg.fingerprint import unnamed
 from cvg.metrics import SIDES, StageMetrics, plot_confusion
 from cvg.stream import Batch
 
@@ -319,9 +320,10 @@ class CompositionModule(L.LightningModule):
         """Raise UserError when the checkpoint is of another classifier than shards and options describe."""
         stored = config_from_dict(checkpoint.get("classifier"), "checkpoint")
         for name, value in asdict(self.classifier.config).items():
-            if getattr(stored, name) != value:
+            found = getattr(stored, name)
+            if (unnamed(found) != unnamed(value)) if name == "generator" else (found != value):
                 raise UserError(
-                    f"checkpoint: its classifier has {name} {getattr(stored, name)!r}, shards and options here say "
+                    f"checkpoint: its classifier has {name} {found!r}, shards and options here say "
                     f"{value!r}; use the shards and options it was trained with"
                 )
 

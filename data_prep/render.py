@@ -35,7 +35,8 @@ def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, h
         seed: seed of everything drawn.
         kinds: kinds of composition (motion, spatial, relative_motion, two_relations), each as often as it is named; all
             of them, and relative motion twice, when not given.
-        held_out: draw entities from the share kept for evaluation instead of the training share.
+        held_out: draw entities from the share kept for evaluation instead of the training share; the clips are of the
+            test split, all of them.
     """
     chosen = list(kinds or DRAWN)
     if unknown := [kind for kind in chosen if kind not in KINDS]:
@@ -62,7 +63,7 @@ def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, h
                 entities=spec.entities,
                 relations=tuple((relation.label, relation.entities) for relation in spec.relations),
                 wordings=spec.wordings,
-                split=manifest.split_of(video, None, None),
+                split="test" if held_out else manifest.split_of(video, None, None),
                 source="render",
             )
         )

@@ -50,6 +50,7 @@ def test_kinds_and_held_out(tmp_path: Path) -> None:
     render(f"--out={tmp_path}", "--clips=3", "--kinds=[motion]", "--held_out=true")
     for row in load(tmp_path, LABELS):
         assert LABELS[row.relations[0][0]].group == "motion" and row.entities[0] in HELD_OUT_ENTITIES
+        assert row.split == "test"
 
 
 def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,6 +84,14 @@ def fit(
     )
     trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
     return trainer
+
+
+def renamed(shards: Path, folder: Path, **identity: str) -> Path:
+    """A copy of shards whose generator has another identity."""
+    shutil.copytree(shards, folder)
+    info = json.loads((folder / "shards.json").read_text())
+    (folder / "shards.json").write_text(json.dumps(info | {"generator": info["generator"] | identity}))
+    return folder
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
@@ -165,10 +174,17 @@ def test_steps_and_layers_can_be_chosen_from_what_is_stored(shards: Path) -> Non
 
 def test_bad_data_is_refused(shard_factory: Callable[..., Path], shards: Path, tmp_path: Path) -> None:
     a = shard_factory(tmp_path / "a", {"train": 8})
-    for name, value in (("sigmas", [0.9, 0.8]), ("generator", {"name": "x"}), ("layers", [4, 5])):
+    for name, value in (
+        ("sigmas", [0.9, 0.8]),
+        ("generator", {"name": "tiny", "class": "Tiny", "fingerprint": "1"}),
+        ("layers", [4, 5]),
+    ):
         b = shard_factory(tmp_path / name, {"train": 8}, changes={name: value})
         with pytest.raises(UserError, match=f"differ in `{name}`"):
             CompositionDataModule([str(a), str(b)]).setup("fit")
+    moved = {"generator": {"name": "/elsewhere/tiny", "class": "Tiny", "fingerprint": "0"}}
+    b = shard_factory(tmp_path / "moved", {"train": 8}, changes=moved)
+    assert CompositionDataModule([str(a), str(b)]).info.generator["name"] == "tiny"  # of one model in two places
     with pytest.raises(UserError, match="no val records"):
         CompositionDataModule([str(a)]).val_dataloader()
     counted = shard_factory(tmp_path / "counted", {"train": 8}, changes={"counts": {"train": {"left": 9}}})
@@ -315,13 +331,17 @@ def test_resuming_in_the_middle_of_an_epoch_changes_nothing(shards: Path, tmp_pa
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         fit(tmp_path / "cut", shards, options, {"mirror": MIRROR}, (first,), epochs=3)
     mid = tmp_path / "cut/mid.ckpt"
-    fit(tmp_path / "rest", shards, options, {"mirror": MIRROR}, (rest,), epochs=3, ckpt_path=mid)
+    moved = renamed(shards, tmp_path / "moved", name="/elsewhere/tiny")  # the same generator in another place
+    fit(tmp_path / "rest", moved, options, {"mirror": MIRROR}, (rest,), epochs=3, ckpt_path=mid)
     assert len(whole.values) == 15
     assert first.values + rest.values == whole.values
     with pytest.raises(UserError, match="its training had batch_size 32"):
         fit(tmp_path / "other", shards, options, {"mirror": MIRROR, "batch_size": 16}, epochs=3, ckpt_path=mid)
     with pytest.raises(UserError, match="its classifier has noise"):
         fit(tmp_path / "third", shards, {"noise": 0.1}, {"mirror": MIRROR}, epochs=3, ckpt_path=mid)
+    other = renamed(shards, tmp_path / "another", fingerprint="1")
+    with pytest.raises(UserError, match="its classifier has generator"):
+        fit(tmp_path / "fourth", other, options, {"mirror": MIRROR}, epochs=3, ckpt_path=mid)
 
 
 def test_resuming_between_epochs_changes_nothing(shards: Path, tmp_path: Path) -> None:
