@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from cvg.augment import Mirror
 from cvg.errors import UserError
-from cvg.fingerprint import unnamed
+from cvg.fingerprint import first_difference
 from cvg.records import ShardInfo
 from cvg.stream import Batch, Source, Stream
 
@@ -24,13 +24,11 @@ def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:
     """The one info that folders share. Raises UserError naming the first field in which two differ."""
     (first, info), *others = infos.items()
     for folder, other in others:
-        for name in _SHARED:
-            here, there = getattr(info, name), getattr(other, name)
-            if (unnamed(here) != unnamed(there)) if name == "generator" else (here != there):
-                raise UserError(
-                    f"shards {first} and {folder} differ in `{name}` ({here!r} and {there!r}); mix only "
-                    "folders made with the same generator, taps and labels"
-                )
+        if name := first_difference(info, other, _SHARED):
+            raise UserError(
+                f"shards {first} and {folder} differ in `{name}` ({getattr(info, name)!r} and "
+                f"{getattr(other, name)!r}); mix only folders made with the same generator, taps and labels"
+            )
     return info
 
 

@@ -26,6 +26,14 @@ def fingerprint(parts: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def unnamed(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """A generator's identity but for its name: the same model may be a Hub id here and a folder there."""
-    return {key: value for key, value in identity.items() if key != "name"}
+def first_difference(ours: Any, theirs: Any, fields: Iterable[str]) -> str | None:
+    """The first of these fields in which two shard infos or classifier configs differ; None where all are the same.
+
+    The generator's name is no difference: the same model may be a Hub id here and a folder there.
+    """
+
+    def counts(owner: Any, name: str) -> Any:
+        value = getattr(owner, name)
+        return {key: part for key, part in value.items() if key != "name"} if name == "generator" else value
+
+    return next((name for name in fields if counts(ours, name) != counts(theirs, name)), None)

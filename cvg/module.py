@@ -21,7 +21,7 @@ from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.datamodule import CompositionDataModule
 from cvg.errors import UserError
 from cvg.files import write_json
-from cvg.fingerprint import unnamed
+from cvg.fingerprint import first_difference
 from cvg.metrics import SIDES, StageMetrics, plot_confusion
 from cvg.stream import Batch
 
@@ -319,13 +319,12 @@ class CompositionModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise UserError when the checkpoint is of another classifier than shards and options describe."""
         stored = config_from_dict(checkpoint.get("classifier"), "checkpoint")
-        for name, value in asdict(self.classifier.config).items():
-            found = getattr(stored, name)
-            if (unnamed(found) != unnamed(value)) if name == "generator" else (found != value):
-                raise UserError(
-                    f"checkpoint: its classifier has {name} {found!r}, shards and options here say "
-                    f"{value!r}; use the shards and options it was trained with"
-                )
+        ours = self.classifier.config
+        if name := first_difference(ours, stored, asdict(ours)):
+            raise UserError(
+                f"checkpoint: its classifier has {name} {getattr(stored, name)!r}, shards and options here say "
+                f"{getattr(ours, name)!r}; use the shards and options it was trained with"
+            )
 
 
 def _start_from(classifier: CompositionClassifier, folder: str) -> None:

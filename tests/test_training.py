@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,14 +83,6 @@ def fit(
     )
     trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
     return trainer
-
-
-def renamed(shards: Path, folder: Path, **identity: str) -> Path:
-    """A copy of shards whose generator has another identity."""
-    shutil.copytree(shards, folder)
-    info = json.loads((folder / "shards.json").read_text())
-    (folder / "shards.json").write_text(json.dumps(info | {"generator": info["generator"] | identity}))
-    return folder
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
@@ -324,14 +315,22 @@ def test_only_the_classifier_gets_gradients_and_positive_only_ignores_negatives(
     assert losses["both"][0] / losses["positive"][0] == pytest.approx(2, abs=0.3)
 
 
-def test_resuming_in_the_middle_of_an_epoch_changes_nothing(shards: Path, tmp_path: Path) -> None:
+def test_resuming_in_the_middle_of_an_epoch_changes_nothing(
+    shards: Path, shard_factory: Callable[..., Path], tmp_path: Path
+) -> None:
+    def made_by(folder: str, **identity: str) -> Path:
+        """The records of ``shards``, of a generator with another identity."""
+        generator = ShardInfo.load(shards).generator | identity
+        counts = {"train": 160, "val": 40}
+        return shard_factory(tmp_path / folder, counts, samples=64, changes={"generator": generator})
+
     options = {"noise": 0.3, "dropout": 0.1}
     whole, first, rest = Losses(), Losses(stop_at=7), Losses()
     fit(tmp_path / "whole", shards, options, {"mirror": MIRROR}, (whole,), epochs=3)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         fit(tmp_path / "cut", shards, options, {"mirror": MIRROR}, (first,), epochs=3)
     mid = tmp_path / "cut/mid.ckpt"
-    moved = renamed(shards, tmp_path / "moved", name="/elsewhere/tiny")  # the same generator in another place
+    moved = made_by("moved", name="/elsewhere/tiny")  # the same generator in another place
     fit(tmp_path / "rest", moved, options, {"mirror": MIRROR}, (rest,), epochs=3, ckpt_path=mid)
     assert len(whole.values) == 15
     assert first.values + rest.values == whole.values
@@ -339,7 +338,7 @@ def test_resuming_in_the_middle_of_an_epoch_changes_nothing(shards: Path, tmp_pa
         fit(tmp_path / "other", shards, options, {"mirror": MIRROR, "batch_size": 16}, epochs=3, ckpt_path=mid)
     with pytest.raises(UserError, match="its classifier has noise"):
         fit(tmp_path / "third", shards, {"noise": 0.1}, {"mirror": MIRROR}, epochs=3, ckpt_path=mid)
-    other = renamed(shards, tmp_path / "another", fingerprint="1")
+    other = made_by("another", fingerprint="1")
     with pytest.raises(UserError, match="its classifier has generator"):
         fit(tmp_path / "fourth", other, options, {"mirror": MIRROR}, epochs=3, ckpt_path=mid)
 
