@@ -19,8 +19,9 @@ from cvg.video import write_video
 from data_prep import manifest
 
 SETTINGS = "render.json"
-# Relative motion twice as often: it is a product of place and motion, and takes a classifier more examples to read.
-DRAWN = (*KINDS, "relative_motion")
+# More of what takes a classifier more examples to read: relative motion, a product of place and motion, and motion of
+# an entity that has another beside it, as two relations show it.
+DRAWN = (*KINDS, "relative_motion", "two_relations", "two_relations")
 
 
 def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, held_out: bool = False) -> None:
@@ -34,7 +35,7 @@ def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, h
         clips: number of clips.
         seed: seed of everything drawn.
         kinds: kinds of composition (motion, spatial, relative_motion, two_relations), each as often as it is named; all
-            of them, and relative motion twice, when not given.
+            of them, relative motion twice and two relations three times, when not given.
         held_out: draw entities from the share kept for evaluation instead of the training share; the clips are of the
             test split, all of them.
     """
