@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -320,7 +320,7 @@ class CompositionModule(L.LightningModule):
         """Raise UserError when the checkpoint is of another classifier than shards and options describe."""
         stored = config_from_dict(checkpoint.get("classifier"), "checkpoint")
         ours = self.classifier.config
-        if name := first_difference(ours, stored, asdict(ours)):
+        if name := first_difference(ours, stored, (field.name for field in fields(ours))):
             raise UserError(
                 f"checkpoint: its classifier has {name} {getattr(stored, name)!r}, shards and options here say "
                 f"{getattr(ours, name)!r}; use the shards and options it was trained with"
