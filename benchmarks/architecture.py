@@ -18,8 +18,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from cvg.common.errors import UserError
 from cvg.composition import Composition
-from cvg.errors import UserError
 from cvg.generators import Generator
 from cvg.generators.base import States
 from cvg.generators.loading import find_device

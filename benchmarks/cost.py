@@ -18,9 +18,9 @@ from benchmarks import guidance
 from benchmarks.case import Case, random_case, shipped_case
 from benchmarks.figures import Figure, markdown
 from benchmarks.inversion import inversion
-from cvg.cli import run
-from cvg.errors import UserError
-from cvg.files import atomic, write_json
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import atomic, write_json
 
 SHIPPED = "shapes-wan"
 NOTES = (

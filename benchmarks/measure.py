@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from cvg.clock import synchronise, wall_clock
+from cvg.common.clock import synchronise, wall_clock
 
 Work = Callable[[], Any]
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvg.cli import run
-from cvg.files import write_json
+from cvg.common.cli import run
+from cvg.common.files import write_json
 from cvg.generators import load_generator
 from cvg.pixels import to_video
 from cvg.schedule import Schedule

@@ -24,7 +24,7 @@ from benchmarks.figures import Figure, markdown
 from benchmarks.guidance import MEMORY_GOAL, MIB, NAMES, Peaks, capture_memory, gradient, memory, peaks
 from benchmarks.measure import LiveBytes, Work, weight_bytes
 from benchmarks.plain import plain
-from cvg.cli import run
+from cvg.common.cli import run
 
 
 def figures_of(architecture: Architecture, layers: Sequence[int] | None, dtype: str) -> list[Figure]:

@@ -22,13 +22,13 @@ import yaml
 from transformers import AutoModel, AutoTokenizer
 
 from cvg.classifier.model import CompositionClassifier, group_log_probs
-from cvg.cli import run
+from cvg.common import hub as assets
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import read_json, write_json
 from cvg.datamodule import CompositionDataModule
-from cvg.errors import UserError
 from cvg.evaluation.summary import gain
-from cvg.files import read_json, write_json
 from cvg.labels import LabelSet
-from cvg.shapes import assets
 from cvg.shapes.world import LABELS
 from data_prep.demo import Step, run_step
 from data_prep.pretrain.captioned import WORDINGS

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.labels import LabelSet
 from cvg.records import Record
 

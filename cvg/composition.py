@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.labels import LabelSet
 from cvg.parsing import read
 

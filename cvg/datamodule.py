@@ -11,8 +11,8 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from cvg.augment import Mirror
-from cvg.errors import UserError
-from cvg.fingerprint import first_difference
+from cvg.common.errors import UserError
+from cvg.common.fingerprint import first_difference
 from cvg.records import ShardInfo
 from cvg.stream import Batch, Source, Stream
 

@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 import cvg
 from cvg.classifier.model import CompositionClassifier
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import write_json
 from cvg.evaluation.runner import Runner
 from cvg.evaluation.suite import load_suite
 from cvg.evaluation.summary import summarise
 from cvg.evaluation.table import render
-from cvg.files import write_json
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance import GuidanceConfig
 from cvg.labels import LabelSet

@@ -8,8 +8,8 @@ import torch
 
 from cvg.classifier.config import config_from_dict
 from cvg.classifier.model import CompositionClassifier
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common.cli import run
+from cvg.common.errors import UserError
 
 _PREFIX = "classifier."
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cvg.classifier import CompositionClassifier
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import write_json
 from cvg.evaluation import page
 from cvg.evaluation.views import Part, probe_part, sample_part, weights_part
-from cvg.files import write_json
 from cvg.probe import Probe
 from cvg.records import SPLITS, Record, ShardInfo
 from cvg.stream import read_records

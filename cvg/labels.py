@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Accuracy, ConfusionMatrix, MeanMetric, Metric
 
-from cvg.files import atomic
+from cvg.common.files import atomic
 from cvg.labels import LabelSet
 
 SIDES = ("positive", "negative")  # p+ and p-

@@ -18,10 +18,10 @@ from cvg.classifier.config import ClassifierConfig, config_from_dict
 from cvg.classifier.head import TextHead
 from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
+from cvg.common.errors import UserError
+from cvg.common.files import write_json
+from cvg.common.fingerprint import first_difference
 from cvg.datamodule import CompositionDataModule
-from cvg.errors import UserError
-from cvg.files import write_json
-from cvg.fingerprint import first_difference
 from cvg.metrics import SIDES, StageMetrics, plot_confusion
 from cvg.stream import Batch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.labels import Label, LabelSet
 from cvg.phrases import Clause, PhraseSpan, clauses, joined, locate, word_pattern
 

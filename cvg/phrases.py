@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 DETERMINERS = frozenset(
     "a an the this that these those some another one its his her their my your our each every any no".split()

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvg.classifier.aggregator import normalise, resample
-from cvg.errors import UserError
-from cvg.evaluation.statistics import wilson
+from cvg.common.errors import UserError
+from cvg.common.statistics import wilson
 from cvg.labels import LabelSet
 from cvg.records import Record
 

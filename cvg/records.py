@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from cvg.errors import UserError
-from cvg.files import atomic, read_json, write_json
+from cvg.common.errors import UserError
+from cvg.common.files import atomic, read_json, write_json
 from cvg.labels import LabelSet
 
 SCHEMA = 1

@@ -10,14 +10,14 @@ from PIL import Image
 
 from cvg import inspect, overlays
 from cvg.classifier.model import CompositionClassifier
-from cvg.cli import run
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import read_json
 from cvg.composition import parse
-from cvg.errors import UserError
 from cvg.evaluation import figures, page
 from cvg.evaluation.page import Section, image
 from cvg.evaluation.suite import Suite, load_suite
 from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
-from cvg.files import read_json
 from cvg.generators import load_generator
 from cvg.guidance import GuidanceConfig
 from cvg.labels import LabelSet

@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from cvg.classifier.model import CompositionClassifier
-from cvg.cli import run
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import write_json
 from cvg.composition import Composition, parse
-from cvg.errors import UserError
-from cvg.files import write_json
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance import GuidanceConfig
 from cvg.pixels import to_frames

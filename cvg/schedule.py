@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 Prediction = Literal["flow", "v", "noise", "clean"]
 """What the network returns: eps - x0, alpha eps - sigma x0, eps, or x0."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from cvg.augment import Mirror
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.records import SPLITS, Record, ShardInfo, decode, label_of, read_shard
 
 Batch = dict[str, Tensor]

@@ -14,10 +14,10 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf import OmegaConf
 
+from cvg.common.errors import UserError
+from cvg.common.memory import is_out_of_memory
 from cvg.datamodule import CompositionDataModule
-from cvg.errors import UserError
 from cvg.module import CompositionModule
-from cvg.out_of_memory import is_out_of_memory
 
 _MODE = "yaml_with_base"
 

@@ -10,8 +10,8 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.errors import UserError
-from cvg.files import atomic
+from cvg.common.errors import UserError
+from cvg.common.files import atomic
 
 
 class VideoError(UserError):

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import read_json, write_json
 from cvg.evaluation.table import columns, interval, number
-from cvg.files import read_json, write_json
 
 CONFIG = Path(__file__).parents[1] / "lightning_configs" / "demo.yaml"
 

@@ -21,10 +21,10 @@ import torch
 from tqdm import tqdm
 
 from cvg.classifier.aggregator import resample
-from cvg.cli import run
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import atomic, read_json, write_json
 from cvg.composition import contradict
-from cvg.errors import UserError
-from cvg.files import atomic, read_json, write_json
 from cvg.generators import Dtype, Generator, Offload, load_generator
 from cvg.generators.slots import slot_maps
 from cvg.labels import LabelSet

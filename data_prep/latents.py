@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.generators import Conditioning, Generator
 from cvg.trajectory import invert, nearest_steps, replay
 from data_prep.manifest import Row

@@ -30,9 +30,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cvg.common.errors import UserError
+from cvg.common.files import atomic
 from cvg.composition import Composition, build
-from cvg.errors import UserError
-from cvg.files import atomic
 from cvg.labels import LabelSet
 
 NAME = "manifest.jsonl"

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 import yaml
 
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common import hub as assets
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import atomic, write_json
 from cvg.evaluation.views import probe_part
-from cvg.files import atomic, write_json
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.labels import LabelSet
 from cvg.probe import GRID, Probe, Score
 from cvg.records import SPLITS
-from cvg.shapes import assets
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.stream import read_records
 from data_prep import manifest

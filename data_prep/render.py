@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import trange
 
-from cvg.cli import run
-from cvg.errors import UserError
-from cvg.files import read_json, write_json
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import read_json, write_json
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import KINDS, sample_scene, sample_spec
 from cvg.video import write_video

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from cvg.cli import run
-from cvg.files import atomic, read_json, write_json
+from cvg.common.cli import run
+from cvg.common.files import atomic, read_json, write_json
 from cvg.generators import Generator, load_generator
 from cvg.pixels import to_frames
 from cvg.shapes.oracle import read

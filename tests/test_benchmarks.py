@@ -19,8 +19,8 @@ from benchmarks.guidance import NAMES, gradient
 from benchmarks.measure import LiveBytes, in_turn, weight_bytes
 from benchmarks.plain import plain
 from cvg.classifier.backbones import build
-from cvg.errors import UserError
-from cvg.files import read_json
+from cvg.common.errors import UserError
+from cvg.common.files import read_json
 from cvg.shapes.world import LABELS
 
 TINY = {"depth": 3, "heads": 1, "text_length": 16}

@@ -18,8 +18,8 @@ from cvg.classifier import ClassifierConfig, CompositionClassifier, group_log_pr
 from cvg.classifier.aggregator import Aggregator, normalise, resample
 from cvg.classifier.backbones import build
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
-from cvg.errors import UserError
-from cvg.shapes import assets
+from cvg.common import hub as assets
+from cvg.common.errors import UserError
 
 GRID3 = (FRAMES, SIDE, SIDE)
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 import pytest
 
-from cvg import cli
-from cvg.errors import UserError
+from cvg.common import cli
+from cvg.common.errors import UserError
 
 
 @dataclass

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvg.common.errors import UserError
 from cvg.composition import Composition, build, compose, contradict, parse
-from cvg.errors import UserError
 from cvg.labels import LabelSet
 from cvg.shapes.world import TEMPLATES
 

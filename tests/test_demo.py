@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cvg.errors import UserError
-from cvg.files import read_json
+from cvg.common.errors import UserError
+from cvg.common.files import read_json
 from data_prep import demo
 
 

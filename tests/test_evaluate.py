@@ -16,13 +16,13 @@ import yaml
 from cvg import report
 from cvg.classifier import CompositionClassifier
 from cvg.classifier.anchors import CAPTIONS
-from cvg.cli import run
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.statistics import mcnemar, paired_bootstrap, paired_shares, wilson
 from cvg.composition import build, parse
-from cvg.errors import UserError
 from cvg.evaluate import main
 from cvg.evaluation.early import early_verdicts, reachable_slots, run_plain
 from cvg.evaluation.runner import Timing, untrained, wrong_target
-from cvg.evaluation.statistics import mcnemar, paired_bootstrap, paired_shares, wilson
 from cvg.evaluation.suite import ShapesSuite, load_suite
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
 from cvg.evaluation.table import render as render_table

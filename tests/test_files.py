@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from cvg.errors import UserError
-from cvg.files import atomic, read_json, write_json
+from cvg.common.errors import UserError
+from cvg.common.files import atomic, read_json, write_json
 
 
 def test_atomic_renames_on_success_and_keeps_the_suffix(tmp_path: Path) -> None:

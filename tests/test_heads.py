@@ -26,11 +26,11 @@ from cvg.classifier.backbones import Backbone, build, loading
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.classifier.competition import Competition
 from cvg.classifier.head import AnchoredHead
-from cvg.cli import run
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import read_json
 from cvg.datamodule import CompositionDataModule
-from cvg.errors import UserError
 from cvg.export import export
-from cvg.files import read_json
 from cvg.generators import load_generator
 from cvg.labels import LabelSet
 from cvg.records import Record, ShardInfo

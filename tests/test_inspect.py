@@ -20,11 +20,11 @@ from PIL import Image
 
 from cvg import inspect
 from cvg.classifier import ClassifierConfig, CompositionClassifier
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import read_json
 from cvg.evaluation.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.evaluation.strips import strips
-from cvg.files import read_json
 from cvg.labels import LabelSet
 from cvg.probe import Score
 from cvg.records import ShardInfo

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny import make_pipeline
 
-from cvg.files import read_json
+from cvg.common.files import read_json
 from cvg.records import ShardInfo, decode, read_shard
 from cvg.video import write_video
 from data_prep import invert, render

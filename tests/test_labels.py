@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.labels import LabelSet
 
 SHAPES = Path(__file__).parents[1] / "cvg/shapes/labels.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.shapes.world import LABELS
 from data_prep.manifest import Row, load, split_of, write
 

@@ -18,14 +18,14 @@ from torch import nn
 
 from cvg import evaluate, sample
 from cvg.classifier.model import CompositionClassifier
-from cvg.cli import run
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.memory import next_try
 from cvg.composition import parse
-from cvg.errors import UserError
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
 from cvg.generators.loading import compile_blocks, tile
 from cvg.guidance import GuidanceConfig, Guide
-from cvg.out_of_memory import next_try
 from cvg.sampler import GuidedSampler
 from cvg.schedule import Schedule
 from cvg.shapes.world import LABELS

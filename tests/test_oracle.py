@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cvg.common.errors import UserError
 from cvg.composition import build
-from cvg.errors import UserError
 from cvg.labels import LabelSet
 from cvg.shapes import oracle
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite, render

@@ -14,11 +14,11 @@ from torch import Tensor
 from transformers import AutoTokenizer, XCLIPModel
 
 from cvg.classifier.backbones import build
+from cvg.common import hub as assets
+from cvg.common.errors import UserError
 from cvg.composition import parse
-from cvg.errors import UserError
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.schedule import Schedule
-from cvg.shapes import assets
 from cvg.shapes.relations import holds, judging
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec

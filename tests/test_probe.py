@@ -15,9 +15,9 @@ from conftest import LABELS
 from tiny import make_pipeline
 
 from cvg import train
-from cvg.cli import run
-from cvg.errors import UserError
-from cvg.files import read_json
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import read_json
 from cvg.labels import LabelSet
 from cvg.probe import FOLDS, RIDGE, Probe, TooFewVideos, coarse, deal, predict
 from cvg.records import Record, ShardInfo

@@ -12,9 +12,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from cvg.errors import UserError
+from cvg.common import hub as assets
+from cvg.common.errors import UserError
 from cvg.records import Record, ShardInfo, ShardWriter, decode, encode, read_shard
-from cvg.shapes import assets
 
 Make = Callable[[str, str, int], Record]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cvg import cli
+from cvg.common import cli
 from cvg.shapes import oracle
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import HELD_OUT_ENTITIES, LABELS

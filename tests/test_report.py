@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from cvg.classifier import CompositionClassifier
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import read_json
 from cvg.evaluation.figures import read_curves
 from cvg.evaluation.strips import blend
-from cvg.files import read_json
 from cvg.records import Record, ShardInfo, ShardWriter
 from cvg.report import main
 from cvg.shapes.renderer import FPS, render

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import make_pipeline
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.generators import load_generator
 from cvg.records import ShardInfo
 from cvg.shapes.renderer import render

@@ -22,8 +22,8 @@ from tiny import make_vlm
 
 from cvg.augment import Mirror
 from cvg.classifier import CompositionClassifier
+from cvg.common.errors import UserError
 from cvg.datamodule import CompositionDataModule
-from cvg.errors import UserError
 from cvg.export import export, load_checkpoint
 from cvg.metrics import CalibrationError
 from cvg.module import CompositionModule, random_steps

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, XCLIPConfig, XCLIPModel
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier
+from cvg.common.files import write_json
 from cvg.evaluate import main
-from cvg.files import write_json
 from cvg.generators import Generator, load_generator
 from cvg.shapes.world import LABELS
 from data_prep.pretrain import text

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvg.classifier.backbones.base import Backbone
+from cvg.common.errors import UserError
 from cvg.composition import compose
-from cvg.errors import UserError
 from cvg.labels import Label
 
 CAPTIONS = ("an object {r0}", "an object {r0} another object")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cvg.errors import UserError
-from cvg.files import read_json
+from cvg.common.errors import UserError
+from cvg.common.files import read_json
 
 SCHEMA = 1
 

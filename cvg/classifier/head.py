@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.classifier.backbones.base import Backbone
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 # Length c of f below which logits are nearly linear in it. A mere cosine has no direction where there is no evidence,
 # and optimiser steps of the size that suits the linear head turn it about: it hardly learned.

@@ -18,10 +18,10 @@ from cvg.classifier.aggregator import Aggregator, resample
 from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
 from cvg.classifier.config import ClassifierConfig, check_config
 from cvg.classifier.head import TextHead, build_head
-from cvg.errors import UserError
-from cvg.files import atomic, write_json
+from cvg.common import hub as assets
+from cvg.common.errors import UserError
+from cvg.common.files import atomic, write_json
 from cvg.labels import LabelSet
-from cvg.shapes import assets
 
 CARD = """---
 {{ card_data }}

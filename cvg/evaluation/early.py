@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cvg.clock import wall_clock
+from cvg.common.clock import wall_clock
 from cvg.composition import Composition
 from cvg.guidance import Guide
 from cvg.sampler import GuidedSampler

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 GREY, BLUE, ORANGE, GREEN = "#9aa3ad", "#2b6cb0", "#c2571a", "#3a7d44"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from cvg.files import atomic
+from cvg.common.files import atomic
 
 Section = dict[str, Any]
 """``title``, and any of ``note``, ``images``, ``rows`` (a table, its first row the heading), ``maps``, ``clips``."""

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cvg.common.errors import UserError
 from cvg.composition import Composition, build
-from cvg.errors import UserError
 from cvg.labels import LabelSet
 from cvg.shapes import oracle
 from cvg.shapes.relations import APPROACH, DIRECTIONS

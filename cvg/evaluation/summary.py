@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cvg.common.statistics import mcnemar, mean, paired_bootstrap, paired_shares, wilson
 from cvg.evaluation.runner import Row, Timing
-from cvg.evaluation.statistics import mcnemar, mean, paired_bootstrap, paired_shares, wilson
 from cvg.labels import LabelSet
 
 

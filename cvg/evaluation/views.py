@@ -13,10 +13,10 @@ from torch import Tensor
 
 from cvg.classifier import CompositionClassifier, group_log_probs
 from cvg.classifier.aggregator import normalise
+from cvg.common.files import atomic
 from cvg.evaluation import heatmaps
 from cvg.evaluation.page import Section, image
 from cvg.evaluation.strips import blend, strips
-from cvg.files import atomic
 from cvg.probe import Probe, Score
 from cvg.records import Record, ShardInfo
 

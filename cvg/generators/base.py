@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from cvg.common.errors import UserError
+from cvg.common.fingerprint import fingerprint
 from cvg.composition import Composition
-from cvg.errors import UserError
-from cvg.fingerprint import fingerprint
 from cvg.generators.capture import AttentionTap
 from cvg.generators.recompute import blocks_recomputed, eager
 from cvg.generators.steps import Edit

@@ -11,8 +11,8 @@ from diffusers import CogVideoXDPMScheduler
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.errors import UserError
 from cvg.composition import Composition
-from cvg.errors import UserError
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
 from cvg.schedule import Schedule, diffusion_schedule

@@ -10,8 +10,8 @@ from diffusers.pipelines.kandinsky5.pipeline_kandinsky import prompt_clean
 from torch import Tensor, nn
 from typing_extensions import override
 
+from cvg.common.errors import UserError
 from cvg.composition import Composition
-from cvg.errors import UserError
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
 from cvg.schedule import Schedule, flow_schedule

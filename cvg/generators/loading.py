@@ -7,11 +7,11 @@ from typing import Literal, get_args
 import torch
 from diffusers import DiffusionPipeline
 
-from cvg.errors import UserError
+from cvg.common import hub as assets
+from cvg.common.errors import UserError
 from cvg.generators.base import Generator
 from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import wrap_pipeline
-from cvg.shapes import assets
 
 Dtype = Literal["float32", "bfloat16"]
 Offload = Literal["none", "model", "group"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.generators.base import Generator
 
 ADAPTERS: dict[str, str] = {

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cvg.common.errors import UserError
 from cvg.composition import Composition
-from cvg.errors import UserError
 
 
 def entity_columns(

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cvg.common.errors import UserError
 from cvg.composition import Composition
-from cvg.errors import UserError
 from cvg.labels import LabelSet
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
 from cvg.shapes.relations import Track, holds, judging

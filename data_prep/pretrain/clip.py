@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import XCLIPConfig, XCLIPModel
 
-from cvg.cli import run
-from cvg.files import write_json
+from cvg.common.cli import run
+from cvg.common.files import write_json
 from cvg.shapes.renderer import SIZE
 from cvg.shapes.world import KINDS, sample_scene
 from data_prep.pretrain.captioned import MEAN, NUM_FRAMES, STD, WORDINGS, Scenes, clip, sampled, variants

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import trange
 
-from cvg.files import atomic
+from cvg.common.files import atomic
 from cvg.generators import Generator
 from cvg.pixels import to_video
 from cvg.shapes.renderer import render

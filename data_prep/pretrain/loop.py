@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 from typing_extensions import override
 
-from cvg.files import atomic
+from cvg.common.files import atomic
 
 LossFunction = Callable[[int], Mapping[str, Tensor]]
 """Maps the step's index (the seed of its batch) to named losses; ``"loss"`` is minimised, the rest is logged."""

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from cvg.cli import run
-from cvg.errors import UserError
-from cvg.files import atomic
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.files import atomic
 
 
 def main(folder: Path, out: Path) -> None:

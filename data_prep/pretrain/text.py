@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from cvg.cli import run
+from cvg.common.cli import run
 from cvg.labels import LabelSet
 from cvg.shapes.renderer import COLORS, SHAPES
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec

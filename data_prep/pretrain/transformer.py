@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common import hub as assets
+from cvg.common.cli import run
+from cvg.common.errors import UserError
 from cvg.generators import wrap_pipeline
-from cvg.shapes import assets
 from data_prep.pretrain.clips import caption, encode_clips, haunted, partners
 from data_prep.pretrain.family import Family, FamilyName, find
 from data_prep.pretrain.grounding import Grounded, targets

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvg.cli import run
-from cvg.errors import UserError
+from cvg.common import hub as assets
+from cvg.common.cli import run
+from cvg.common.errors import UserError
 from cvg.pixels import to_video
-from cvg.shapes import assets
 from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import sample_scene, sample_spec
 from data_prep.pretrain.family import FamilyName, find

@@ -17,7 +17,7 @@ from backbones.processors import inputs, random_video, showing
 from backbones.tiny import BUILDERS, GENERATIVE, GRID, PRESENT, SIZE, SLOTS
 from cvg.classifier.backbones import MODELS, build
 from cvg.classifier.backbones.show import LAYOUTS
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 DOWNCAST = ("qwen2_5_vl", "qwen3_vl", "videoprism")
 """They, and all language models, compute norms or softmaxes in float32 even when they are in float64."""

@@ -24,7 +24,7 @@ from backbones.tiny import BUILDERS, DUAL, GENERATIVE, GRID, PRESENT, SLOTS
 from cvg.classifier.backbones import build
 from cvg.classifier.backbones.base import WITH_TEXT
 from cvg.classifier.backbones.generative import GenerativeOptions
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 PHRASES = ["to the left of", "Above", "below"]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cvg.classifier import CompositionClassifier
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.export import export
 from cvg.module import CompositionModule
 from cvg.train import main

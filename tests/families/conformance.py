@@ -21,8 +21,8 @@ from offloaded import lend_layers, move_components
 from tiny import tiny_classifier
 from torch import Tensor
 
+from cvg.common.errors import UserError
 from cvg.composition import parse
-from cvg.errors import UserError
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
 from cvg.guidance import GuidanceConfig

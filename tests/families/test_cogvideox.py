@@ -15,7 +15,7 @@ from diffusers import (
 )
 from torch import Tensor
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import PROMPTS, FirstOrder
 from families.parts import t5_encoder, t5_tokenizer

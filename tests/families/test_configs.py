@@ -12,9 +12,9 @@ import torch
 import yaml
 
 from cvg import sample, train
-from cvg.cli import run
+from cvg.common.cli import run
+from cvg.common.files import read_json
 from cvg.export import export
-from cvg.files import read_json
 from cvg.generators import wrap_pipeline
 from cvg.generators.registry import ADAPTERS
 from cvg.records import Record, ShardInfo, encode

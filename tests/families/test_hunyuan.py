@@ -19,7 +19,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, LlamaTokenizerFast, PreTrainedTokenizerFast
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.hunyuan import HunyuanVideoGenerator
 from cvg.trajectory import replay

@@ -18,7 +18,7 @@ from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import forma
 from torch import Tensor
 from transformers import ByT5Tokenizer, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
 from cvg.trajectory import replay
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance

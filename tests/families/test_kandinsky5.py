@@ -15,7 +15,7 @@ from diffusers import (
 from diffusers.models.transformers.transformer_kandinsky import Kandinsky5Modulation, fractal_flatten
 from torch import Tensor
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import COMPOSITIONS, PROMPTS, FirstOrder
 from families.parts import Qwen2TextProcessor, clip_encoder, clip_tokenizer, qwen2_tokenizer, qwen2_vl

@@ -25,7 +25,7 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 from cvg.generators import Generator, wrap_pipeline
 from cvg.schedule import diffusion_schedule
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance, FirstOrder

@@ -8,8 +8,8 @@ from typing import Any
 
 from cvg.classifier.backbones.base import WITH_TEXT, Backbone
 from cvg.classifier.backbones.none import NoBackbone
-from cvg.errors import UserError
-from cvg.shapes import assets
+from cvg.common import hub as assets
+from cvg.common.errors import UserError
 
 __all__ = ["MODELS", "Backbone", "build"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 WITH_TEXT = ("clip", "xclip", "siglip", "siglip2", "videoprism")
 """Model types that have a text tower in the same space as their pictures."""

@@ -14,7 +14,7 @@ from typing_extensions import override
 from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.base import only_present
 from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 READ = ("vision", "joint")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions, checkpointed
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 READ = ("vision", "language")
 

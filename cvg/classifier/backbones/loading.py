@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 
 @contextmanager

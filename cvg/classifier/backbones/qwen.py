@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cvg.classifier.backbones.generative import GenerativeBackbone, GenerativeOptions
 from cvg.classifier.backbones.vision import VisionOptions
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 _SIDE = 12
 """Merged patches along a side by default: Qwen2.5-VL's processor enlarges smaller frames of a video to as many."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cvg.classifier.backbones.dual import DualBackbone
 from cvg.classifier.backbones.vision import checkpointed, square_side
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 
 class VideoPrismBackbone(DualBackbone):

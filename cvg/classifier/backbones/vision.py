@@ -18,8 +18,8 @@ from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.base import Backbone, only_present
 from cvg.classifier.backbones.show import CHANNELS, CONTRAST, LAYOUTS, show
 from cvg.classifier.smoothing import smooth_noise
-from cvg.errors import UserError
-from cvg.fingerprint import fingerprint
+from cvg.common.errors import UserError
+from cvg.common.fingerprint import fingerprint
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

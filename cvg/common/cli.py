@@ -9,8 +9,8 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from cvg.errors import UserError
-from cvg.out_of_memory import explain, is_out_of_memory
+from cvg.common.errors import UserError
+from cvg.common.memory import explain, is_out_of_memory
 
 
 def run(function: Callable[..., Any], prog: str, description: str | None = None, args: list[str] | None = None) -> Any:

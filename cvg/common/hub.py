@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 PREFIX = "shapes-"
 WEIGHTS = Path(__file__).parent / "weights"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvg.errors import UserError
+from cvg.common.errors import UserError
 
 
 @contextmanager
