@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from cvg.common.errors import UserError
-from cvg.labels import LabelSet
+from cvg.composition.labels import LabelSet
 from cvg.records import Record
 
 _MIRRORS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -17,13 +17,13 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import write_json
+from cvg.composition.labels import LabelSet
 from cvg.evaluation.runner import Runner
 from cvg.evaluation.suite import load_suite
 from cvg.evaluation.summary import summarise
 from cvg.evaluation.table import render
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance import GuidanceConfig
-from cvg.labels import LabelSet
 from cvg.sampler import GuidedSampler
 
 SCHEMA = 1

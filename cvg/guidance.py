@@ -24,7 +24,7 @@ from torch import Tensor
 from cvg.classifier.model import CompositionClassifier, group_log_probs
 from cvg.classifier.smoothing import smooth_noise
 from cvg.common.errors import UserError
-from cvg.composition import Composition
+from cvg.composition.composition import Composition
 from cvg.generators.base import Generator
 from cvg.generators.slots import slot_maps
 from cvg.spread import log_spread

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cvg.composition import Composition
+from cvg.composition.composition import Composition
 from cvg.evaluation.early import early_verdicts, run_plain
 from cvg.evaluation.strips import blend, nearest_frames, strips
 from cvg.pixels import to_frames

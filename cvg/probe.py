@@ -21,7 +21,7 @@ from torch import Tensor
 from cvg.classifier.aggregator import normalise, resample
 from cvg.common.errors import UserError
 from cvg.common.statistics import wilson
-from cvg.labels import LabelSet
+from cvg.composition.labels import LabelSet
 from cvg.records import Record
 
 GRID = (4, 8, 8)

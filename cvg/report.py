@@ -13,14 +13,14 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
-from cvg.composition import parse
+from cvg.composition.composition import parse
+from cvg.composition.labels import LabelSet
 from cvg.evaluation import figures, page
 from cvg.evaluation.page import Section, image
 from cvg.evaluation.suite import Suite, load_suite
 from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
 from cvg.generators import load_generator
 from cvg.guidance import GuidanceConfig
-from cvg.labels import LabelSet
 from cvg.probe import TooFewVideos
 from cvg.sampler import GuidedSampler
 from cvg.video import read_video

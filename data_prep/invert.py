@@ -24,10 +24,10 @@ from cvg.classifier.aggregator import resample
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, read_json, write_json
-from cvg.composition import contradict
+from cvg.composition.composition import contradict
+from cvg.composition.labels import LabelSet
 from cvg.generators import Dtype, Generator, Offload, load_generator
 from cvg.generators.slots import slot_maps
-from cvg.labels import LabelSet
 from cvg.pixels import to_video
 from cvg.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
 from cvg.shapes.world import LABELS as SHAPES_LABELS

@@ -32,8 +32,8 @@ from typing import Any
 
 from cvg.common.errors import UserError
 from cvg.common.files import atomic
-from cvg.composition import Composition, build
-from cvg.labels import LabelSet
+from cvg.composition.composition import Composition, build
+from cvg.composition.labels import LabelSet
 
 NAME = "manifest.jsonl"
 SPLITS = ("train", "val", "test")

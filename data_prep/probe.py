@@ -19,9 +19,9 @@ from cvg.common import hub as assets
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, write_json
+from cvg.composition.labels import LabelSet
 from cvg.evaluation.views import probe_part
 from cvg.generators import Dtype, Offload, load_generator
-from cvg.labels import LabelSet
 from cvg.probe import GRID, Probe, Score
 from cvg.records import SPLITS
 from cvg.shapes.world import LABELS as SHAPES_LABELS

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvg.common.errors import UserError
-from cvg.composition import Composition, build, compose, contradict, parse
-from cvg.labels import LabelSet
+from cvg.composition.composition import Composition, build, compose, contradict, parse
+from cvg.composition.labels import LabelSet
 from cvg.shapes.world import TEMPLATES
 
 LABELS = LabelSet.from_yaml(Path(__file__).parents[1] / "cvg/shapes/labels.yaml")

@@ -29,10 +29,10 @@ from cvg.classifier.head import AnchoredHead
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
+from cvg.composition.labels import LabelSet
 from cvg.datamodule import CompositionDataModule
 from cvg.export import export
 from cvg.generators import load_generator
-from cvg.labels import LabelSet
 from cvg.records import Record, ShardInfo
 
 GRID3 = (FRAMES, SIDE, SIDE)

@@ -23,9 +23,9 @@ from cvg.classifier import ClassifierConfig, CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
+from cvg.composition.labels import LabelSet
 from cvg.evaluation.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.evaluation.strips import strips
-from cvg.labels import LabelSet
 from cvg.probe import Score
 from cvg.records import ShardInfo
 from cvg.stream import read_records

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cvg.common.errors import UserError
-from cvg.labels import LabelSet
+from cvg.composition.labels import LabelSet
 
 SHAPES = Path(__file__).parents[1] / "cvg/shapes/labels.yaml"
 GROUPS: dict[str, Any] = {

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cvg.common.errors import UserError
-from cvg.composition import build
-from cvg.labels import LabelSet
+from cvg.composition.composition import build
+from cvg.composition.labels import LabelSet
 from cvg.shapes import oracle
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import LABELS, RelationSpec, Spec, sample_scene, sample_spec

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, XCLIPModel
 from cvg.classifier.backbones import build
 from cvg.common import hub as assets
 from cvg.common.errors import UserError
-from cvg.composition import parse
+from cvg.composition.composition import parse
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.schedule import Schedule
 from cvg.shapes.relations import holds, judging

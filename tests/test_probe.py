@@ -18,7 +18,7 @@ from cvg import train
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
-from cvg.labels import LabelSet
+from cvg.composition.labels import LabelSet
 from cvg.probe import FOLDS, RIDGE, Probe, TooFewVideos, coarse, deal, predict
 from cvg.records import Record, ShardInfo
 from cvg.shapes.world import LABELS as SHAPES_LABELS

@@ -21,7 +21,7 @@ from cvg.classifier.head import TextHead, build_head
 from cvg.common import hub as assets
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, write_json
-from cvg.labels import LabelSet
+from cvg.composition.labels import LabelSet
 
 CARD = """---
 {{ card_data }}

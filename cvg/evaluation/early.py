@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cvg.common.clock import wall_clock
-from cvg.composition import Composition
+from cvg.composition.composition import Composition
 from cvg.guidance import Guide
 from cvg.sampler import GuidedSampler
 from cvg.trajectory import nearest_steps

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cvg.classifier.model import CompositionClassifier
-from cvg.composition import Composition
+from cvg.composition.composition import Composition
 from cvg.evaluation.early import EarlyVerdict, early_verdicts, run_plain
 from cvg.evaluation.suite import Case, Suite
 from cvg.pixels import to_frames

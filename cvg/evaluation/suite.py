@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvg.common.errors import UserError
-from cvg.composition import Composition, build
-from cvg.labels import LabelSet
+from cvg.composition.composition import Composition, build
+from cvg.composition.labels import LabelSet
 from cvg.shapes import oracle
 from cvg.shapes.relations import APPROACH, DIRECTIONS
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvg.common.statistics import mcnemar, mean, paired_bootstrap, paired_shares, wilson
+from cvg.composition.labels import LabelSet
 from cvg.evaluation.runner import Row, Timing
-from cvg.labels import LabelSet
 
 
 def share(hits: Sequence[bool], name: str = "share") -> Row:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
-from cvg.composition import Composition
+from cvg.composition.composition import Composition
 from cvg.generators.base import States
 from cvg.generators.diffusion import CLEANS, DiffusionGenerator, clean_caption
 from cvg.generators.spans import entity_columns

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from cvg.common.errors import UserError
-from cvg.composition import Composition
+from cvg.composition.composition import Composition
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
 from cvg.schedule import Schedule, diffusion_schedule

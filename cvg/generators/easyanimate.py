@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from cvg.composition import Composition
+from cvg.composition.composition import Composition
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
 from cvg.schedule import Schedule, flow_schedule

@@ -12,7 +12,7 @@ from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor, nn
 from typing_extensions import override
 
-from cvg.composition import Composition
+from cvg.composition.composition import Composition
 from cvg.generators.base import Conditioning, States
 from cvg.generators.spans import entity_columns
 from cvg.generators.standardised import StandardisedGenerator

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvg.common.errors import UserError
-from cvg.composition import Composition
-from cvg.labels import LabelSet
+from cvg.composition.composition import Composition
+from cvg.composition.labels import LabelSet
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
 from cvg.shapes.relations import Track, holds, judging
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.labels import LabelSet
+from cvg.composition.labels import LabelSet
 from cvg.shapes import relations
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite
 

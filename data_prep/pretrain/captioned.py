@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import trange
 
-from cvg.labels import LabelSet
+from cvg.composition.labels import LabelSet
 from cvg.shapes.relations import APPROACH, DIRECTIONS
 from cvg.shapes.renderer import FRAMES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import Spec, entity_tuples, sample_scene, sample_spec, shade

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cvg.common.errors import UserError
-from cvg.labels import Label, LabelSet
-from cvg.phrases import Clause, PhraseSpan, clauses, joined, locate, word_pattern
+from cvg.composition.labels import Label, LabelSet
+from cvg.composition.phrases import Clause, PhraseSpan, clauses, joined, locate, word_pattern
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Match:
 def read(
     prompt: str, labels: LabelSet, entities: list[str] | None, given: list[str] | None
 ) -> list[tuple[Match, list[PhraseSpan]]]:
-    """Find the relations of a prompt and the spans of their entities; see :func:`cvg.composition.parse`.
+    """Find the relations of a prompt and the spans of their entities; see :func:`cvg.composition.composition.parse`.
 
     Returns:
         Per relation, in order of appearance (or as ``given``), the match and its (subject,) or (subject, object).

@@ -2,7 +2,7 @@
 
 The grammar is small on purpose and needs no language model: relation wordings come from the label set, and an entity is
 the noun phrase that stands before (subject) or after (object) one. Every error shows what was understood, and what the
-grammar cannot read can be said by hand (``entities``, ``label``). ``cvg.parsing`` and ``cvg.phrases`` do the reading.
+grammar cannot read can be said by hand (``entities``, ``label``). ``cvg.composition.wordings`` and ``cvg.composition.phrases`` do the reading.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from string import Formatter
 
 from cvg.common.errors import UserError
-from cvg.labels import LabelSet
-from cvg.parsing import read
+from cvg.composition.labels import LabelSet
+from cvg.composition.wordings import read
 
 
 @dataclass(frozen=True)
