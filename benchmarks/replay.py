@@ -17,11 +17,11 @@ from torch import Tensor
 
 from cvg.common.cli import run
 from cvg.common.files import write_json
+from cvg.diffusion.schedule import Schedule
+from cvg.diffusion.trajectory import Predict, invert, psnr, replay
 from cvg.generators import load_generator
 from cvg.pixels import to_video
-from cvg.schedule import Schedule
 from cvg.shapes.world import LABELS
-from cvg.trajectory import Predict, invert, psnr, replay
 from cvg.video import read_video
 from data_prep import manifest
 
@@ -38,7 +38,7 @@ def invert_plainly(clean: Tensor, schedule: Schedule, predict: Predict, iteratio
 
 
 WAYS: dict[str, Callable[[Tensor, Schedule, Predict, int], Tensor]] = {"plain": invert_plainly, "secant": invert}
-"""`cvg.trajectory.invert` beside what others do."""
+"""`cvg.diffusion.trajectory.invert` beside what others do."""
 
 
 @torch.no_grad()

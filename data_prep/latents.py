@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cvg.common.errors import UserError
+from cvg.diffusion.trajectory import invert, nearest_steps, replay
 from cvg.generators import Conditioning, Generator
-from cvg.trajectory import invert, nearest_steps, replay
 from data_prep.manifest import Row
 
 Method = Literal["inversion", "noising", "trajectory"]

@@ -22,14 +22,14 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.memory import next_try
 from cvg.composition.composition import parse
+from cvg.diffusion.schedule import Schedule
+from cvg.diffusion.trajectory import Predict, invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
 from cvg.generators.loading import compile_blocks, tile
 from cvg.guidance import GuidanceConfig, Guide
 from cvg.sampler import GuidedSampler
-from cvg.schedule import Schedule
 from cvg.shapes.world import LABELS
-from cvg.trajectory import Predict, invert, replay
 from data_prep import invert as inverting
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]

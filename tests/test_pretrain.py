@@ -17,12 +17,12 @@ from cvg.classifier.backbones import build
 from cvg.common import hub as assets
 from cvg.common.errors import UserError
 from cvg.composition.composition import parse
+from cvg.diffusion.schedule import Schedule
+from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
-from cvg.schedule import Schedule
 from cvg.shapes.relations import holds, judging
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec
-from cvg.trajectory import invert, replay
 from data_prep.pretrain import captioned, clip, clips, store, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
 from data_prep.pretrain.family import FamilyName, find

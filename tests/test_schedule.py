@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from cvg.schedule import Prediction, Schedule, flow_schedule
+from cvg.diffusion.schedule import Prediction, Schedule, flow_schedule
 
 ALPHAS = torch.tensor([0.1, 0.5, 0.8, 1.0], dtype=torch.float64)
 SIGMAS = (1 - ALPHAS.square()).sqrt()

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from cvg.schedule import Schedule
-from cvg.trajectory import invert, nearest_steps, psnr, replay
+from cvg.diffusion.schedule import Schedule
+from cvg.diffusion.trajectory import invert, nearest_steps, psnr, replay
 
 SIGMAS = torch.linspace(1, 0, 13, dtype=torch.float64)
 SCHEDULE = Schedule(1000 * SIGMAS[:-1], 1 - SIGMAS, SIGMAS, "flow")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from cvg.common.clock import wall_clock
 from cvg.composition.composition import Composition
+from cvg.diffusion.trajectory import nearest_steps
 from cvg.guidance import Guide
 from cvg.sampler import GuidedSampler
-from cvg.trajectory import nearest_steps
 
 
 @dataclass

@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from cvg.common.errors import UserError
 from cvg.composition.composition import Composition
+from cvg.diffusion.schedule import Schedule, diffusion_schedule
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
-from cvg.schedule import Schedule, diffusion_schedule
 
 
 class CogVideoXGenerator(Generator):

@@ -11,11 +11,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition.composition import Composition
+from cvg.diffusion.schedule import Schedule
 from cvg.generators.base import States
 from cvg.generators.spans import entity_columns
 from cvg.generators.standardised import StandardisedGenerator
 from cvg.generators.steps import Edit
-from cvg.schedule import Schedule
 
 FPS = 30
 """The pipeline's default; the network's positions are in seconds."""

@@ -13,9 +13,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.diffusion.schedule import Schedule, diffusion_schedule
 from cvg.generators.base import Generator
 from cvg.generators.steps import Edit
-from cvg.schedule import Schedule, diffusion_schedule
 
 CLEANS = is_bs4_available() and is_ftfy_available()
 """Whether pipelines that clean captions by default do so here: without these packages they warn and only lowercase."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition.composition import Composition
+from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
-from cvg.schedule import Schedule, flow_schedule
 
 TEXT_LENGTH = 256
 """Text keys, the chat template's among them; the pipeline's call takes no other number."""

@@ -14,9 +14,9 @@ from typing_extensions import override
 
 from cvg.common.errors import UserError
 from cvg.composition.composition import Composition
+from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
-from cvg.schedule import Schedule, flow_schedule
 
 TEMPLATE, CUT = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["crop_start"]
 """What Llama reads, the prompt within it, and how many of its first tokens the pipeline cuts off."""

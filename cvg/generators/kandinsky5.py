@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from cvg.common.errors import UserError
 from cvg.composition.composition import Composition
+from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
 from cvg.generators.spans import entity_columns
-from cvg.schedule import Schedule, flow_schedule
 
 TEXT_KEYS = 512
 """Text keys at most, the pipeline's default."""

@@ -11,10 +11,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from cvg.composition.composition import Composition
+from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import States
 from cvg.generators.spans import entity_columns
 from cvg.generators.standardised import StandardisedGenerator
-from cvg.schedule import Schedule, flow_schedule
 
 TEXT_KEYS = 300
 """Text keys the transformer was trained with."""

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.composition.composition import Composition
+from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Conditioning, States
 from cvg.generators.spans import entity_columns
 from cvg.generators.standardised import StandardisedGenerator
-from cvg.schedule import Schedule, flow_schedule
 
 
 class WanGenerator(StandardisedGenerator):

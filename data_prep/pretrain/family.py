@@ -52,7 +52,7 @@ class Family(ABC):
     name: ClassVar[str]
     """Of the finished pipeline's folder."""
     prediction: ClassVar[Literal["flow", "v"]]
-    """What the network learns to return: see ``cvg.schedule``."""
+    """What the network learns to return: see ``cvg.diffusion.schedule``."""
     vae_class: ClassVar[Any]
     text_encoder_class: ClassVar[Any]
     masked: ClassVar[bool]

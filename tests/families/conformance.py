@@ -23,13 +23,13 @@ from torch import Tensor
 
 from cvg.common.errors import UserError
 from cvg.composition.composition import parse
+from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
 from cvg.guidance import GuidanceConfig
 from cvg.pixels import to_video
 from cvg.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
-from cvg.trajectory import invert, replay
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]
 COMPOSITIONS = [parse(prompt, LABELS) for prompt in PROMPTS]

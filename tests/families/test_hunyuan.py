@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, LlamaTokenizerFast, PreTrainedTokenizerFast
 
 from cvg.common.errors import UserError
+from cvg.diffusion.trajectory import replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.hunyuan import HunyuanVideoGenerator
-from cvg.trajectory import replay
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance
 from families.parts import WORDS, clip_encoder, clip_tokenizer
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import ByT5Tokenizer, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from cvg.common.errors import UserError
+from cvg.diffusion.trajectory import replay
 from cvg.generators import Generator, wrap_pipeline
-from cvg.trajectory import replay
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance
 from families.parts import qwen2_tokenizer, t5_encoder
 

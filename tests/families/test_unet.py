@@ -26,8 +26,8 @@ from diffusers import (
 from torch import Tensor, nn
 
 from cvg.common.errors import UserError
+from cvg.diffusion.schedule import diffusion_schedule
 from cvg.generators import Generator, wrap_pipeline
-from cvg.schedule import diffusion_schedule
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance, FirstOrder
 from families.parts import clip_encoder, clip_tokenizer
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cvg.schedule import Schedule
+from cvg.diffusion.schedule import Schedule
 
 LEVEL_TOLERANCE = 0.03
 """How far a step's noise level may lie from one that a classifier was trained at, or is to be."""
