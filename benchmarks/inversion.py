@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.case import Case
 from benchmarks.figures import Figure, spread
 from benchmarks.measure import clock
-from cvg.generators.capture import AttentionTap
+from cvg.grounding.capture import AttentionTap
 from cvg.records import Record, encode
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import LABELS, sample_scene, sample_spec

@@ -26,7 +26,7 @@ from cvg.classifier.smoothing import smooth_noise
 from cvg.common.errors import UserError
 from cvg.composition.composition import Composition
 from cvg.generators.base import Generator
-from cvg.generators.slots import slot_maps
+from cvg.grounding.slots import slot_maps
 from cvg.spread import log_spread
 
 STEP_SIZE = 0.17

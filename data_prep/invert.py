@@ -28,7 +28,7 @@ from cvg.composition.composition import contradict
 from cvg.composition.labels import LabelSet
 from cvg.diffusion.trajectory import psnr
 from cvg.generators import Dtype, Generator, Offload, load_generator
-from cvg.generators.slots import slot_maps
+from cvg.grounding.slots import slot_maps
 from cvg.pixels import to_video
 from cvg.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
 from cvg.shapes.world import LABELS as SHAPES_LABELS

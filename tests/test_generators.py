@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from cvg.common.errors import UserError
 from cvg.composition.composition import parse
 from cvg.generators import Generator, load_generator, wrap_pipeline
-from cvg.generators.capture import AttentionTap
 from cvg.generators.registry import ADAPTERS, adapter_of
+from cvg.grounding.capture import AttentionTap
 from cvg.shapes.world import LABELS
 
 

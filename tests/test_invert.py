@@ -177,7 +177,7 @@ def test_records_and_live_capture_are_the_same_maps(
 
     from cvg.classifier.aggregator import resample
     from cvg.generators import load_generator
-    from cvg.generators.slots import slot_maps
+    from cvg.grounding.slots import slot_maps
     from cvg.shapes.world import LABELS
     from data_prep import manifest
     from data_prep.latents import Settings

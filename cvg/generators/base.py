@@ -21,9 +21,9 @@ from cvg.common.errors import UserError
 from cvg.common.fingerprint import fingerprint
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule
-from cvg.generators.capture import AttentionTap
 from cvg.generators.recompute import blocks_recomputed, eager
 from cvg.generators.steps import Edit
+from cvg.grounding.capture import AttentionTap
 
 States = Mapping[str, Tensor]
 """What a family's network takes of a prompt besides latents and timestep, by name, each with the batch first."""

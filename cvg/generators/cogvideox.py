@@ -15,7 +15,7 @@ from cvg.common.errors import UserError
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule, diffusion_schedule
 from cvg.generators.base import Generator, States
-from cvg.generators.spans import entity_columns
+from cvg.grounding.keys import entity_columns
 
 
 class CogVideoXGenerator(Generator):

@@ -13,9 +13,9 @@ from typing_extensions import override
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule
 from cvg.generators.base import States
-from cvg.generators.spans import entity_columns
 from cvg.generators.standardised import StandardisedGenerator
 from cvg.generators.steps import Edit
+from cvg.grounding.keys import entity_columns
 
 FPS = 30
 """The pipeline's default; the network's positions are in seconds."""

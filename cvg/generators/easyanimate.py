@@ -12,7 +12,7 @@ from typing_extensions import override
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
-from cvg.generators.spans import entity_columns
+from cvg.grounding.keys import entity_columns
 
 TEXT_LENGTH = 256
 """Text keys, the chat template's among them; the pipeline's call takes no other number."""

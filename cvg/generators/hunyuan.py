@@ -16,7 +16,7 @@ from cvg.common.errors import UserError
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
-from cvg.generators.spans import entity_columns
+from cvg.grounding.keys import entity_columns
 
 TEMPLATE, CUT = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["crop_start"]
 """What Llama reads, the prompt within it, and how many of its first tokens the pipeline cuts off."""

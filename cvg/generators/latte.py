@@ -13,7 +13,7 @@ from typing_extensions import override
 from cvg.composition.composition import Composition
 from cvg.generators.base import States
 from cvg.generators.diffusion import CLEANS, FramewiseGenerator, clean_caption
-from cvg.generators.spans import entity_columns
+from cvg.grounding.keys import entity_columns
 
 MAX_TOKENS = 120
 """What the pipeline truncates prompts to."""

@@ -15,7 +15,7 @@ from typing_extensions import override
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
-from cvg.generators.spans import entity_columns
+from cvg.grounding.keys import entity_columns
 
 FRAME_RATE = 25
 """The pipeline's default; the network's positions are in seconds."""

@@ -13,8 +13,8 @@ from typing_extensions import override
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import States
-from cvg.generators.spans import entity_columns
 from cvg.generators.standardised import StandardisedGenerator
+from cvg.grounding.keys import entity_columns
 
 THRESHOLD_NOISE = 0.025
 """Noise level that the first half of the pipeline's steps covers, in equal parts; it is a constant there too."""

@@ -13,8 +13,8 @@ from typing_extensions import override
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import States
-from cvg.generators.spans import entity_columns
 from cvg.generators.standardised import StandardisedGenerator
+from cvg.grounding.keys import entity_columns
 
 TEXT_KEYS = 300
 """Text keys the transformer was trained with."""

@@ -16,8 +16,8 @@ from cvg.composition.composition import Composition
 from cvg.generators.base import States
 from cvg.generators.diffusion import FramewiseGenerator
 from cvg.generators.recompute import parts_recomputed
-from cvg.generators.spans import entity_columns
 from cvg.generators.steps import Edit, changed_steps
+from cvg.grounding.keys import entity_columns
 
 
 class UNetGenerator(FramewiseGenerator):
