@@ -35,7 +35,7 @@ def adapter_of(pipeline_class: str, name: str = "pipeline") -> type[Generator]:
             f"generator {name}: its pipeline class is {pipeline_class}; known classes: {', '.join(ADAPTERS)}"
         )
     module, adapter = ADAPTERS[pipeline_class].split(".")
-    found: type[Generator] = getattr(importlib.import_module(f"cvg.generators.{module}"), adapter)
+    found: type[Generator] = getattr(importlib.import_module(f"cvg.generators.families.{module}"), adapter)
     return found
 
 

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaModel, LlamaTokenizerFast, PreTrained
 from cvg.common.errors import UserError
 from cvg.diffusion.trajectory import replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
-from cvg.generators.hunyuan import HunyuanVideoGenerator
+from cvg.generators.families.hunyuan import HunyuanVideoGenerator
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance
 from families.parts import WORDS, clip_encoder, clip_tokenizer
 

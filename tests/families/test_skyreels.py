@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKLWan, SkyReelsV2Pipeline, SkyReelsV2Transformer3DModel, UniPCMultistepScheduler
 
 from cvg.generators import Generator
-from cvg.generators.skyreels import SkyReelsGenerator
+from cvg.generators.families.skyreels import SkyReelsGenerator
 from data_prep.pretrain.family import TEXT_DIM
 from data_prep.pretrain.text import build_tokenizer
 from data_prep.pretrain.wan import Wan

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from cvg.composition.composition import Composition
 from cvg.generators.base import States
-from cvg.generators.diffusion import FramewiseGenerator
+from cvg.generators.families.diffusion import FramewiseGenerator
 from cvg.generators.recompute import parts_recomputed
 from cvg.generators.steps import Edit, changed_steps
 from cvg.grounding.keys import entity_columns

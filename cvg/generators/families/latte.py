@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from cvg.composition.composition import Composition
 from cvg.generators.base import States
-from cvg.generators.diffusion import CLEANS, FramewiseGenerator, clean_caption
+from cvg.generators.families.diffusion import CLEANS, FramewiseGenerator, clean_caption
 from cvg.grounding.keys import entity_columns
 
 MAX_TOKENS = 120

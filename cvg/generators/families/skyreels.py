@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cvg.generators.wan import WanGenerator
+from cvg.generators.families.wan import WanGenerator
 
 
 class SkyReelsGenerator(WanGenerator):

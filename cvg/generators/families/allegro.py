@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from cvg.composition.composition import Composition
 from cvg.generators.base import States
-from cvg.generators.diffusion import CLEANS, DiffusionGenerator, clean_caption
+from cvg.generators.families.diffusion import CLEANS, DiffusionGenerator, clean_caption
 from cvg.grounding.keys import entity_columns
 
 

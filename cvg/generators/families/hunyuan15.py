@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from cvg.composition.composition import Composition
 from cvg.generators.base import States
-from cvg.generators.hunyuan import Hunyuan
+from cvg.generators.families.hunyuan import Hunyuan
 from cvg.generators.steps import Edit, changed_steps
 from cvg.grounding.keys import entity_columns
 

@@ -13,7 +13,7 @@ from typing_extensions import override
 from cvg.composition.composition import Composition
 from cvg.diffusion.schedule import Schedule
 from cvg.generators.base import States
-from cvg.generators.standardised import StandardisedGenerator
+from cvg.generators.families.standardised import StandardisedGenerator
 from cvg.generators.steps import Edit
 from cvg.grounding.keys import entity_columns
 

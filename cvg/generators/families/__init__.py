@@ -1,0 +1,1 @@
+"""One file for each text-to-video family of diffusers, and what some of them share."""
