@@ -20,9 +20,9 @@ from cvg.common.files import write_json
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import Predict, invert, psnr, replay
 from cvg.generators import load_generator
-from cvg.pixels import to_video
+from cvg.media.pixels import to_video
+from cvg.media.video import read_video
 from cvg.shapes.world import LABELS
-from cvg.video import read_video
 from data_prep import manifest
 
 

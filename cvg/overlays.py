@@ -13,7 +13,7 @@ from torch import Tensor
 from cvg.composition.composition import Composition
 from cvg.evaluation.early import early_verdicts, run_plain
 from cvg.evaluation.strips import blend, nearest_frames, strips
-from cvg.pixels import to_frames
+from cvg.media.pixels import to_frames
 from cvg.sampler import GuidedSampler
 
 

@@ -21,9 +21,9 @@ from cvg.evaluation.suite import Suite, load_suite
 from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
 from cvg.generators import load_generator
 from cvg.guidance import GuidanceConfig
+from cvg.media.video import read_video
 from cvg.probe import TooFewVideos
 from cvg.sampler import GuidedSampler
-from cvg.video import read_video
 
 
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:

@@ -29,10 +29,10 @@ from cvg.composition.labels import LabelSet
 from cvg.diffusion.trajectory import psnr
 from cvg.generators import Dtype, Generator, Offload, load_generator
 from cvg.grounding.slots import slot_maps
-from cvg.pixels import to_video
+from cvg.media.pixels import to_video
+from cvg.media.video import read_video
 from cvg.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
 from cvg.shapes.world import LABELS as SHAPES_LABELS
-from cvg.video import read_video
 from data_prep import manifest
 from data_prep.latents import Method, Settings, latents_at
 

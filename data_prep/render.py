@@ -13,9 +13,9 @@ from tqdm import trange
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json, write_json
+from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import KINDS, sample_scene, sample_spec
-from cvg.video import write_video
 from data_prep import manifest
 
 SETTINGS = "render.json"

@@ -20,11 +20,11 @@ from tqdm import tqdm
 from cvg.common.cli import run
 from cvg.common.files import atomic, read_json, write_json
 from cvg.generators import Generator, load_generator
-from cvg.pixels import to_frames
+from cvg.media.pixels import to_frames
+from cvg.media.video import write_video
 from cvg.shapes.oracle import read
 from cvg.shapes.renderer import FPS, FRAMES, SIZE
 from cvg.shapes.world import KINDS, LABELS, Spec, sample_spec
-from cvg.video import write_video
 from data_prep import manifest
 
 LEAST_SIGMA = 0.6

@@ -72,7 +72,7 @@ def test_sampling_never_imports_training(module: str) -> None:
 
 
 def test_only_one_module_touches_ffmpeg() -> None:
-    assert {name for name in MODULES if {"ffmpeg", "imageio_ffmpeg"} & imports(name)} == {"cvg.video"}
+    assert {name for name in MODULES if {"ffmpeg", "imageio_ffmpeg"} & imports(name)} == {"cvg.media.video"}
 
 
 def test_only_its_adapter_knows_a_family() -> None:

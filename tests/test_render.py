@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cvg.common import cli
+from cvg.media.video import read_video
 from cvg.shapes import oracle
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import HELD_OUT_ENTITIES, LABELS
-from cvg.video import read_video
 from data_prep.manifest import load
 from data_prep.render import main
 

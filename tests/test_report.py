@@ -21,11 +21,11 @@ from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.evaluation.figures import read_curves
 from cvg.evaluation.strips import blend
+from cvg.media.video import write_gif, write_video
 from cvg.records import Record, ShardInfo, ShardWriter
 from cvg.report import main
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import sample_scene, sample_spec
-from cvg.video import write_gif, write_video
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cvg.video import VideoError, read_video, write_gif, write_video
+from cvg.media.video import VideoError, read_video, write_gif, write_video
 
 Frames = NDArray[np.uint8]
 

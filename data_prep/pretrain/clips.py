@@ -16,7 +16,7 @@ from tqdm import trange
 
 from cvg.common.files import atomic
 from cvg.generators import Generator
-from cvg.pixels import to_video
+from cvg.media.pixels import to_video
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
 from data_prep.pretrain.grounding import coverage

@@ -15,7 +15,7 @@ from torch import Tensor
 from cvg.common import hub as assets
 from cvg.common.cli import run
 from cvg.common.errors import UserError
-from cvg.pixels import to_video
+from cvg.media.pixels import to_video
 from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import sample_scene, sample_spec
 from data_prep.pretrain.family import FamilyName, find

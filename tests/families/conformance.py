@@ -27,7 +27,7 @@ from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
 from cvg.guidance import GuidanceConfig
-from cvg.pixels import to_video
+from cvg.media.pixels import to_video
 from cvg.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 

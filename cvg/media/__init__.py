@@ -1,0 +1,1 @@
+"""Videos as files, as frames and as tensors."""
