@@ -18,9 +18,9 @@ from benchmarks.figures import Figure, spread
 from benchmarks.measure import clock
 from cvg.grounding.capture import AttentionTap
 from cvg.media.video import write_video
-from cvg.records import Record, encode
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import LABELS, sample_scene, sample_spec
+from cvg.shards.records import Record, encode
 from data_prep import invert
 from data_prep.latents import Settings
 from data_prep.manifest import Row

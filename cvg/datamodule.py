@@ -10,11 +10,11 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
-from cvg.augment import Mirror
 from cvg.common.errors import UserError
 from cvg.common.fingerprint import first_difference
-from cvg.records import ShardInfo
-from cvg.stream import Batch, Source, Stream
+from cvg.shards.mirror import Mirror
+from cvg.shards.records import ShardInfo
+from cvg.shards.stream import Batch, Source, Stream
 
 # Fields of shards.json that must be the same in folders that are mixed.
 _SHARED = ("generator", "layers", "heads", "sigmas", "grid", "token_grid", "slots", "labels")
@@ -82,7 +82,7 @@ class CompositionDataModule(L.LightningDataModule):
         hold_out: labels that training never sees, neither as what a record shows (nor its mirror image) nor as what it
             does not; validation and test do, and report on them apart. For anchored heads.
         mirror: label pairs that a mirror of the maps exchanges, e.g. ``{horizontal: {left: right}}``; training samples
-            are mirrored at random, see :class:`cvg.augment.Mirror`. None: no mirrors.
+            are mirrored at random, see :class:`cvg.shards.mirror.Mirror`. None: no mirrors.
         shuffle: samples in the shuffle buffer; an epoch is a full shuffle when it holds them all.
         cache_gb: keep decoded records in memory when the tars of a split are no larger than this; 0 never does.
         num_workers: reading processes; 0 is fastest for cached records, which each worker would hold again.

@@ -14,8 +14,8 @@ from cvg.common.files import write_json
 from cvg.evaluation import page
 from cvg.evaluation.views import Part, probe_part, sample_part, weights_part
 from cvg.probe import Probe
-from cvg.records import SPLITS, Record, ShardInfo
-from cvg.stream import read_records
+from cvg.shards.records import SPLITS, Record, ShardInfo
+from cvg.shards.stream import read_records
 
 Split = Literal["train", "val", "test"]
 

@@ -23,7 +23,7 @@ from cvg.common.files import write_json
 from cvg.common.fingerprint import first_difference
 from cvg.datamodule import CompositionDataModule
 from cvg.metrics import SIDES, StageMetrics, plot_confusion
-from cvg.stream import Batch
+from cvg.shards.stream import Batch
 
 
 def random_steps(steps: int, generator: torch.Generator) -> Tensor:

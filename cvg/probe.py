@@ -22,7 +22,7 @@ from cvg.classifier.aggregator import normalise, resample
 from cvg.common.errors import UserError
 from cvg.common.statistics import wilson
 from cvg.composition.labels import LabelSet
-from cvg.records import Record
+from cvg.shards.records import Record
 
 GRID = (4, 8, 8)
 """Latent frames, rows and columns that maps are averaged to, at most: enough for where things are and go."""

@@ -31,8 +31,8 @@ from cvg.generators import Dtype, Generator, Offload, load_generator
 from cvg.grounding.slots import slot_maps
 from cvg.media.pixels import to_video
 from cvg.media.video import read_video
-from cvg.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
 from cvg.shapes.world import LABELS as SHAPES_LABELS
+from cvg.shards.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
 from data_prep import manifest
 from data_prep.latents import Method, Settings, latents_at
 

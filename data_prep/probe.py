@@ -23,9 +23,9 @@ from cvg.composition.labels import LabelSet
 from cvg.evaluation.views import probe_part
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.probe import GRID, Probe, Score
-from cvg.records import SPLITS
 from cvg.shapes.world import LABELS as SHAPES_LABELS
-from cvg.stream import read_records
+from cvg.shards.records import SPLITS
+from cvg.shards.stream import read_records
 from data_prep import manifest
 from data_prep.invert import check_steps, shard, taps, token_grid
 from data_prep.latents import Method, Settings

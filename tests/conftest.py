@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cvg.composition.labels import LabelSet
-from cvg.records import Record, ShardInfo, ShardWriter
+from cvg.shards.records import Record, ShardInfo, ShardWriter
 
 STEPS, LAYERS, HEADS, SLOTS, FRAMES, SIDE = 2, 2, 2, 2, 4, 8
 GRID = [FRAMES, SIDE, SIDE]

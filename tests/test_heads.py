@@ -19,7 +19,6 @@ from tiny import make_classifier, make_vlm
 from transformers import AutoTokenizer, CLIPModel, XCLIPModel
 
 from cvg import sample
-from cvg.augment import Mirror
 from cvg.classifier import CompositionClassifier
 from cvg.classifier.anchors import CAPTIONS, caption, check_distinct, deviations, label_anchors, part_wordings
 from cvg.classifier.backbones import Backbone, build, loading
@@ -33,7 +32,8 @@ from cvg.composition.labels import LabelSet
 from cvg.datamodule import CompositionDataModule
 from cvg.export import export
 from cvg.generators import load_generator
-from cvg.records import Record, ShardInfo
+from cvg.shards.mirror import Mirror
+from cvg.shards.records import Record, ShardInfo
 
 GRID3 = (FRAMES, SIDE, SIDE)
 WORDS = "a an object another moving left right up down of above below drifting sideways beside".split()

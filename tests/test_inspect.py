@@ -27,8 +27,8 @@ from cvg.composition.labels import LabelSet
 from cvg.evaluation.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.evaluation.strips import strips
 from cvg.probe import Score
-from cvg.records import ShardInfo
-from cvg.stream import read_records
+from cvg.shards.records import ShardInfo
+from cvg.shards.stream import read_records
 
 
 def make_classifier(folder: Path, **changes: Any) -> Path:

@@ -16,7 +16,7 @@ from tiny import make_pipeline
 
 from cvg.common.files import read_json
 from cvg.media.video import write_video
-from cvg.records import ShardInfo, decode, read_shard
+from cvg.shards.records import ShardInfo, decode, read_shard
 from data_prep import invert, render
 
 SMALL = ["--steps", "3", "--at", "[0, 1]", "--layers", "[0, 2]", "--min_psnr", "-100", "--seed", "5"]

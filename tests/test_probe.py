@@ -20,8 +20,8 @@ from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition.labels import LabelSet
 from cvg.probe import FOLDS, RIDGE, Probe, TooFewVideos, coarse, deal, predict
-from cvg.records import Record, ShardInfo
 from cvg.shapes.world import LABELS as SHAPES_LABELS
+from cvg.shards.records import Record, ShardInfo
 from data_prep import invert, render
 from data_prep import probe as command
 

@@ -14,7 +14,7 @@ import torch
 
 from cvg.common import hub as assets
 from cvg.common.errors import UserError
-from cvg.records import Record, ShardInfo, ShardWriter, decode, encode, read_shard
+from cvg.shards.records import Record, ShardInfo, ShardWriter, decode, encode, read_shard
 
 Make = Callable[[str, str, int], Record]
 

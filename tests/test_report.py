@@ -22,10 +22,10 @@ from cvg.common.files import read_json
 from cvg.evaluation.figures import read_curves
 from cvg.evaluation.strips import blend
 from cvg.media.video import write_gif, write_video
-from cvg.records import Record, ShardInfo, ShardWriter
 from cvg.report import main
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import sample_scene, sample_spec
+from cvg.shards.records import Record, ShardInfo, ShardWriter
 
 
 @pytest.fixture(scope="module")

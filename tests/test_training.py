@@ -20,14 +20,14 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from tiny import make_vlm
 
-from cvg.augment import Mirror
 from cvg.classifier import CompositionClassifier
 from cvg.common.errors import UserError
 from cvg.datamodule import CompositionDataModule
 from cvg.export import export, load_checkpoint
 from cvg.metrics import CalibrationError
 from cvg.module import CompositionModule, random_steps
-from cvg.records import Record, ShardInfo
+from cvg.shards.mirror import Mirror
+from cvg.shards.records import Record, ShardInfo
 from cvg.train import main
 
 ROOT = Path(__file__).parent.parent

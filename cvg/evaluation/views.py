@@ -18,7 +18,7 @@ from cvg.evaluation import heatmaps
 from cvg.evaluation.page import Section, image
 from cvg.evaluation.strips import blend, strips
 from cvg.probe import Probe, Score
-from cvg.records import Record, ShardInfo
+from cvg.shards.records import Record, ShardInfo
 
 
 @dataclass

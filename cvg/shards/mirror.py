@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cvg.common.errors import UserError
 from cvg.composition.labels import LabelSet
-from cvg.records import Record
+from cvg.shards.records import Record
 
 _MIRRORS: dict[str, Callable[[Tensor], Tensor]] = {
     "horizontal": lambda maps: maps.flip(-1),

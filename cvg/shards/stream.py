@@ -15,9 +15,9 @@ import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from cvg.augment import Mirror
 from cvg.common.errors import UserError
-from cvg.records import SPLITS, Record, ShardInfo, decode, label_of, read_shard
+from cvg.shards.mirror import Mirror
+from cvg.shards.records import SPLITS, Record, ShardInfo, decode, label_of, read_shard
 
 Batch = dict[str, Tensor]
 

@@ -1,0 +1,1 @@
+"""Training samples: records, the tars that hold them, and batches from these."""
