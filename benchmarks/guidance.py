@@ -14,8 +14,8 @@ from benchmarks.figures import Figure, spread
 from benchmarks.measure import Work, in_turn, peak_bytes, weight_bytes
 from benchmarks.plain import plain
 from cvg.generators import Generator
-from cvg.guidance import GuidanceConfig, Guide
-from cvg.sampler import GuidedSampler
+from cvg.guidance.guide import GuidanceConfig, Guide
+from cvg.guidance.sampler import GuidedSampler
 
 GUIDED_STEPS = (2, 4)
 TIME_GOALS = {(2, 1): "<= 1.10", (2, 3): "<= 1.25"}

@@ -23,8 +23,8 @@ from cvg.evaluation.suite import load_suite
 from cvg.evaluation.summary import summarise
 from cvg.evaluation.table import render
 from cvg.generators import Dtype, Offload, load_generator
-from cvg.guidance import GuidanceConfig
-from cvg.sampler import GuidedSampler
+from cvg.guidance.guide import GuidanceConfig
+from cvg.guidance.sampler import GuidedSampler
 
 SCHEMA = 1
 

@@ -20,10 +20,10 @@ from cvg.evaluation.page import Section, image
 from cvg.evaluation.suite import Suite, load_suite
 from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
 from cvg.generators import load_generator
-from cvg.guidance import GuidanceConfig
+from cvg.guidance.guide import GuidanceConfig
+from cvg.guidance.sampler import GuidedSampler
 from cvg.media.video import read_video
 from cvg.probe import TooFewVideos
-from cvg.sampler import GuidedSampler
 
 
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:

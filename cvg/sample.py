@@ -17,10 +17,10 @@ from cvg.common.errors import UserError
 from cvg.common.files import write_json
 from cvg.composition.composition import Composition, parse
 from cvg.generators import Dtype, Offload, load_generator
-from cvg.guidance import GuidanceConfig
+from cvg.guidance.guide import GuidanceConfig
+from cvg.guidance.sampler import GuidedSampler, SampleResult
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_gif, write_video
-from cvg.sampler import GuidedSampler, SampleResult
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from cvg.evaluation.suite import ShapesSuite, load_suite
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
 from cvg.evaluation.table import render as render_table
 from cvg.generators import load_generator
-from cvg.sampler import GuidedSampler
+from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, LABELS, entity_tuples, sample_scene, sample_spec
 

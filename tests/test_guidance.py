@@ -16,10 +16,10 @@ from cvg.classifier.smoothing import evidence_mask, smooth_noise
 from cvg.common.errors import UserError
 from cvg.composition.composition import parse
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance import GuidanceConfig, Guide, Verdict, move
-from cvg.sampler import GuidedSampler
+from cvg.guidance.guide import GuidanceConfig, Guide, Verdict, move
+from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.terms.spread import log_spread
 from cvg.shapes.world import LABELS
-from cvg.spread import log_spread
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up", "a red circle moving up"]
 SIZE = (5, 32, 32)

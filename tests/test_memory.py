@@ -27,8 +27,8 @@ from cvg.diffusion.trajectory import Predict, invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
 from cvg.generators.loading import compile_blocks, tile
-from cvg.guidance import GuidanceConfig, Guide
-from cvg.sampler import GuidedSampler
+from cvg.guidance.guide import GuidanceConfig, Guide
+from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 from data_prep import invert as inverting
 

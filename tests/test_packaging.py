@@ -19,7 +19,7 @@ import cvg
 from cvg.classifier import CompositionClassifier
 from cvg.common import hub as assets
 from cvg.generators import load_generator
-from cvg.sampler import GuidedSampler
+from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.renderer import FRAMES, SIZE
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cvg.spread import LEAST_VARIANCE, SHARPNESS, log_spread
+from cvg.guidance.terms.spread import LEAST_VARIANCE, SHARPNESS, log_spread
 
 
 def blobs(*centres: tuple[int, int]) -> torch.Tensor:

@@ -34,7 +34,7 @@ maps of one frozen text-to-video model. `config.json` names that model, the tapp
 the label set and the frozen backbone.
 
     from cvg.classifier import CompositionClassifier
-    from cvg.sampler import GuidedSampler
+    from cvg.guidance.sampler import GuidedSampler
 
     sampler = GuidedSampler(pipeline, CompositionClassifier.from_pretrained("THIS FOLDER"))
 """

@@ -14,8 +14,8 @@ from torch import Tensor
 from cvg.common.clock import wall_clock
 from cvg.composition.composition import Composition
 from cvg.diffusion.trajectory import nearest_steps
-from cvg.guidance import Guide
-from cvg.sampler import GuidedSampler
+from cvg.guidance.guide import Guide
+from cvg.guidance.sampler import GuidedSampler
 
 
 @dataclass

@@ -26,9 +26,9 @@ from cvg.composition.composition import parse
 from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
-from cvg.guidance import GuidanceConfig
+from cvg.guidance.guide import GuidanceConfig
+from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_video
-from cvg.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]

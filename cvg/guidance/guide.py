@@ -3,7 +3,7 @@
     z_t' = z_t - eta_t * g,   g = grad_z L, normalised per sample                      (paper, inference (c), (d))
     L = sum_relations -log s_t[y] + lambda_t * sum_entities log spread
 
-The paper's loss is the first sum; :mod:`cvg.spread` says what the second is for. The first guided step decides where
+The paper's loss is the first sum; :mod:`cvg.guidance.terms.spread` says what the second is for. The first guided step decides where
 entities go, and a penalty on being in two places would hold them where they are: lambda_0 is zero. The less a sample
 has of what is asked, the longer its edits (:meth:`Guide.edit_length`) and the more of them in a step. Then each channel
 is given back the mean and deviation it had (:func:`move`).
@@ -27,7 +27,7 @@ from cvg.common.errors import UserError
 from cvg.composition.composition import Composition
 from cvg.generators.base import Generator
 from cvg.grounding.slots import slot_maps
-from cvg.spread import log_spread
+from cvg.guidance.terms.spread import log_spread
 
 STEP_SIZE = 0.17
 """Of classifiers that name none."""

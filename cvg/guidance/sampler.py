@@ -22,7 +22,7 @@ from cvg.common.errors import UserError
 from cvg.composition.composition import Composition, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance import GuidanceConfig, Guide
+from cvg.guidance.guide import GuidanceConfig, Guide
 
 
 @dataclass

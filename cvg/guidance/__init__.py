@@ -1,0 +1,1 @@
+"""Guided denoising steps, and the sampling loop around them."""

@@ -1,0 +1,1 @@
+"""The terms of the loss that guided steps follow, one file each."""
