@@ -13,7 +13,7 @@ from cvg.common.errors import UserError
 from cvg.common.files import write_json
 from cvg.evaluation import page
 from cvg.evaluation.views import Part, probe_part, sample_part, weights_part
-from cvg.probe import Probe
+from cvg.probing.probe import Probe
 from cvg.shards.records import SPLITS, Record, ShardInfo
 from cvg.shards.stream import read_records
 

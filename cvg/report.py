@@ -23,7 +23,7 @@ from cvg.generators import load_generator
 from cvg.guidance.guide import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.video import read_video
-from cvg.probe import TooFewVideos
+from cvg.probing.probe import TooFewVideos
 
 
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:

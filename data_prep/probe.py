@@ -22,7 +22,7 @@ from cvg.common.files import atomic, write_json
 from cvg.composition.labels import LabelSet
 from cvg.evaluation.views import probe_part
 from cvg.generators import Dtype, Offload, load_generator
-from cvg.probe import GRID, Probe, Score
+from cvg.probing.probe import GRID, Probe, Score
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.shards.records import SPLITS
 from cvg.shards.stream import read_records

@@ -26,7 +26,7 @@ from cvg.common.files import read_json
 from cvg.composition.labels import LabelSet
 from cvg.evaluation.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.evaluation.strips import strips
-from cvg.probe import Score
+from cvg.probing.probe import Score
 from cvg.shards.records import ShardInfo
 from cvg.shards.stream import read_records
 

@@ -19,7 +19,7 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition.labels import LabelSet
-from cvg.probe import FOLDS, RIDGE, Probe, TooFewVideos, coarse, deal, predict
+from cvg.probing.probe import FOLDS, RIDGE, Probe, TooFewVideos, coarse, deal, predict
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.shards.records import Record, ShardInfo
 from data_prep import invert, render

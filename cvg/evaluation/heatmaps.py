@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cvg.evaluation.figures import BLUE, ORANGE, png
-from cvg.probe import Score
+from cvg.probing.probe import Score
 
 _MOST_NUMBERS = 500  # cells of a panel that are large enough to hold a number
 _WIDTH = 11.0  # inches, at most, where there is more than one column of panels

@@ -17,7 +17,7 @@ from cvg.common.files import atomic
 from cvg.evaluation import heatmaps
 from cvg.evaluation.page import Section, image
 from cvg.evaluation.strips import blend, strips
-from cvg.probe import Probe, Score
+from cvg.probing.probe import Probe, Score
 from cvg.shards.records import Record, ShardInfo
 
 

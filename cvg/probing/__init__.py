@@ -1,0 +1,1 @@
+"""Which steps, layers and heads of a generator tell the composition."""
