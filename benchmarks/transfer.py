@@ -27,9 +27,9 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json, write_json
 from cvg.composition.labels import LabelSet
-from cvg.datamodule import CompositionDataModule
 from cvg.evaluation.summary import gain
 from cvg.shapes.world import LABELS
+from cvg.training.datamodule import CompositionDataModule
 from data_prep.demo import Step, run_step
 from data_prep.pretrain.captioned import WORDINGS
 

@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 from cvg.common.errors import UserError
 from cvg.common.memory import is_out_of_memory
-from cvg.datamodule import CompositionDataModule
-from cvg.module import CompositionModule
+from cvg.training.datamodule import CompositionDataModule
+from cvg.training.module import CompositionModule
 
 _MODE = "yaml_with_base"
 

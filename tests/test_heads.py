@@ -29,11 +29,11 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition.labels import LabelSet
-from cvg.datamodule import CompositionDataModule
 from cvg.export import export
 from cvg.generators import load_generator
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record, ShardInfo
+from cvg.training.datamodule import CompositionDataModule
 
 GRID3 = (FRAMES, SIDE, SIDE)
 WORDS = "a an object another moving left right up down of above below drifting sideways beside".split()

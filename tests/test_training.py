@@ -22,13 +22,13 @@ from tiny import make_vlm
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.errors import UserError
-from cvg.datamodule import CompositionDataModule
 from cvg.export import export, load_checkpoint
-from cvg.metrics import CalibrationError
-from cvg.module import CompositionModule, random_steps
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record, ShardInfo
 from cvg.train import main
+from cvg.training.datamodule import CompositionDataModule
+from cvg.training.metrics import CalibrationError
+from cvg.training.module import CompositionModule, random_steps
 
 ROOT = Path(__file__).parent.parent
 MIRROR = {

@@ -14,8 +14,8 @@ import torch
 from cvg.classifier import CompositionClassifier
 from cvg.common.errors import UserError
 from cvg.export import export
-from cvg.module import CompositionModule
 from cvg.train import main
+from cvg.training.module import CompositionModule
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -21,9 +21,9 @@ from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.common.errors import UserError
 from cvg.common.files import write_json
 from cvg.common.fingerprint import first_difference
-from cvg.datamodule import CompositionDataModule
-from cvg.metrics import SIDES, StageMetrics, plot_confusion
 from cvg.shards.stream import Batch
+from cvg.training.datamodule import CompositionDataModule
+from cvg.training.metrics import SIDES, StageMetrics, plot_confusion
 
 
 def random_steps(steps: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,1 @@
+"""The classifier's training with Lightning: module, data and metrics."""
