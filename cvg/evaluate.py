@@ -21,10 +21,10 @@ from cvg.composition.labels import LabelSet
 from cvg.evaluation.runner import Runner
 from cvg.evaluation.suite import load_suite
 from cvg.evaluation.summary import summarise
-from cvg.evaluation.table import render
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance.guide import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
+from cvg.reporting.table import render
 
 SCHEMA = 1
 

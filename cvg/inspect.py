@@ -11,9 +11,9 @@ from cvg.classifier import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import write_json
-from cvg.evaluation import page
-from cvg.evaluation.views import Part, probe_part, sample_part, weights_part
 from cvg.probing.probe import Probe
+from cvg.reporting import page
+from cvg.reporting.views import Part, probe_part, sample_part, weights_part
 from cvg.shards.records import SPLITS, Record, ShardInfo
 from cvg.shards.stream import read_records
 

@@ -8,22 +8,23 @@ from typing import Any
 
 from PIL import Image
 
-from cvg import inspect, overlays
+from cvg import inspect
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition.composition import parse
 from cvg.composition.labels import LabelSet
-from cvg.evaluation import figures, page
-from cvg.evaluation.page import Section, image
 from cvg.evaluation.suite import Suite, load_suite
-from cvg.evaluation.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
 from cvg.generators import load_generator
 from cvg.guidance.guide import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.video import read_video
 from cvg.probing.probe import TooFewVideos
+from cvg.reporting import charts as figures
+from cvg.reporting import overlays, page
+from cvg.reporting.page import Section, image
+from cvg.reporting.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
 
 
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:

@@ -19,7 +19,7 @@ from typing import Any
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json, write_json
-from cvg.evaluation.table import columns, interval, number
+from cvg.reporting.table import columns, interval, number
 
 CONFIG = Path(__file__).parents[1] / "lightning_configs" / "demo.yaml"
 

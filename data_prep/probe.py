@@ -20,9 +20,9 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, write_json
 from cvg.composition.labels import LabelSet
-from cvg.evaluation.views import probe_part
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.probing.probe import GRID, Probe, Score
+from cvg.reporting.views import probe_part
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.shards.records import SPLITS
 from cvg.shards.stream import read_records

@@ -26,9 +26,9 @@ from cvg.evaluation.early import early_verdicts, reachable_slots, run_plain
 from cvg.evaluation.runner import Timing, untrained, wrong_target
 from cvg.evaluation.suite import ShapesSuite, load_suite
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
-from cvg.evaluation.table import render as render_table
 from cvg.generators import load_generator
 from cvg.guidance.sampler import GuidedSampler
+from cvg.reporting.table import render as render_table
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, LABELS, entity_tuples, sample_scene, sample_spec
 

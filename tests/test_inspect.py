@@ -24,9 +24,9 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition.labels import LabelSet
-from cvg.evaluation.heatmaps import leak_map, probe_map, verdict_bars, weight_map
-from cvg.evaluation.strips import strips
 from cvg.probing.probe import Score
+from cvg.reporting.heatmaps import leak_map, probe_map, verdict_bars, weight_map
+from cvg.reporting.strips import strips
 from cvg.shards.records import ShardInfo
 from cvg.shards.stream import read_records
 

@@ -19,10 +19,10 @@ from cvg.classifier import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
-from cvg.evaluation.figures import read_curves
-from cvg.evaluation.strips import blend
 from cvg.media.video import write_gif, write_video
 from cvg.report import main
+from cvg.reporting.charts import read_curves
+from cvg.reporting.strips import blend
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import sample_scene, sample_spec
 from cvg.shards.records import Record, ShardInfo, ShardWriter

@@ -14,10 +14,10 @@ from torch import Tensor
 from cvg.classifier import CompositionClassifier, group_log_probs
 from cvg.classifier.aggregator import normalise
 from cvg.common.files import atomic
-from cvg.evaluation import heatmaps
-from cvg.evaluation.page import Section, image
-from cvg.evaluation.strips import blend, strips
 from cvg.probing.probe import Probe, Score
+from cvg.reporting import heatmaps
+from cvg.reporting.page import Section, image
+from cvg.reporting.strips import blend, strips
 from cvg.shards.records import Record, ShardInfo
 
 
@@ -42,7 +42,7 @@ class Part:
     numbers: Any = None
 
     def section(self) -> Section:
-        """As :mod:`cvg.evaluation.page` takes it."""
+        """As :mod:`cvg.reporting.page` takes it."""
         images = [image(data, caption) for data, caption in self.pictures.values()]
         return {"title": self.title, "note": self.note, "images": images, "rows": self.rows}
 

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cvg.evaluation.figures import BLUE, ORANGE, png
 from cvg.probing.probe import Score
+from cvg.reporting.charts import BLUE, ORANGE, png
 
 _MOST_NUMBERS = 500  # cells of a panel that are large enough to hold a number
 _WIDTH = 11.0  # inches, at most, where there is more than one column of panels

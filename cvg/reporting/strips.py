@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cvg.evaluation.figures import png
+from cvg.reporting.charts import png
 
 COLOURS = ((0.84, 0.19, 0.15), (0.13, 0.40, 0.67))
 """Of the entity slots in the pictures: subject red, object blue."""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cvg.composition.composition import Composition
 from cvg.evaluation.early import early_verdicts, run_plain
-from cvg.evaluation.strips import blend, nearest_frames, strips
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_frames
+from cvg.reporting.strips import blend, nearest_frames, strips
 
 
 @dataclass

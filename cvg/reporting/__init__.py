@@ -1,0 +1,1 @@
+"""Pictures, tables and the HTML page that show results to people."""
