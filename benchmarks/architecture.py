@@ -19,7 +19,7 @@ import yaml
 from torch import Tensor
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.generators import Generator
 from cvg.generators.base import States
 from cvg.generators.loading import find_device

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.architecture import Architecture, Cfg, build
 from cvg.classifier import ClassifierConfig, CompositionClassifier
-from cvg.composition.composition import Composition, parse
+from cvg.composition import Composition, parse
 from cvg.generators import Generator, load_generator
 from cvg.shapes.world import LABELS
 

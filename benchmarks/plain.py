@@ -1,6 +1,7 @@
 """Guidance done the plain way, for comparison: attention matrices are materialised and the whole network runs.
 
-Nothing is checkpointed and nothing leaves early. Gradients are those of :mod:`cvg.guidance.guide` (a test holds them equal).
+Nothing is checkpointed and nothing leaves early. Gradients are those of :mod:`cvg.guidance.guide` (a test holds them
+equal).
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ import yaml
 from transformers import AutoModel, AutoTokenizer
 
 from cvg.classifier.model import CompositionClassifier, group_log_probs
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json, write_json
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.evaluation.summary import gain
 from cvg.shapes.world import LABELS
 from cvg.training.datamodule import CompositionDataModule
@@ -172,7 +172,7 @@ def main(
     """
     if unknown := sorted(set(held_out) - set(HELD_OUT)):
         raise UserError(f"held_out {unknown[0]!r}: expected some of {', '.join(map(repr, HELD_OUT))}")
-    trained = Path(assets.path(vlm))
+    trained = Path(hub.path(vlm))
     paths = dict.fromkeys(BACKBONES, str(trained)) | {"random VLM": str(random_vision(trained, out / "random-vlm"))}
     rows: list[dict[str, Any]] = []
     for question in (q for q in QUESTIONS if q.held_out in held_out):

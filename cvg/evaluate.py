@@ -17,14 +17,14 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import write_json
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.evaluation.runner import Runner
-from cvg.evaluation.suite import load_suite
 from cvg.evaluation.summary import summarise
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance.guide import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import render
+from cvg.shapes.suite import load_suite
 
 SCHEMA = 1
 
@@ -102,7 +102,7 @@ def main(
         )
     if guiding.guided_steps < 1:
         raise UserError("guiding: guided_steps must be at least 1 for a comparison with unguided")
-    world = load_suite(suite, LabelSet.from_yaml(labels) if labels else None)
+    world = load_suite(suite, LabelSet.load(labels) if labels else None)
     model = CompositionClassifier.from_pretrained(classifier)
     if labels:
         model = model.with_labels(world.labels)

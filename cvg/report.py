@@ -13,9 +13,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
-from cvg.composition.composition import parse
-from cvg.composition.labels import LabelSet
-from cvg.evaluation.suite import Suite, load_suite
+from cvg.composition import LabelSet, parse
 from cvg.generators import load_generator
 from cvg.guidance.guide import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
@@ -25,6 +23,7 @@ from cvg.reporting import charts as figures
 from cvg.reporting import overlays, page
 from cvg.reporting.page import Section, image
 from cvg.reporting.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
+from cvg.shapes.suite import Suite, load_suite
 
 
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:

@@ -15,7 +15,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import write_json
-from cvg.composition.composition import Composition, parse
+from cvg.composition import Composition, parse
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.guidance.guide import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler, SampleResult

@@ -20,18 +20,16 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from cvg.classifier.aggregator import resample
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, read_json, write_json
-from cvg.composition.composition import contradict
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet, contradict
 from cvg.diffusion.trajectory import psnr
 from cvg.generators import Dtype, Generator, Offload, load_generator
+from cvg.grounding.maps import resample
 from cvg.grounding.slots import slot_maps
 from cvg.media.pixels import to_video
 from cvg.media.video import read_video
-from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.shards.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
 from data_prep import manifest
 from data_prep.latents import Method, Settings, latents_at
@@ -224,7 +222,7 @@ def main(
     data: Path,
     out: Path = Path("runs/shards"),
     generator: str = "shapes-wan",
-    labels: Path | None = None,
+    labels: str = "shapes",
     method: Method = "inversion",
     steps: int = 12,
     at: list[int] = [1, 2, 3, 4],  # noqa: B006  (never changed)
@@ -248,7 +246,7 @@ def main(
         data: manifest (JSON Lines), or a folder with a manifest.jsonl.
         out: folder of the tars, shards.json and rejects.jsonl.
         generator: pipeline folder, hub id, or shipped name.
-        labels: label set (YAML); the shapes world's when left out.
+        labels: label set: a YAML file, or the name of one that ships.
         method: inversion (the paper's), noising (z_t = (1 - sigma) x0 + sigma eps), or trajectory (of videos that the
             generator made: the latents it was sampled through).
         steps: steps of the schedule on which videos are inverted and replayed.
@@ -268,7 +266,7 @@ def main(
         tiling: the VAE takes one video at a time, in tiles.
         compile: compile the generator's blocks, which takes a minute; recording runs without.
     """
-    label_set = LabelSet.from_yaml(labels) if labels else SHAPES_LABELS
+    label_set = LabelSet.load(labels)
     rows = manifest.load(data, label_set)[:limit]
     model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
     layers, heads = taps(model, layers, heads)

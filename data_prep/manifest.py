@@ -32,8 +32,7 @@ from typing import Any
 
 from cvg.common.errors import UserError
 from cvg.common.files import atomic
-from cvg.composition.composition import Composition, build
-from cvg.composition.labels import LabelSet
+from cvg.composition import Composition, LabelSet, build
 
 NAME = "manifest.jsonl"
 SPLITS = ("train", "val", "test")

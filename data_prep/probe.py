@@ -15,15 +15,14 @@ from typing import Any
 import torch
 import yaml
 
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, write_json
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.probing.probe import GRID, Probe, Score
 from cvg.reporting.views import probe_part
-from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.shards.records import SPLITS
 from cvg.shards.stream import read_records
 from data_prep import manifest
@@ -110,7 +109,7 @@ def main(
     data: Path,
     out: Path = Path("runs/probe"),
     generator: str = "shapes-wan",
-    labels: Path | None = None,
+    labels: str = "shapes",
     method: Method = "noising",
     videos: int = 96,
     steps: int = 12,
@@ -136,7 +135,7 @@ def main(
         data: manifest (JSON Lines), or a folder with a manifest.jsonl.
         out: folder to write; maps that are there are not made again.
         generator: pipeline folder, hub id, or shipped name.
-        labels: label set (YAML); the shapes world's when left out.
+        labels: label set: a YAML file, or the name of one that ships.
         method: where noisy latents come from, as in data_prep.invert. Noising is quick; its noise is that of sampling.
         videos: how many of the manifest's videos are used, drawn at random.
         steps: steps of the schedule.
@@ -155,7 +154,7 @@ def main(
     """
     if min(videos, guided) < 1:
         raise UserError(f"videos {videos}, guided {guided}: give at least 1 of each")
-    label_set = LabelSet.from_yaml(labels) if labels else SHAPES_LABELS
+    label_set = LabelSet.load(labels)
     rows = manifest.load(data, label_set)
     rows = [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), min(videos, len(rows))))]
     at = at if at is not None else list(range(-(-2 * steps // 3)))
@@ -190,16 +189,16 @@ def main(
     shards = out / "shards"
     inversion: dict[str, Any] = {"generator": generator, "dtype": dtype, "size": list(size), "steps": steps} | chosen
     inversion |= {"grid": list(grid)} if grid else {}
-    inversion |= {"labels": str(labels.absolute())} if labels else {}
+    inversion |= {"labels": str(Path(labels).absolute()) if Path(labels).is_file() else labels}
     comment = f'make invert DATA=manifest.jsonl OUT={shards} ARGS="--config {out / "invert.yaml"}"'
     write_yaml(out / "invert.yaml", comment, inversion)
-    base = TRAINING / ("shapes.yaml" if generator.startswith(assets.PREFIX) else "video.yaml")
+    base = TRAINING / ("shapes.yaml" if hub.is_shipped_name(generator) else "video.yaml")
     training: dict[str, Any] = {
         "base": os.path.relpath(base, out.absolute()),
         "trainer": {"logger": {"init_args": {"name": out.name}}},
         "data": {"shards": [str(shards)]},
     }
-    if labels:  # the base's mirrors are those of the shapes world's labels
+    if Path(labels).is_file():  # the base's mirrors are those of the shapes world's labels
         training["data"]["mirror"] = None
     write_yaml(out / "train.yaml", f"make train CONFIG={out / 'train.yaml'}", training)
     score = choice.chosen

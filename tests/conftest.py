@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.shards.records import Record, ShardInfo, ShardWriter
 
 STEPS, LAYERS, HEADS, SLOTS, FRAMES, SIDE = 2, 2, 2, 2, 4, 8

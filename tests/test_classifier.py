@@ -15,11 +15,12 @@ from torch import Tensor
 from transformers import AutoModel, CLIPConfig, CLIPModel, XCLIPConfig, XCLIPModel
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier, group_log_probs
-from cvg.classifier.aggregator import Aggregator, normalise, resample
+from cvg.classifier.aggregator import Aggregator
 from cvg.classifier.backbones import build
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.errors import UserError
+from cvg.grounding.maps import normalise, resample
 
 GRID3 = (FRAMES, SIDE, SIDE)
 
@@ -141,7 +142,7 @@ def test_absent_slots_are_zero_and_influence_nothing() -> None:
 def test_the_shipped_classifier_sees_what_it_always_saw() -> None:
     """Bit for bit: the picture, the X-CLIP's second state and its scale, written out."""
     classifier = CompositionClassifier.from_pretrained("shapes-classifier")
-    model: Any = XCLIPModel.from_pretrained(assets.path("shapes-clip"), dtype=torch.float32).eval()
+    model: Any = XCLIPModel.from_pretrained(hub.path("shapes-clip"), dtype=torch.float32).eval()
     model.vision_model.encoder.layers = model.vision_model.encoder.layers[:2]
 
     def tokens(volume: Tensor) -> Tensor:

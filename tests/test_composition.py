@@ -1,17 +1,15 @@
 import itertools
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import Composition, build, compose, contradict, parse
-from cvg.composition.labels import LabelSet
+from cvg.composition import Composition, LabelSet, build, compose, contradict, parse
 from cvg.shapes.world import TEMPLATES
 
-LABELS = LabelSet.from_yaml(Path(__file__).parents[1] / "cvg/shapes/labels.yaml")
+LABELS = LabelSet.load("shapes")
 ENTITIES = ("red circle", "blue square")
 
 

@@ -19,17 +19,16 @@ from cvg.classifier.anchors import CAPTIONS
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.statistics import mcnemar, paired_bootstrap, paired_shares, wilson
-from cvg.composition.composition import build, parse
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet, build, parse
 from cvg.evaluate import main
 from cvg.evaluation.early import early_verdicts, reachable_slots, run_plain
 from cvg.evaluation.runner import Timing, untrained, wrong_target
-from cvg.evaluation.suite import ShapesSuite, load_suite
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
 from cvg.generators import load_generator
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import render as render_table
 from cvg.shapes.renderer import render
+from cvg.shapes.suite import ShapesSuite, load_suite
 from cvg.shapes.world import KINDS, LABELS, entity_tuples, sample_scene, sample_spec
 
 

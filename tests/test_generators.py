@@ -12,7 +12,7 @@ from tiny import tiny_pipeline
 from torch import Tensor, nn
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import parse
+from cvg.composition import parse
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.registry import ADAPTERS, adapter_of
 from cvg.grounding.capture import AttentionTap

@@ -14,7 +14,7 @@ from tiny import STEPS, tiny_classifier, tiny_pipeline
 from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, smooth_noise
 from cvg.common.errors import UserError
-from cvg.composition.composition import parse
+from cvg.composition import parse
 from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.guide import GuidanceConfig, Guide, Verdict, move
 from cvg.guidance.sampler import GuidedSampler

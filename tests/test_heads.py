@@ -28,7 +28,7 @@ from cvg.classifier.head import AnchoredHead
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.export import export
 from cvg.generators import load_generator
 from cvg.shards.mirror import Mirror

@@ -23,7 +23,7 @@ from cvg.classifier import ClassifierConfig, CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.probing.probe import Score
 from cvg.reporting.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.reporting.strips import strips

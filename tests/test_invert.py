@@ -175,8 +175,8 @@ def test_records_and_live_capture_are_the_same_maps(
     """What training reads and what guidance sees come from one path: bit for bit, at float16."""
     import random
 
-    from cvg.classifier.aggregator import resample
     from cvg.generators import load_generator
+    from cvg.grounding.maps import resample
     from cvg.grounding.slots import slot_maps
     from cvg.shapes.world import LABELS
     from data_prep import manifest

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from cvg.common.errors import UserError
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 
-SHAPES = Path(__file__).parents[1] / "cvg/shapes/labels.yaml"
+SHAPES = "shapes"
 GROUPS: dict[str, Any] = {
     "motion": {"entities": 1, "labels": {"left": ["moving left"], "right": ["moving right"], "up": ["moving up"]}},
     "spatial": {"entities": 2, "labels": {"above": ["above", "over"], "below": ["below"]}},
@@ -15,7 +15,7 @@ GROUPS: dict[str, Any] = {
 
 
 def test_shapes_label_set() -> None:
-    labels = LabelSet.from_yaml(SHAPES)
+    labels = LabelSet.load(SHAPES)
     assert {group: [label.name for label in entries] for group, entries in labels.groups.items()} == {
         "motion": ["left", "right", "up", "down"],
         "spatial": ["left of", "right of", "above", "below"],
@@ -78,4 +78,4 @@ def test_bad_yaml_names_the_file(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=r"labels\.yaml"):
-        LabelSet.from_yaml(path)
+        LabelSet.load(path)

@@ -21,7 +21,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.memory import next_try
-from cvg.composition.composition import parse
+from cvg.composition import parse
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import Predict, invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import build
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet, build
 from cvg.shapes import oracle
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import LABELS, RelationSpec, Spec, sample_scene, sample_spec

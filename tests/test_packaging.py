@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 import cvg
 from cvg.classifier import CompositionClassifier
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.generators import load_generator
 from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.renderer import FRAMES, SIZE
@@ -81,12 +81,11 @@ def test_shipped_data_is_package_data() -> None:
     folder = ROOT / "cvg/shapes"
     covered = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     data = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert folder / "labels.yaml" in covered
     assert {path for path in data if path.suffix not in (".py", ".pyc")} <= covered
 
 
 def test_shipped_weights_are_small_and_safe() -> None:
-    files = [path for path in assets.WEIGHTS.rglob("*") if path.is_file()]
+    files = [path for path in hub.weights("cvg.shapes").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 40e6
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
 
@@ -101,7 +100,7 @@ def test_shipped_classifiers_fit_shipped_models(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["shapes-wan", "shapes-cogvideox"])
 def test_shipped_generators_load_with_diffusers_alone_and_sample(name: str) -> None:
-    pipeline = DiffusionPipeline.from_pretrained(assets.path(name))
+    pipeline = DiffusionPipeline.from_pretrained(hub.path(name))
     assert {part.dtype for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
     pipeline.set_progress_bar_config(disable=True)
     size = {"num_frames": FRAMES, "height": SIZE, "width": SIZE}

@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import AutoTokenizer, XCLIPModel
 
 from cvg.classifier.backbones import build
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.errors import UserError
-from cvg.composition.composition import parse
+from cvg.composition import parse
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
-from cvg.shapes.relations import holds, judging
+from cvg.judging.geometry import holds, judging
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec
 from data_prep.pretrain import captioned, clip, clips, store, text, transformer, vae
@@ -171,7 +171,7 @@ def test_the_xclip_is_trained_and_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_shipped_xclip_knows_relations() -> None:
     """Of held-out clips: which of four captions that differ in the relation alone (chance is a quarter, or a half)."""
-    path = assets.path("shapes-clip")
+    path = hub.path("shapes-clip")
     model = XCLIPModel.from_pretrained(path, dtype=torch.float32).eval()
     right = clip.zero_shot(model, AutoTokenizer.from_pretrained(path), clips=8)
     assert min(right.values()) >= 7 / 8 and sum(right.values()) / len(right) > 0.95

@@ -18,7 +18,7 @@ from cvg import train
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.probing.probe import FOLDS, RIDGE, Probe, TooFewVideos, coarse, deal, predict
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.shards.records import Record, ShardInfo
@@ -231,7 +231,7 @@ def test_labels_of_ones_own_are_named_in_both_configurations(
     run(command.main, "probe", args=[*given, "--layers=[0, 1]", "--heads=[3]", f"--labels={tmp_path / 'labels.yaml'}"])
     inversion = yaml.safe_load((tmp_path / "out/invert.yaml").read_text())
     assert (inversion["at"], inversion["layers"], inversion["heads"]) == ([1], [1], [3])
-    assert LabelSet.from_yaml(inversion["labels"]) == SHAPES_LABELS and "grid" not in inversion
+    assert LabelSet.load(inversion["labels"]) == SHAPES_LABELS and "grid" not in inversion
     training = yaml.safe_load((tmp_path / "out/train.yaml").read_text())
     assert training["data"]["mirror"] is None and (tmp_path / "out" / training["base"]).resolve().is_file()
 

@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.errors import UserError
 from cvg.shards.records import Record, ShardInfo, ShardWriter, decode, encode, read_shard
 
@@ -130,9 +130,9 @@ def test_shard_info_round_trip_and_checks(shards: Path, tmp_path: Path) -> None:
 
 
 def test_asset_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(hub, "weights", lambda package: tmp_path)
     (tmp_path / "shapes-wan").mkdir()
-    assert assets.path("shapes-wan") == tmp_path / "shapes-wan"
-    assert assets.path("some/model") == "some/model"
+    assert hub.path("shapes-wan") == tmp_path / "shapes-wan"
+    assert hub.path("some/model") == "some/model"
     with pytest.raises(UserError, match="shipped: shapes-wan"):
-        assets.path("shapes-nothing")
+        hub.path("shapes-nothing")

@@ -11,48 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Added to a map's mean and deviation, in attention probability: below it float16 records hold nothing but rounding.
-_TINY = 1e-8
-# Deviation, relative to the mean, under which a map fades out instead of having its float16 rounding (5e-4) amplified.
-_FLAT = 1e-3
+from cvg.grounding.maps import TINY, normalise, resample
+
 # Deviation under which a whole volume fades out; a mean over maps that agree has a deviation near 1.
-_FAINT = 0.05
-
-
-def resample(maps: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """Resample the last three axes (F, H, W) to a grid: exact when equal, area average down, (tri)linear up.
-
-    Args:
-        maps: (..., F, H, W).
-        grid: the wanted (F, H, W).
-
-    Returns:
-        (..., *grid)
-    """
-    if tuple(maps.shape[-3:]) == grid:
-        return maps
-    lead = maps.shape[:-3]
-    flat = maps.reshape(-1, 1, *maps.shape[-3:])
-    frames, height, width = (min(new, old) for new, old in zip(grid, maps.shape[-3:], strict=True))
-    flat = F.adaptive_avg_pool3d(flat, (frames, height, width))
-    if tuple(flat.shape[-3:]) != grid:
-        flat = F.interpolate(flat, size=grid, mode="trilinear", align_corners=False)
-    return flat.reshape(*lead, *grid)
-
-
-def normalise(maps: Tensor) -> Tensor:
-    """Divide each map by its mean over (F, H, W), subtract 1, divide by its deviation.
-
-    Written so that zero, constant and one-hot maps have finite values and gradients (constant ones become zero), and
-    so that a map's scale does not matter.
-
-    Args:
-        maps: (..., F, H, W), non-negative.
-    """
-    mean = maps.mean(dim=(-3, -2, -1), keepdim=True)
-    centred = maps - mean
-    variance = centred.square().mean(dim=(-3, -2, -1), keepdim=True)
-    return centred / (variance + (_FLAT * mean).square() + _TINY**2).sqrt()
+_FLAT_VOLUME = 0.05
 
 
 class Attention(nn.Module):
@@ -150,11 +112,11 @@ class Aggregator(nn.Module):
             growing the volume until noise on it means nothing.
         """
         maps = normalise(resample(maps_BLAKFHW, self.grid)) * present_BK[:, None, None, :, None, None, None]
-        volume = torch.einsum("blakfhw,la->bkfhw", maps, self.weight_LA) / self.weight_LA.abs().sum().clamp_min(_TINY)
+        volume = torch.einsum("blakfhw,la->bkfhw", maps, self.weight_LA) / self.weight_LA.abs().sum().clamp_min(TINY)
         if self.depth:
             volume = volume + self._correction(maps, present_BK, step_B)
         volume = volume - volume.mean(dim=(-3, -2, -1), keepdim=True)
-        deviation = (volume.square().mean(dim=(-3, -2, -1), keepdim=True) + _FAINT**2).sqrt()
+        deviation = (volume.square().mean(dim=(-3, -2, -1), keepdim=True) + _FLAT_VOLUME**2).sqrt()
         return volume / deviation * present_BK[..., None, None, None]
 
     def _correction(self, maps_BLAKFHW: Tensor, present_BK: Tensor, step_B: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from cvg.classifier.backbones.base import Backbone
 from cvg.common.errors import UserError
-from cvg.composition.composition import compose
-from cvg.composition.labels import Label
+from cvg.composition import Label, compose
 
 CAPTIONS = ("an object {r0}", "an object {r0} another object")
 """Captions of a relation of one entity and of two. Text towers are trained on captions, not on bare relation words; the

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 
 
 class Competition(nn.Module):

@@ -15,7 +15,7 @@ from cvg.common.errors import UserError
 
 # Length c of f below which logits are nearly linear in it. A mere cosine has no direction where there is no evidence,
 # and optimiser steps of the size that suits the linear head turn it about: it hardly learned.
-_FAINT = 10.0
+_LINEAR_BELOW = 10.0
 # Lead, in logits, that the temperature first gives an anchor's own direction over the mean of its group.
 _LEAD = 10.0
 # Directions in which anchors differ by less than this part of the most are left to chance.
@@ -162,7 +162,7 @@ class AnchoredHead(TextHead):
     @override
     def forward(self, features_BD: Tensor, anchor_YE: Tensor | None = None) -> Tensor:
         joint_BE = F.linear(features_BD @ self.read_RD.T * self.scale, self.joint_ER, self.bias_E)
-        direction_BE = joint_BE * torch.rsqrt(joint_BE.square().sum(-1, keepdim=True) + _FAINT**2)
+        direction_BE = joint_BE * torch.rsqrt(joint_BE.square().sum(-1, keepdim=True) + _LINEAR_BELOW**2)
         return self.log_scale.exp() * direction_BE @ self.unit(anchor_YE).T
 
 

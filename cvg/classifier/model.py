@@ -14,14 +14,15 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from cvg.classifier import backbones
-from cvg.classifier.aggregator import Aggregator, resample
+from cvg.classifier.aggregator import Aggregator
 from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
 from cvg.classifier.config import ClassifierConfig, check_config
 from cvg.classifier.head import TextHead, build_head
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, write_json
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
+from cvg.grounding.maps import resample
 
 CARD = """---
 {{ card_data }}
@@ -258,7 +259,7 @@ class CompositionClassifier(
         Raises:
             UserError: it is missing, incomplete, of another version, or its weights do not fit its config.
         """
-        name = str(assets.path(str(pretrained_model_name_or_path)))
+        name = str(hub.path(str(pretrained_model_name_or_path)))
         if Path(name).is_dir():
             check_config(Path(name) / "config.json")
         try:

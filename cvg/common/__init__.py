@@ -1,1 +1,1 @@
-"""What every package may use: errors, files, the command line, fingerprints, time, memory, statistics, shipped names."""
+"""What every package may use: errors, files, the command line, fingerprints, time, statistics, shipped names."""

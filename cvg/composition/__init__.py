@@ -1,1 +1,20 @@
 """What a prompt asks for: label sets, entities and relations, and how they are read from text."""
+
+from cvg.composition.composition import Composition, Entity, Relation, build, compose, contradict
+from cvg.composition.labels import Label, LabelSet
+from cvg.composition.parser import Parser, parse
+from cvg.composition.relations import RelationBatch
+
+__all__ = [
+    "Composition",
+    "Entity",
+    "Label",
+    "LabelSet",
+    "Parser",
+    "Relation",
+    "RelationBatch",
+    "build",
+    "compose",
+    "contradict",
+    "parse",
+]

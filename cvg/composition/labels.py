@@ -12,6 +12,12 @@ import yaml
 
 from cvg.common.errors import UserError
 
+SLOT_NAMES = ("subject", "object")
+SLOTS = len(SLOT_NAMES)
+"""K, the entity slots of a relation; one that relates fewer entities leaves the last ones absent."""
+COUNTS = " or ".join(str(count) for count in range(1, SLOTS + 1))
+SHIPPED = Path(__file__).parents[1] / "label_sets"
+
 
 @dataclass(frozen=True)
 class Label:
@@ -21,7 +27,7 @@ class Label:
         name: unique name, e.g. ``"left of"``.
         group: the exclusive family it belongs to, e.g. ``"spatial"``.
         wordings: phrases that state it in a prompt; the first is the plainest.
-        entities: how many entity slots it relates (1: subject, 2: subject and object).
+        entities: how many entities it relates, 1 to :data:`SLOTS` (1: subject, 2: subject and object).
     """
 
     name: str
@@ -34,7 +40,7 @@ class LabelSet:
     """The ordered label set Y. A label's position is its class index.
 
     Args:
-        groups: ``{group: {"entities": 1 or 2, "labels": {name: [wording, ...]}}}``, as in the YAML files.
+        groups: ``{group: {"entities": 1 to SLOTS, "labels": {name: [wording, ...]}}}``, as in the YAML files.
 
     Raises:
         UserError: a malformed entry, a repeated label or wording, or a group of fewer than two labels.
@@ -46,9 +52,9 @@ class LabelSet:
             try:
                 slots, labels = int(entry["entities"]), dict(entry["labels"])
             except (TypeError, KeyError, ValueError) as error:
-                raise UserError(f"label group {group!r}: expected `entities: 1 or 2` and `labels:`") from error
-            if slots not in (1, 2):
-                raise UserError(f"label group {group!r}: entities is {slots}, expected 1 or 2")
+                raise UserError(f"label group {group!r}: expected `entities: {COUNTS}` and `labels:`") from error
+            if not 1 <= slots <= SLOTS:
+                raise UserError(f"label group {group!r}: entities is {slots}, expected {COUNTS}")
             if len(labels) < 2:
                 raise UserError(f"label group {group!r}: needs at least two labels, so that a wrong one can be drawn")
             for name, wordings in labels.items():
@@ -66,16 +72,28 @@ class LabelSet:
             raise UserError(f"label set: {what} {repeated[0]!r} appears twice; each must be unique")
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> LabelSet:
-        """Read a label set from a YAML file. Raises UserError when it is missing or malformed."""
+    def load(cls, name: str | Path) -> LabelSet:
+        """Read a label set from a YAML file.
+
+        Args:
+            name: the file, or the name of a set that ships (:mod:`cvg.label_sets`): ``shapes``.
+
+        Raises:
+            UserError: it is missing or malformed.
+        """
+        shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
+        path = shipped.get(str(name), Path(name))
         try:
-            groups = yaml.safe_load(Path(path).read_text())
+            groups = yaml.safe_load(path.read_text())
         except OSError as error:
-            raise UserError(f"label set {path}: cannot be read ({error.strerror})") from error
+            raise UserError(
+                f"label set {name}: cannot be read ({error.strerror}); give a YAML file, or one that ships: "
+                f"{', '.join(sorted(shipped))}"
+            ) from error
         except yaml.YAMLError as error:
-            raise UserError(f"label set {path}: not valid YAML ({error})") from error
+            raise UserError(f"label set {name}: not valid YAML ({error})") from error
         if not isinstance(groups, dict):
-            raise UserError(f"label set {path}: expected a mapping of groups")
+            raise UserError(f"label set {name}: expected a mapping of groups")
         return cls(groups)
 
     def to_dict(self) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def clauses(prompt: str, start: int, end: int) -> list[Clause]:
     reader = _Reader(prompt)
     tokens = [(match.group().lower(), match.start(), match.end()) for match in _TOKEN.finditer(prompt, start, end)]
     for i, token in enumerate(tokens):
-        reader.read(token, tokens[i + 1][0] if i + 1 < len(tokens) else None)
+        reader.take(token, tokens[i + 1][0] if i + 1 < len(tokens) else None)
     reader.close_phrase()
     return reader.clauses
 
@@ -126,7 +126,7 @@ class _Reader:
         self.determined = False
         self.governed = False
 
-    def read(self, token: Token, following: str | None) -> None:
+    def take(self, token: Token, following: str | None) -> None:
         """Take one word, knowing the one after it."""
         word, last = token[0], self.words[-1][0] if self.words else None
         if last in MEDIA and (word == "of" or word in MEDIA_VERBS):

@@ -19,10 +19,10 @@ class Match:
     end: int
 
 
-def read(
+def match_relations(
     prompt: str, labels: LabelSet, entities: list[str] | None, given: list[str] | None
 ) -> list[tuple[Match, list[PhraseSpan]]]:
-    """Find the relations of a prompt and the spans of their entities; see :func:`cvg.composition.composition.parse`.
+    """Find the relations of a prompt and the spans of their entities; see :func:`cvg.composition.parser.parse`.
 
     Returns:
         Per relation, in order of appearance (or as ``given``), the match and its (subject,) or (subject, object).

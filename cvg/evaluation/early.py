@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cvg.common.clock import wall_clock
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from cvg.classifier.model import CompositionClassifier
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.evaluation.early import EarlyVerdict, early_verdicts, run_plain
-from cvg.evaluation.suite import Case, Suite
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_frames
 from cvg.sample import traces
+from cvg.shapes.suite import Case, Suite
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvg.common.statistics import mcnemar, mean, paired_bootstrap, paired_shares, wilson
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.evaluation.runner import Row, Timing
 
 

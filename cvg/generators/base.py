@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cvg.common.errors import UserError
 from cvg.common.fingerprint import fingerprint
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule
 from cvg.generators.recompute import blocks_recomputed, eager
 from cvg.generators.steps import Edit

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from diffusers import DiffusionPipeline
 
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.errors import UserError
 from cvg.generators.base import Generator
 from cvg.generators.offload import offload_components, offload_layers
@@ -51,7 +51,7 @@ def load_generator(
         )
     if offload == "group" and compile:
         raise UserError("offload group: weights that come and go cannot be compiled; use offload model or no compile")
-    path = assets.path(name)
+    path = hub.path(name)
     try:
         pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, dtype))
     except (OSError, ValueError, ImportError) as error:

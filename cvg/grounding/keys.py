@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 
 
 def entity_columns(

@@ -3,10 +3,10 @@
     z_t' = z_t - eta_t * g,   g = grad_z L, normalised per sample                      (paper, inference (c), (d))
     L = sum_relations -log s_t[y] + lambda_t * sum_entities log spread
 
-The paper's loss is the first sum; :mod:`cvg.guidance.terms.spread` says what the second is for. The first guided step decides where
-entities go, and a penalty on being in two places would hold them where they are: lambda_0 is zero. The less a sample
-has of what is asked, the longer its edits (:meth:`Guide.edit_length`) and the more of them in a step. Then each channel
-is given back the mean and deviation it had (:func:`move`).
+The paper's loss is the first sum; :mod:`cvg.guidance.terms.spread` says what the second is for. The first guided step
+decides where entities go, and a penalty on being in two places would hold them where they are: lambda_0 is zero. The
+less a sample has of what is asked, the longer its edits (:meth:`Guide.edit_length`) and the more of them in a step.
+Then each channel is given back the mean and deviation it had (:func:`move`).
 
 Shapes: B prompts, E entities, R relations of all prompts together, N noisy copies (smoothing), S steps of the
 classifier, D features; others as in :mod:`cvg.generators.base`.
@@ -24,7 +24,7 @@ from torch import Tensor
 from cvg.classifier.model import CompositionClassifier, group_log_probs
 from cvg.classifier.smoothing import smooth_noise
 from cvg.common.errors import UserError
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.generators.base import Generator
 from cvg.grounding.slots import slot_maps
 from cvg.guidance.terms.spread import log_spread

@@ -19,7 +19,7 @@ from torch import Tensor
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.clock import wall_clock
 from cvg.common.errors import UserError
-from cvg.composition.composition import Composition, parse
+from cvg.composition import Composition, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.guide import GuidanceConfig, Guide

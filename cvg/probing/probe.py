@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvg.classifier.aggregator import normalise, resample
 from cvg.common.errors import UserError
 from cvg.common.statistics import wilson
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
+from cvg.grounding.maps import normalise, resample
 from cvg.shards.records import Record
 
 GRID = (4, 8, 8)

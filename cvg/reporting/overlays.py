@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.evaluation.early import early_verdicts, run_plain
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_frames

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cvg.classifier import CompositionClassifier, group_log_probs
-from cvg.classifier.aggregator import normalise
 from cvg.common.files import atomic
+from cvg.grounding.maps import normalise
 from cvg.probing.probe import Probe, Score
 from cvg.reporting import heatmaps
 from cvg.reporting.page import Section, image

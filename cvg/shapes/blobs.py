@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cvg.shapes.relations import Track
+from cvg.judging.geometry import Track
 from cvg.shapes.renderer import SHAPES, signed_distance
 
 Array = NDArray[np.floating[Any]]

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import Composition
-from cvg.composition.labels import LabelSet
+from cvg.composition import Composition, LabelSet
+from cvg.judging.geometry import Track, holds, judging
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
-from cvg.shapes.relations import Track, holds, judging
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE
 from cvg.shapes.world import ENTITIES, LABELS, Spec
 
@@ -66,7 +65,7 @@ class Reading:
         Args:
             group: of ``among``.
             entities: their phrases.
-            among: labels that have a geometry in :mod:`cvg.shapes.relations`.
+            among: labels that have a geometry in :mod:`cvg.judging.geometry`.
 
         Returns:
             The label's name; None when an entity is not there, or when not exactly one label holds.

@@ -6,16 +6,15 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.composition.labels import LabelSet
-from cvg.shapes import relations
+from cvg.composition import LabelSet
+from cvg.judging import geometry
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite
 
-LABELS = LabelSet.from_yaml(Path(__file__).with_name("labels.yaml"))
+LABELS = LabelSet.load("shapes")
 KINDS = ("motion", "spatial", "relative_motion", "two_relations")
 
 ENTITIES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
@@ -123,7 +122,7 @@ def _sample_tracks(spec: Spec, rng: np.random.Generator) -> tuple[list[float], l
     time_F = np.linspace(-0.5, 0.5, FRAMES)[:, None]
     count, n = len(spec.entities), 256
     moving = {i: r.label for r in spec.relations if len(r.entities) == 1 for i in r.entities}
-    approaching = {r.entities[0] for r in spec.relations if r.label in relations.APPROACH}
+    approaching = {r.entities[0] for r in spec.relations if r.label in geometry.APPROACH}
     while True:
         radii = [float(rng.uniform(8.0, 10.0)) for _ in spec.entities]
         tracks, valid = [], np.ones(n, bool)
@@ -131,7 +130,7 @@ def _sample_tracks(spec: Spec, rng: np.random.Generator) -> tuple[list[float], l
             centre = rng.uniform(0.12, 0.88, (n, 1, 2))
             if i in moving:
                 # Longer paths leave two entities of this size hardly a way past each other.
-                along = np.array(relations.DIRECTIONS[moving[i]])
+                along = np.array(geometry.DIRECTIONS[moving[i]])
                 path = along * rng.uniform(0.22, 0.4, (n, 1, 1)) + along[::-1] * rng.uniform(-0.05, 0.05, (n, 1, 1))
             elif i in approaching:
                 angle = rng.uniform(0, 2 * np.pi, (n, 1, 1))
@@ -146,7 +145,7 @@ def _sample_tracks(spec: Spec, rng: np.random.Generator) -> tuple[list[float], l
             gap = np.linalg.norm(tracks[0] - tracks[1], axis=-1).min(axis=-1)
             valid &= gap > (sum(radii) * 1.05 + 1) / SIZE
         for relation in spec.relations:
-            valid &= relations.holds(relation.label, [tracks[i] for i in relation.entities], relations.RENDER)
+            valid &= geometry.holds(relation.label, [tracks[i] for i in relation.entities], geometry.RENDER)
         if valid.any():
             first = int(np.argmax(valid))
             return radii, [track[first] for track in tracks]

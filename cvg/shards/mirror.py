@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from cvg.common.errors import UserError
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.shards.records import Record
 
 _MIRRORS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -25,7 +25,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, read_json, write_json
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 
 SCHEMA = 1
 SPLITS = ("train", "val", "test")

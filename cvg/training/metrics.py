@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Accuracy, ConfusionMatrix, MeanMetric, Metric
 
 from cvg.common.files import atomic
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 
 SIDES = ("positive", "negative")  # p+ and p-
 

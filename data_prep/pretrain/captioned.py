@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import trange
 
-from cvg.composition.labels import LabelSet
-from cvg.shapes.relations import APPROACH, DIRECTIONS
+from cvg.composition import LabelSet
+from cvg.judging.geometry import APPROACH, DIRECTIONS
 from cvg.shapes.renderer import FRAMES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import Spec, entity_tuples, sample_scene, sample_spec, shade
 
-WORDINGS = LabelSet.from_yaml(Path(__file__).with_name("wordings.yaml"))
+WORDINGS = LabelSet.load(Path(__file__).with_name("wordings.yaml"))
 NUM_FRAMES = 4
 MEAN, STD = [0.3, 0.3, 0.3], [0.25, 0.25, 0.25]
 VARIANTS = 4

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import XCLIPModel
 
-from cvg.shapes.relations import displacement
+from cvg.judging.geometry import displacement
 from cvg.shapes.renderer import SIZE, Scene, patch_shares
 from cvg.shapes.world import ENTITIES, Spec
 from data_prep.pretrain.captioned import WORDINGS

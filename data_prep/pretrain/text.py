@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from cvg.common.cli import run
-from cvg.composition.labels import LabelSet
+from cvg.composition import LabelSet
 from cvg.shapes.renderer import COLORS, SHAPES
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
 from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, FamilyName, find

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.generators import wrap_pipeline
@@ -104,7 +104,7 @@ def main(
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
     transformer = kind.transformer()
     if start is not None:
-        begun = type(transformer).from_pretrained(assets.path(start), subfolder="transformer")
+        begun = type(transformer).from_pretrained(hub.path(start), subfolder="transformer")
         transformer.load_state_dict(begun.state_dict())
     # The adapter's, so that all is as in sampling: latents, text states, and how the network is called.
     generator = wrap_pipeline(kind.pipeline(tokenizer, encoder, vae, transformer).to(device), kind.name)

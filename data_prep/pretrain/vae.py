@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.media.pixels import to_video
@@ -77,7 +77,7 @@ def main(
     kind = find(family)
     vae = kind.vae()
     if start is not None:
-        vae = type(vae).from_pretrained(assets.path(start), subfolder="vae")
+        vae = type(vae).from_pretrained(hub.path(start), subfolder="vae")
     vae = vae.to(device)
     if decoder_only:
         vae.encoder.requires_grad_(False)

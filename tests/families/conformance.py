@@ -22,7 +22,7 @@ from tiny import tiny_classifier
 from torch import Tensor
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import parse
+from cvg.composition import parse
 from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States

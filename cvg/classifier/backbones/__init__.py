@@ -8,7 +8,7 @@ from typing import Any
 
 from cvg.classifier.backbones.base import WITH_TEXT, Backbone
 from cvg.classifier.backbones.none import NoBackbone
-from cvg.common import hub as assets
+from cvg.common import hub
 from cvg.common.errors import UserError
 
 __all__ = ["MODELS", "Backbone", "build"]
@@ -50,7 +50,7 @@ def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backb
     from cvg.classifier.backbones import loading  # transformers takes seconds to import
     from cvg.classifier.backbones.dual import DualBackbone
 
-    path = str(assets.path(path))
+    path = str(hub.path(path))
     config = loading.config(path)
     kind = config.model_type
     if kind not in MODELS:

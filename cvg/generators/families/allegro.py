@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.generators.base import States
 from cvg.generators.families.diffusion import CLEANS, DiffusionGenerator, clean_caption
 from cvg.grounding.keys import entity_columns

@@ -11,7 +11,7 @@ from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import extra
 from torch import Tensor, nn
 from typing_extensions import override
 
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.generators.base import States
 from cvg.generators.families.hunyuan import Hunyuan
 from cvg.generators.steps import Edit, changed_steps

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
 from cvg.grounding.keys import entity_columns

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.generators.base import States
 from cvg.generators.families.diffusion import CLEANS, FramewiseGenerator, clean_caption
 from cvg.grounding.keys import entity_columns

@@ -12,7 +12,7 @@ from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 from torch import Tensor
 from typing_extensions import override
 
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
 from cvg.grounding.keys import entity_columns

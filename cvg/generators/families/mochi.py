@@ -10,7 +10,7 @@ from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
 from torch import Tensor
 from typing_extensions import override
 
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import States
 from cvg.generators.families.standardised import StandardisedGenerator

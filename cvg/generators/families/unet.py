@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import override
 
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.generators.base import States
 from cvg.generators.families.diffusion import FramewiseGenerator
 from cvg.generators.recompute import parts_recomputed

@@ -12,7 +12,7 @@ from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor, nn
 from typing_extensions import override
 
-from cvg.composition.composition import Composition
+from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Conditioning, States
 from cvg.generators.families.standardised import StandardisedGenerator

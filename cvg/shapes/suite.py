@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cvg.common.errors import UserError
-from cvg.composition.composition import Composition, build
-from cvg.composition.labels import LabelSet
+from cvg.composition import Composition, LabelSet, build
+from cvg.judging.geometry import APPROACH, DIRECTIONS
 from cvg.shapes import oracle
-from cvg.shapes.relations import APPROACH, DIRECTIONS
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
 
 CANDIDATES = 4

@@ -1,0 +1,1 @@
+"""Suites: the prompts of an evaluation, and the judge that reads their videos."""

@@ -1,0 +1,1 @@
+"""Label sets that ship with the package, one YAML file each (:meth:`cvg.composition.LabelSet.load`)."""
