@@ -14,7 +14,8 @@ from cvg.common.files import write_json
 from cvg.probing.probe import Probe
 from cvg.reporting import page
 from cvg.reporting.views import Part, probe_part, sample_part, weights_part
-from cvg.shards.records import SPLITS, Record, ShardInfo
+from cvg.shards.records import Record
+from cvg.shards.shards import SPLITS, ShardInfo
 from cvg.shards.stream import read_records
 
 Split = Literal["train", "val", "test"]

@@ -30,7 +30,8 @@ from cvg.grounding.maps import resample
 from cvg.grounding.slots import slot_maps
 from cvg.media.pixels import to_video
 from cvg.media.video import read_video
-from cvg.shards.records import SPLITS, Record, ShardInfo, ShardWriter, decode, encode
+from cvg.shards.records import Record, decode, encode
+from cvg.shards.shards import SPLITS, ShardInfo, ShardWriter
 from data_prep import manifest
 from data_prep.latents import Method, Settings, latents_at
 

@@ -23,7 +23,7 @@ from cvg.composition import LabelSet
 from cvg.generators import Dtype, Offload, load_generator
 from cvg.probing.probe import GRID, Probe, Score
 from cvg.reporting.views import probe_part
-from cvg.shards.records import SPLITS
+from cvg.shards.shards import SPLITS
 from cvg.shards.stream import read_records
 from data_prep import manifest
 from data_prep.invert import check_steps, shard, taps, token_grid

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cvg.composition import LabelSet
-from cvg.shards.records import Record, ShardInfo, ShardWriter
+from cvg.shards.records import Record
+from cvg.shards.shards import ShardInfo, ShardWriter
 
 STEPS, LAYERS, HEADS, SLOTS, FRAMES, SIDE = 2, 2, 2, 2, 4, 8
 GRID = [FRAMES, SIDE, SIDE]

@@ -32,7 +32,8 @@ from cvg.composition import LabelSet
 from cvg.export import export
 from cvg.generators import load_generator
 from cvg.shards.mirror import Mirror
-from cvg.shards.records import Record, ShardInfo
+from cvg.shards.records import Record
+from cvg.shards.shards import ShardInfo
 from cvg.training.datamodule import CompositionDataModule
 
 GRID3 = (FRAMES, SIDE, SIDE)

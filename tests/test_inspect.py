@@ -27,7 +27,7 @@ from cvg.composition import LabelSet
 from cvg.probing.probe import Score
 from cvg.reporting.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.reporting.strips import strips
-from cvg.shards.records import ShardInfo
+from cvg.shards.shards import ShardInfo
 from cvg.shards.stream import read_records
 
 

@@ -16,7 +16,8 @@ from tiny import make_pipeline
 
 from cvg.common.files import read_json
 from cvg.media.video import write_video
-from cvg.shards.records import ShardInfo, decode, read_shard
+from cvg.shards.records import decode
+from cvg.shards.shards import ShardInfo, read_shard
 from data_prep import invert, render
 
 SMALL = ["--steps", "3", "--at", "[0, 1]", "--layers", "[0, 2]", "--min_psnr", "-100", "--seed", "5"]

@@ -21,7 +21,8 @@ from cvg.common.files import read_json
 from cvg.composition import LabelSet
 from cvg.probing.probe import FOLDS, RIDGE, Probe, TooFewVideos, coarse, deal, predict
 from cvg.shapes.world import LABELS as SHAPES_LABELS
-from cvg.shards.records import Record, ShardInfo
+from cvg.shards.records import Record
+from cvg.shards.shards import ShardInfo
 from data_prep import invert, render
 from data_prep import probe as command
 

@@ -14,7 +14,8 @@ import torch
 
 from cvg.common import hub
 from cvg.common.errors import UserError
-from cvg.shards.records import Record, ShardInfo, ShardWriter, decode, encode, read_shard
+from cvg.shards.records import Record, decode, encode
+from cvg.shards.shards import ShardInfo, ShardWriter, read_shard
 
 Make = Callable[[str, str, int], Record]
 

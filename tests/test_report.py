@@ -25,7 +25,8 @@ from cvg.reporting.charts import read_curves
 from cvg.reporting.strips import blend
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import sample_scene, sample_spec
-from cvg.shards.records import Record, ShardInfo, ShardWriter
+from cvg.shards.records import Record
+from cvg.shards.shards import ShardInfo, ShardWriter
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from cvg.common.errors import UserError
 from cvg.generators import load_generator
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, LABELS, Spec, sample_scene, sample_spec
-from cvg.shards.records import ShardInfo
+from cvg.shards.shards import ShardInfo
 from data_prep import invert, manifest, synthesize
 
 STEPS = 4

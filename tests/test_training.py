@@ -24,7 +24,8 @@ from cvg.classifier import CompositionClassifier
 from cvg.common.errors import UserError
 from cvg.export import export, load_checkpoint
 from cvg.shards.mirror import Mirror
-from cvg.shards.records import Record, ShardInfo
+from cvg.shards.records import Record
+from cvg.shards.shards import ShardInfo
 from cvg.train import main
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.metrics import CalibrationError

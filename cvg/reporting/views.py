@@ -18,7 +18,8 @@ from cvg.probing.probe import Probe, Score
 from cvg.reporting import heatmaps
 from cvg.reporting.page import Section, image
 from cvg.reporting.strips import blend, strips
-from cvg.shards.records import Record, ShardInfo
+from cvg.shards.records import Record
+from cvg.shards.shards import ShardInfo
 
 
 @dataclass

@@ -17,7 +17,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from cvg.common.errors import UserError
 from cvg.shards.mirror import Mirror
-from cvg.shards.records import SPLITS, Record, ShardInfo, decode, label_of, read_shard
+from cvg.shards.records import Record, decode, label_of
+from cvg.shards.shards import SPLITS, ShardInfo, read_shard
 
 Batch = dict[str, Tensor]
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from cvg.common.errors import UserError
 from cvg.common.fingerprint import first_difference
 from cvg.shards.mirror import Mirror
-from cvg.shards.records import ShardInfo
+from cvg.shards.shards import ShardInfo
 from cvg.shards.stream import Batch, Source, Stream
 
 # Fields of shards.json that must be the same in folders that are mixed.

@@ -19,7 +19,8 @@ from cvg.generators import wrap_pipeline
 from cvg.generators.registry import ADAPTERS
 from cvg.media.video import read_video, write_video
 from cvg.shapes.world import LABELS
-from cvg.shards.records import Record, ShardInfo, encode
+from cvg.shards.records import Record, encode
+from cvg.shards.shards import ShardInfo
 from data_prep import invert, manifest, render
 from families import (
     test_allegro,

@@ -1,0 +1,183 @@
+"""Shards: records in WebDataset tars, and ``shards.json`` beside them, which says what all of them share."""
+
+from __future__ import annotations
+
+import itertools
+import tarfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.writer import TarWriter
+
+from cvg.common.errors import UserError
+from cvg.common.files import atomic, read_json, write_json
+from cvg.composition import LabelSet
+from cvg.shards.records import SCHEMA, Record, encode
+
+SPLITS = ("train", "val", "test")
+# Neither when nor by whom a tar was written is in it: equal records give equal bytes.
+_REPEATABLE: dict[str, Any] = {"user": "", "group": "", "mode": 0o644, "mtime": 0}
+
+
+class ShardWriter:
+    """Write records to ``{split}-{index:05d}.tar`` files; a context manager.
+
+    A tar appears under its name only when complete. Equal records in equal order give equal bytes.
+
+    Args:
+        folder: where the tars go; created if needed.
+        split: ``train``, ``val`` or ``test``.
+        samples: records per tar.
+        start: index of the first tar.
+    """
+
+    def __init__(self, folder: str | Path, split: str, samples: int = 500, start: int = 0) -> None:
+        if split not in SPLITS:
+            raise UserError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+        assert samples > 0
+        self.folder, self.split, self.samples, self.index = Path(folder), split, samples, start
+        self._pending: list[tuple[str, dict[str, bytes]]] = []
+
+    def write(self, record: Record) -> None:
+        """Add a record. Raises UserError when it is malformed."""
+        self._pending.append((record.key, encode(record)))
+        if len(self._pending) == self.samples:
+            self._flush()
+
+    def _flush(self) -> None:
+        target = self.folder / f"{self.split}-{self.index:05d}.tar"
+        with atomic(target) as path, path.open("wb") as file, TarWriter(file, encoder=False, **_REPEATABLE) as tar:
+            for key, members in self._pending:
+                for extension, data in members.items():  # one at a time, or TarWriter would sort them
+                    tar.write({"__key__": key, extension: data})
+        self.index += 1
+        self._pending = []
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._pending:
+            self._flush()
+
+
+def read_shard(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The members of each record of one tar, in order, for `decode`; through WebDataset's tar reader.
+
+    The file is opened here and nothing is decoded, so WebDataset's URL schemes (``pipe:`` runs a shell) and its
+    unpickling decoders are never reached, with or without ``WDS_SECURE=1``.
+
+    Raises:
+        UserError: the tar is missing or damaged.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            yield from group_by_keys(tar_file_expander(iter([{"url": str(path), "stream": stream}])))
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise UserError(f"shard {path}: cannot be read ({error.args[0]}); write it again") from error
+
+
+@dataclass
+class ShardInfo:
+    """What all records of a folder share (``shards.json``).
+
+    Attributes:
+        generator: name, class and fingerprint of the video generator whose maps these are.
+        layers: indices of the L tapped layers.
+        heads: indices of the A attention heads.
+        sigmas: noise levels of the S guided steps, noisiest first.
+        steps: number of steps of the inversion.
+        grid: [F, H, W] of the stored maps.
+        slots: entity slots K.
+        labels: the label set, as `LabelSet.to_dict` gives it.
+        source: where the videos came from.
+        counts: records by split and label.
+        rejected: videos left out, by reason.
+        token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages; the same as ``grid`` when
+            left out.
+    """
+
+    generator: dict[str, Any]
+    layers: list[int]
+    heads: list[int]
+    sigmas: list[float]
+    steps: int
+    grid: list[int]
+    slots: int
+    labels: dict[str, Any]
+    source: str
+    counts: dict[str, dict[str, int]]
+    rejected: dict[str, int] = field(default_factory=dict)
+    schema: int = SCHEMA
+    token_grid: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.token_grid = self.token_grid or self.grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a record's maps: (S, L, A, K, F, H, W)."""
+        return (len(self.sigmas), len(self.layers), len(self.heads), self.slots, *self.grid)
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The label set."""
+        return LabelSet(self.labels)
+
+    def count(self, split: str) -> int:
+        """Number of records of a split."""
+        return sum(self.counts.get(split, {}).values())
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``shards.json`` into the folder."""
+        self._check(Path(folder) / "shards.json")
+        write_json(Path(folder) / "shards.json", asdict(self))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ShardInfo:
+        """Read ``shards.json`` of a folder. Raises UserError when it is missing, incomplete or inconsistent."""
+        path = Path(folder) / "shards.json"
+        if not path.is_file():
+            raise UserError(f"shards {folder}: no shards.json there; make the shards first (`make invert`)")
+        data = read_json(path)
+        names = {f.name for f in fields(cls)}
+        if not isinstance(data, dict) or set(data) | {"token_grid"} != names:  # older shards do not have that one
+            wrong = sorted(names ^ set(data)) if isinstance(data, dict) else ["everything"]
+            raise UserError(f"{path}: missing or unknown fields ({', '.join(wrong)}); write the shards again")
+        info = cls(**data)
+        info._check(path)
+        return info
+
+    def _check(self, path: Path) -> None:
+        def numbers(value: Any, kind: type) -> bool:
+            return isinstance(value, list) and bool(value) and all(type(x) in (kind, int) for x in value)
+
+        problems = {
+            f"schema {self.schema}, this version reads {SCHEMA}": self.schema == SCHEMA,
+            "generator must be a mapping": isinstance(self.generator, dict),
+            "layers and heads must be lists of integers": numbers(self.layers, int) and numbers(self.heads, int),
+            "sigmas must be falling numbers": numbers(self.sigmas, float)
+            and all(a > b for a, b in itertools.pairwise(self.sigmas)),
+            "grid and token_grid must be three positive integers": all(
+                numbers(grid, int) and len(grid) == 3 and min(grid) > 0 for grid in (self.grid, self.token_grid)
+            ),
+            "slots must be at least 1": isinstance(self.slots, int) and self.slots >= 1,
+            "labels must be a mapping": isinstance(self.labels, dict),
+            "counts must be by split and label": isinstance(self.counts, dict)
+            and all(isinstance(labels, dict) for labels in self.counts.values()),
+        }
+        for problem, fine in problems.items():
+            if not fine:
+                raise UserError(f"{path}: {problem}; write the shards again")
+        known = self.label_set
+        for split, labels in self.counts.items():
+            if split not in SPLITS:
+                raise UserError(f"{path}: unknown split {split!r} in counts; expected {', '.join(SPLITS)}")
+            for label in labels:
+                known.index(label)
