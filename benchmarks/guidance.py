@@ -14,7 +14,8 @@ from benchmarks.figures import Figure, spread
 from benchmarks.measure import Work, in_turn, peak_bytes, weight_bytes
 from benchmarks.plain import plain
 from cvg.generators import Generator
-from cvg.guidance.guide import GuidanceConfig, Guide
+from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
 
 GUIDED_STEPS = (2, 4)
@@ -28,7 +29,7 @@ def edits(case: Case) -> dict[str, Work]:
     """One guided denoising step each. The threshold is never reached: every iteration is paid for."""
 
     def edit(generator: Generator, iterations: int) -> Work:
-        config = replace(GuidanceConfig(), iterations=iterations, insist_below=2.0, threshold=2.0)
+        config = replace(GuidanceConfig(), iterations=iterations, repeat_below=2.0, threshold=2.0)
         guide = Guide(generator, case.classifier, case.compositions, config)
         return lambda: guide.edit(case.latents, case.timestep, 0)
 
@@ -118,7 +119,10 @@ def gradient(case: Case, generator: Generator) -> Tensor:
     guide = Guide(generator, case.classifier, case.compositions, GuidanceConfig())
     z = case.latents.detach().requires_grad_()
     # A copy, for hooks that count arithmetic: a module whose input is a leaf of the graph breaks them.
-    (found,) = torch.autograd.grad(guide.loss(z.clone(), case.timestep, 0, range(len(z))), z)
+    samples = range(len(z))
+    maps = guide.maps(z.clone(), case.timestep, samples, 0)
+    loss = guide.loss(maps, guide.classify(maps.of(guide.read), samples, 0), 0)
+    (found,) = torch.autograd.grad(loss, z)
     return found
 
 

@@ -21,7 +21,7 @@ from cvg.composition import LabelSet
 from cvg.evaluation.runner import Runner
 from cvg.evaluation.summary import summarise
 from cvg.generators import Dtype, Offload, load_generator
-from cvg.guidance.guide import GuidanceConfig
+from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import render
 from cvg.shapes.suite import load_suite

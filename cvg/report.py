@@ -15,7 +15,7 @@ from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet, parse
 from cvg.generators import load_generator
-from cvg.guidance.guide import GuidanceConfig
+from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.video import read_video
 from cvg.probing.probe import TooFewVideos

@@ -17,7 +17,7 @@ from cvg.common.errors import UserError
 from cvg.common.files import write_json
 from cvg.composition import Composition, parse
 from cvg.generators import Dtype, Offload, load_generator
-from cvg.guidance.guide import GuidanceConfig
+from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler, SampleResult
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_gif, write_video
@@ -37,8 +37,8 @@ def traces(result: SampleResult) -> list[list[dict[str, Any]]]:
     for r, owner in enumerate(owners):
         relation = result.compositions[owner].relations[len(rows[owner])]
         steps: list[dict[str, Any]] = []
-        for step, verdicts in result.verdicts.items():
-            values = [float(probability_R[r]) for probability_R in verdicts]
+        for step, trail in result.probabilities.items():
+            values = [float(probability_R[r]) for probability_R in trail]
             while len(values) > 1 and values[-1] == values[-2]:  # left alone while others went on
                 values.pop()
             steps.append(

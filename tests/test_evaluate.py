@@ -232,7 +232,9 @@ def test_plain_run_is_the_samplers_bit_for_bit(sampler: GuidedSampler) -> None:
     guided = sampler([composition.prompt], [5], steps=tiny.STEPS)
     target = sampler.classifier.labels.index("left")
     # The same latents, read by the guide and by the evaluation.
-    assert float(guided.verdicts[0][0][0]) == pytest.approx(float(first.log_probability_RY[0, target].exp()), abs=1e-5)
+    assert float(guided.probabilities[0][0][0]) == pytest.approx(
+        float(first.log_probability_RY[0, target].exp()), abs=1e-5
+    )
 
 
 def test_untrained_classifier_is_fresh_and_repeatable(sampler: GuidedSampler) -> None:

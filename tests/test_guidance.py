@@ -16,9 +16,13 @@ from cvg.classifier.smoothing import evidence_mask, smooth_noise
 from cvg.common.errors import UserError
 from cvg.composition import parse
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance.guide import GuidanceConfig, Guide, Verdict, move
+from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.step import move
+from cvg.guidance.terms.base import EntityMaps, Taps, union
 from cvg.guidance.terms.spread import log_spread
+from cvg.guidance.verdict import StepClassifier, Verdict
 from cvg.shapes.world import LABELS
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up", "a red circle moving up"]
@@ -78,7 +82,7 @@ def test_off_and_zero_step_are_the_plain_pipeline_bit_for_bit(
 
 
 def test_an_edit_raises_the_target_probability(generator: Generator, classifier: CompositionClassifier) -> None:
-    steered = guide(generator, classifier, PROMPTS, step_size=0.02, iterations=4, insist_below=2.0, threshold=2.0)
+    steered = guide(generator, classifier, PROMPTS, step_size=0.02, iterations=4, repeat_below=2.0, threshold=2.0)
     edited, verdicts = steered.edit(noise(generator, 3), torch.tensor(999), 0)
     assert len(verdicts) == 4 and (verdicts[-1] > verdicts[0]).all()
     assert (steered.judge(edited, torch.tensor(999), 0) > verdicts[0]).all()
@@ -93,17 +97,20 @@ def test_a_verdict_is_the_mean_over_noisy_copies_of_the_whole_phi(
     classifier.config = replace(classifier.config, noise=noise_level)
     torch.nn.init.normal_(classifier.absent_SKFHW)
     steered = guide(generator, classifier, PROMPTS, smoothing=3)
-    relations, present = range(len(steered.sample_R)), steered.present_RK
+    classify, everyone = steered.classify, range(3)
+    rows, present = range(len(steered.relations)), classify.present_RK
     with torch.no_grad():
         phi = classifier.absent_SKFHW * present[:, None, :, None, None, None]
-        for slot in range(seen):
-            maps = steered.maps(noise(generator, 3), torch.tensor(999), range(3))
-            phi[:, slot] = steered.volume(maps, slot, range(3), relations)
-            verdict = steered.verdict(steered.features(phi[:, slot], slot, relations), slot, relations)
+        for step in range(seen):
+            maps = steered.maps(noise(generator, 3), torch.tensor(999), everyone, step).of(steered.read)
+            phi[:, step] = classify.volume(maps, everyone, step)
+            verdict = classify(maps, everyone, step).log_probability_RY
+            again = classify.log_probability(classify.features(phi[:, step], rows, step), rows, step)
+            torch.testing.assert_close(verdict, again)
         mask = torch.arange(phi.shape[1]).expand(phi.shape[:2]) < seen
         drawn = smooth_noise((3, 1, *phi.shape[1:]), torch.Generator().manual_seed(0))
         logits = [classifier.classify(phi + noise_level * n * evidence_mask(present, mask), present) for n in drawn]
-    for i, group in enumerate(steered.groups_R):
+    for i, group in enumerate(map(list, steered.relations.group_R)):
         torch.testing.assert_close(verdict[i, group], torch.stack(logits).mean(0)[i, group].log_softmax(-1))
 
 
@@ -152,9 +159,9 @@ def test_a_move_is_the_step_followed_by_matching_each_channel() -> None:
     torch.testing.assert_close(move(z, torch.zeros_like(z), 0.2), z)
 
 
-@pytest.mark.parametrize(("slot", "weight"), [(1, 0.0), (1, 2.0), (0, 2.0)])
+@pytest.mark.parametrize(("guided_step", "weight"), [(1, 0.0), (1, 2.0), (0, 2.0)])
 def test_the_edit_follows_the_gradient_of_the_loss(
-    generator: Generator, classifier: CompositionClassifier, slot: int, weight: float
+    generator: Generator, classifier: CompositionClassifier, guided_step: int, weight: float
 ) -> None:
     """The latents make the move for the gradient of the loss, computed here from the public pieces.
 
@@ -165,18 +172,18 @@ def test_the_edit_follows_the_gradient_of_the_loss(
     classifier.config = replace(classifier.config, noise=0.0)
     options = {"step_size": 0.1, "fade": 0.0, "iterations": 1, "threshold": 2.0, "spread": weight}
     steered = guide(generator, classifier, PROMPTS[:1], **options)
-    edited, _ = steered.edit(latents, torch.tensor(999), slot)
+    edited, _ = steered.edit(latents, torch.tensor(999), guided_step)
     config = classifier.config
     z = latents.clone().requires_grad_(True)
     conditioning = generator.encode([parse(PROMPTS[0], LABELS)])
     maps, _ = generator.entity_maps(z, torch.tensor(999), conditioning, config.layers)
     steps = torch.zeros(1, len(config.sigmas), dtype=torch.bool)
-    steps[:, slot] = True
+    steps[:, guided_step] = True
     maps_BSLAKFHW = torch.stack([maps[:, :, config.heads]] * len(config.sigmas), dim=1)
     logits = classifier(maps_BSLAKFHW, torch.ones(1, 2, dtype=torch.bool), steps)
     group = classifier.labels.group_indices("left of")
     loss = -logits[:, group].log_softmax(-1)[0, group.index(classifier.labels.index("left of"))]
-    if slot > 0:
+    if guided_step > 0:
         loss = loss + weight * log_spread(maps).sum()
     (gradient,) = torch.autograd.grad(loss, z)
     torch.testing.assert_close(edited[0], move(latents[0], gradient[0], 0.1), atol=1e-4, rtol=1e-3)
@@ -189,7 +196,9 @@ def test_the_weight_of_the_spread_gathers_entities(generator: Generator, classif
     for weight in (0.0, 100.0):
         steered = guide(generator, classifier, PROMPTS, threshold=2.0, iterations=1, spread=weight)
         with torch.no_grad():
-            spread[weight] = log_spread(steered.maps(steered.edit(latents, timestep, 1)[0], timestep, range(3))).sum(-1)
+            edited, _ = steered.edit(latents, timestep, 1)
+            maps = steered.maps(edited, timestep, range(3), 1)
+            spread[weight] = log_spread(maps.maps_BLAEFHW).sum(-1)
     assert (spread[100.0] < spread[0.0]).all()
 
 
@@ -207,16 +216,16 @@ def test_satisfied_samples_are_judged_at_the_next_step_and_moved_if_they_no_long
     timestep = torch.tensor(999)
     latents, first, threshold = divided(generator, classifier)
     with_gradients: list[int] = []
-    look = Guide.look
+    classify = StepClassifier.__call__
 
-    def counted(self: Guide, z: torch.Tensor, *rest: Any) -> Verdict:
-        with_gradients.append(len(z) if z.requires_grad else 0)
-        return look(self, z, *rest)
+    def counted(self: StepClassifier, maps: torch.Tensor, *rest: Any) -> Verdict:
+        with_gradients.append(len(maps) if maps.requires_grad else 0)
+        return classify(self, maps, *rest)
 
-    monkeypatch.setattr(Guide, "look", counted)
+    monkeypatch.setattr(StepClassifier, "__call__", counted)
     steered = guide(generator, classifier, PROMPTS, threshold=threshold, iterations=1)
     edited, _ = steered.edit(latents, timestep, 0)
-    assert steered.satisfied == {i for i in range(3) if first[i] >= threshold} and len(steered.satisfied) == 2
+    assert steered.satisfied == [i for i in range(3) if first[i] >= threshold] and len(steered.satisfied) == 2
     _, [verdict] = steered.edit(edited, timestep, 0)
     assert with_gradients == [3, 0, 1]
     torch.testing.assert_close(verdict[first >= threshold], first[first >= threshold])
@@ -233,7 +242,7 @@ def test_only_samples_with_little_of_what_is_asked_get_further_iterations(
     """The rest moves as with one iteration; the verdicts say how often each was looked at."""
     timestep = torch.tensor(999)
     latents, first, between = divided(generator, classifier)
-    options = {"insist_below": between, "threshold": 2.0, "step_size": 0.01}
+    options = {"repeat_below": between, "threshold": 2.0, "step_size": 0.01}
     once, _ = guide(generator, classifier, PROMPTS, **options, iterations=1).edit(latents, timestep, 0)
     thrice, verdicts = guide(generator, classifier, PROMPTS, **options, iterations=3).edit(latents, timestep, 0)
     few = int(first.argmin())
@@ -252,8 +261,8 @@ def test_only_what_was_moved_is_judged_again(
     edited, verdicts = steered.edit(latents, timestep, 0)
     wanted = steered.judge(edited, timestep, 0)
     judged: list[int] = []
-    look = Guide.look
-    monkeypatch.setattr(Guide, "look", lambda self, z, *rest: judged.append(len(z)) or look(self, z, *rest))
+    verdict = Guide.verdict
+    monkeypatch.setattr(Guide, "verdict", lambda self, z, *rest: judged.append(len(z)) or verdict(self, z, *rest))
     torch.testing.assert_close(steered.judge(edited, timestep, 0, verdicts[-1]), wanted)
     assert judged == [1]
 
@@ -272,7 +281,7 @@ def test_two_relations_add_up(generator: Generator, classifier: CompositionClass
         classifier,
         ["a red circle moving left above a blue square"],
         iterations=2,
-        insist_below=2.0,
+        repeat_below=2.0,
         threshold=2.0,
     )
     _, (first, second) = steered.edit(noise(generator, 1), torch.tensor(999), 0)
@@ -320,7 +329,10 @@ def test_videos_have_the_size_of_training_whatever_grid_its_maps_were_stored_on(
     guided = sampler(generator, classifier, threshold=2.0, iterations=1)
     assert guided.size == (5, 32, 48)
     result = guided(PROMPTS[:1], [0], steps=STEPS)
-    assert result.video_BCFHW.shape[2:] == guided.size and [len(v) for v in result.verdicts.values()] == [1, 2]
+    assert result.video_BCFHW.shape[2:] == guided.size and [len(trail) for trail in result.probabilities.values()] == [
+        1,
+        2,
+    ]
 
 
 def test_a_schedule_without_the_classifiers_steps_is_refused(
@@ -328,3 +340,28 @@ def test_a_schedule_without_the_classifiers_steps_is_refused(
 ) -> None:
     with pytest.raises(UserError, match="use more steps"):
         sampler(generator, classifier)(PROMPTS[:1], [0], steps=1, size=SIZE)
+
+
+def test_a_term_reads_its_own_taps_and_counts_from_its_first_guided_step(
+    generator: Generator, classifier: CompositionClassifier
+) -> None:
+    """A term that needs other layers has the generator read those too; the classifier still sees its own."""
+
+    class Peak:
+        taps, first_guided_step = Taps((0, 1), (1, 3)), 1
+
+        def __call__(self, maps: EntityMaps, verdict: Verdict) -> torch.Tensor:
+            assert maps.of(self.taps).shape[1:3] == (2, 2)
+            return maps.of(self.taps).amax()
+
+    few = tiny_classifier(generator, layers=[2, 4], heads=[0, 2])
+    latents, timestep = noise(generator, 3), torch.tensor(999)
+    plain, extended = guide(generator, few, PROMPTS), guide(generator, few, PROMPTS)
+    extended.terms.append(Peak())
+    assert union([extended.read, Peak.taps]) == Taps((0, 1, 2, 4), (0, 1, 2, 3))
+    assert torch.equal(extended.edit(latents, timestep, 0)[0], plain.edit(latents, timestep, 0)[0])
+    wide, own = (each.maps(latents, timestep, range(3), 1) for each in (extended, plain))
+    assert wide.maps_BLAEFHW.shape[1:3] == (4, 4)
+    torch.testing.assert_close(wide.of(plain.read), own.maps_BLAEFHW)
+    moved = [each.edit(latents, timestep, 1)[0] for each in (extended, plain)]
+    assert not torch.allclose(*moved)

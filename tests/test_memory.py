@@ -27,7 +27,8 @@ from cvg.diffusion.trajectory import Predict, invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
 from cvg.generators.loading import compile_blocks, tile
-from cvg.guidance.guide import GuidanceConfig, Guide
+from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 from data_prep import invert as inverting
@@ -197,7 +198,7 @@ def test_bfloat16_on_the_shipped_models() -> None:
         seen: list[torch.Tensor] = []
         result = run(PROMPTS[:1], [0], steps=12, observe=lambda step, z, seen=seen: seen.append(z))
         assert all(z.dtype == torch.float32 for z in seen) and result.video_BCFHW.isfinite().all()
-        after[dtype] = [float(probability_R[0]) for verdicts in result.verdicts.values() for probability_R in verdicts]
+        after[dtype] = [float(probability_R[0]) for trail in result.probabilities.values() for probability_R in trail]
         video = result.video_BCFHW
         schedule = generator.schedule(8, run.size)
         states = generator.encode([parse(PROMPTS[0], LABELS)]).states

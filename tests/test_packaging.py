@@ -95,7 +95,7 @@ def test_shipped_classifiers_fit_shipped_models(name: str) -> None:
     classifier = CompositionClassifier.from_pretrained(name)
     assert classifier.config.backbone["path"] == "shapes-clip"
     sampler = GuidedSampler(load_generator(classifier.config.generator["name"]), classifier)
-    assert sampler.size == (FRAMES, SIZE, SIZE) and len(sampler.slots(50)) == 4
+    assert sampler.size == (FRAMES, SIZE, SIZE) and len(sampler.guided_steps(50)) == 4
 
 
 @pytest.mark.parametrize("name", ["shapes-wan", "shapes-cogvideox"])

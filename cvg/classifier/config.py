@@ -33,7 +33,7 @@ class ClassifierConfig:
             ``grid`` when left out.
         head: see `cvg.classifier.head.build_head`; linear when left out.
         sampling: what suits generator and classifier best, where not the defaults: ``step_size`` of
-            `cvg.guidance.guide.GuidanceConfig`, ``guidance_scale`` of classifier-free guidance.
+            `cvg.guidance.config.GuidanceConfig`, ``guidance_scale`` of classifier-free guidance.
     """
 
     labels: dict[str, Any]

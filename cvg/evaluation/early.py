@@ -54,7 +54,7 @@ class EarlyVerdict:
 
 def reachable_slots(sampler: GuidedSampler, steps: int) -> dict[int, int]:
     """All of the classifier's slots that the schedule has a step for: {slot: step}; the guided ones are among them."""
-    guided = {slot: step for step, slot in sampler.slots(steps).items()}
+    guided = {slot: step for step, slot in sampler.guided_steps(steps).items()}
     wanted = sampler.classifier.config.sigmas
     levels = sampler.generator.schedule(steps, sampler.size).levels[:-1]
     for slot, step in enumerate(nearest_steps(levels, wanted)):
@@ -72,7 +72,7 @@ def run_plain(
 ) -> PlainRun:
     """Sample without guidance and keep z_t of the classifier's slots."""
     at = {step: slot for slot, step in reachable_slots(sampler, steps).items()}
-    last = max(sampler.slots(steps), default=0)
+    last = max(sampler.guided_steps(steps), default=0)
     latents: dict[int, Tensor] = {}
     began = wall_clock(sampler.generator.device)
     early_seconds = 0.0
@@ -108,6 +108,6 @@ def early_verdicts(
     at = reachable_slots(sampler, steps)
     verdicts = []
     for slot, z in sorted(latents.items()):
-        verdict = guide.look(z.float(), timesteps[at[slot]], slot, range(len(compositions)))
+        verdict = guide.verdict(z.float(), timesteps[at[slot]], range(len(compositions)), slot)
         verdicts.append(EarlyVerdict(slot, at[slot], verdict.log_probability_RY.cpu(), verdict.volume_RKFHW.cpu()))
     return verdicts

@@ -16,13 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvg.classifier.model import CompositionClassifier
+from cvg.classifier import CompositionClassifier
 from cvg.common.clock import wall_clock
 from cvg.common.errors import UserError
-from cvg.composition import Composition, parse
+from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Generator, wrap_pipeline
-from cvg.guidance.guide import GuidanceConfig, Guide
+from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.guide import Guide
+
+Observe = Callable[[int, Tensor], None]
+"""observe(step, z_t): shown the latents that a denoising step starts from, z_t' where it is guided; changes nothing."""
 
 
 @dataclass
@@ -32,15 +36,52 @@ class SampleResult:
     Attributes:
         video_BCFHW: in [-1, 1], on the CPU.
         compositions: what each prompt was understood to ask.
-        verdicts: by guided denoising step, each relation's target probability (R,) before every move, relations of all
-            prompts together; at the last guided step also after its last move. Empty when unguided.
-        seconds: wall time, decoding included, without that last verdict: it is for the record, not for the video.
+        probabilities: what the classifier thought while the videos were guided. For each denoising step that was
+            guided, a list of tensors (R,): the probability of the target label of every relation (those of all prompts,
+            one after the other) before each move of the latents. At the last guided step one more follows, after its
+            last move. Empty when unguided.
+        seconds: wall time of sampling and decoding.
     """
 
     video_BCFHW: Tensor
     compositions: list[Composition]
-    verdicts: dict[int, list[Tensor]] = field(default_factory=dict)
+    probabilities: dict[int, list[Tensor]] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+class _GuidedSteps:
+    """Guides one batch as it is sampled: what the loop calls before every denoising step.
+
+    Args:
+        guide: of the batch.
+        timesteps: of the schedule.
+        guided_steps: index of the guided step at each denoising step that is one.
+        moves: whether edits change anything: with a step size of zero they do not.
+    """
+
+    def __init__(self, guide: Guide, timesteps: Tensor, guided_steps: dict[int, int], moves: bool) -> None:
+        self.guide, self.timesteps, self.guided_steps, self.moves = guide, timesteps, guided_steps, moves
+        self.probabilities: dict[int, list[Tensor]] = {}
+        self.last: tuple[int, Tensor] | None = None
+
+    def __call__(self, step: int, z: Tensor) -> Tensor:
+        """The latents that the step is to start from: z_t' at a guided one."""
+        # Without moves later steps keep the scheduler's history: the run is the plain one, bit for bit.
+        if step not in self.guided_steps or (step > 0 and not self.moves):
+            return z
+        edited, self.probabilities[step] = self.guide.edit(z, self.timesteps[step], self.guided_steps[step])
+        if step > 0:
+            self.guide.generator.forget_history()
+        self.last = step, edited.clone()  # the pipeline goes on with the others
+        return edited
+
+    def conclude(self) -> dict[int, list[Tensor]]:
+        """The probabilities, with those after the last move: for the record, so made once the videos are there."""
+        if self.last is not None and self.last[0] == max(self.guided_steps):
+            step, edited = self.last
+            trail = self.probabilities[step]
+            trail.append(self.guide.judge(edited, self.timesteps[step], self.guided_steps[step], trail[-1]))
+        return self.probabilities
 
 
 class GuidedSampler:
@@ -50,17 +91,23 @@ class GuidedSampler:
         generator: a diffusers pipeline of a supported family, or its adapter.
         classifier: exported classifier for this generator; moved to the generator's device.
         config: how guided steps are taken.
+        parser: reads prompts that come without compositions.
 
     Raises:
         UserError: the classifier was trained on another generator.
     """
 
     def __init__(
-        self, generator: Generator | Any, classifier: CompositionClassifier, config: GuidanceConfig | None = None
+        self,
+        generator: Generator | Any,
+        classifier: CompositionClassifier,
+        config: GuidanceConfig | None = None,
+        parser: Parser = parse,
     ) -> None:
         self.generator = generator if isinstance(generator, Generator) else wrap_pipeline(generator)
         self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
-        self.config = (config or GuidanceConfig()).of(classifier)
+        self.config = (config or GuidanceConfig()).for_classifier(classifier)
+        self.parser = parser
         ours, theirs = self.generator.identity(), classifier.config.generator
         if ours["fingerprint"] != theirs["fingerprint"]:
             trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
@@ -74,21 +121,25 @@ class GuidedSampler:
         """(frames, height, width) in pixels of the videos that the classifier was trained for."""
         return self.generator.pixel_size(self.classifier.config.token_grid)
 
-    def slots(self, steps: int, size: tuple[int, int, int] | None = None) -> dict[int, int]:
-        """The denoising step (of ``steps``) at which each of the classifier's guided slots lies: {step: slot}.
+    def guided_steps(self, steps: int, size: tuple[int, int, int] | None = None) -> dict[int, int]:
+        """The denoising steps that are guided, each with its index among the classifier's noise levels.
+
+        Args:
+            steps: denoising steps in all.
+            size: (frames, height, width) in pixels; the one the classifier was trained for when None.
 
         Raises:
             UserError: the schedule has no step near a noise level of the classifier, or one step for two of them.
         """
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
         levels = self.generator.schedule(steps, size or self.size).levels[:-1]
-        slots = {step: slot for slot, step in enumerate(nearest_steps(levels, wanted)) if step is not None}
-        if len(slots) < len(wanted):
+        found = {step: index for index, step in enumerate(nearest_steps(levels, wanted)) if step is not None}
+        if len(found) < len(wanted):
             raise UserError(
                 f"{steps} steps: no separate denoising steps near the classifier's noise levels "
                 f"{[round(s, 3) for s in wanted]}; use more steps"
             )
-        return slots
+        return found
 
     def __call__(
         self,
@@ -99,7 +150,7 @@ class GuidedSampler:
         steps: int = 50,
         guidance_scale: float | None = None,
         size: tuple[int, int, int] | None = None,
-        observe: Callable[[int, Tensor], None] | None = None,
+        observe: Observe | None = None,
     ) -> SampleResult:
         """Generate one video per prompt.
 
@@ -112,8 +163,7 @@ class GuidedSampler:
             steps: denoising steps.
             guidance_scale: of classifier-free guidance; the classifier's, else the family's default, when None.
             size: (frames, height, width) in pixels; the one the classifier was trained for when None.
-            observe: called with (step, z_t) before each denoising step, with the latents the step starts from: z_t'
-                where it is guided. It must not change them.
+            observe: see :data:`Observe`.
 
         Raises:
             UserError: a prompt that cannot be parsed, or a schedule that does not fit the classifier.
@@ -121,36 +171,28 @@ class GuidedSampler:
         if guidance_scale is None:
             guidance_scale = self.classifier.config.sampling.get("guidance_scale")
         if compositions is None:
-            compositions = [parse(prompt, self.classifier.labels) for prompt in prompts]
-        device = self.generator.device
-        began, aside = wall_clock(device), 0.0
-        size = size or self.size
-        noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        latents = self.generator.initial_latents(noise, size)
-        slots = self.slots(steps, size) if guided else {}
-        guide = Guide(self.generator, self.classifier, compositions, self.config) if guided else None
-        timesteps = self.generator.schedule(steps, size).timesteps
-        verdicts: dict[int, list[Tensor]] = {}
+            compositions = [self.parser(prompt, self.classifier.labels) for prompt in prompts]
+        size, device = size or self.size, self.generator.device
+        began = wall_clock(device)
+        guiding = self._guiding(compositions, steps, size) if guided else None
 
-        def before_step(step: int, latents: Tensor) -> Tensor:
-            nonlocal aside
-            # With a step size of zero, later steps keep the scheduler's history: the run is the plain one, bit for bit.
-            if guide is not None and step in slots and (step == 0 or self.config.step_size):
-                latents, verdicts[step] = guide.edit(latents, timesteps[step], slots[step])
-                if step > 0:
-                    self.generator.forget_history()
-                if step == max(slots):
-                    edited = wall_clock(device)
-                    last = guide.judge(latents, timesteps[step], slots[step], verdicts[step][-1])
-                    verdicts[step].append(last)
-                    aside = wall_clock(device) - edited
+        def before_step(step: int, z: Tensor) -> Tensor:
+            z = z if guiding is None else guiding(step, z)
             if observe is not None:
-                observe(step, latents)
-            return latents
+                observe(step, z)
+            return z
 
+        noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        latents = before_step(0, self.generator.initial_latents(noise, size))
         edit = before_step if guided or observe is not None else None
-        latents = before_step(0, latents)
         final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit, noise)
-        video = self.generator.decode_latents(final).cpu()
-        seconds = wall_clock(device) - began - aside
-        return SampleResult(video, list(compositions), verdicts, seconds)
+        video_BCFHW = self.generator.decode_latents(final).cpu()
+        seconds = wall_clock(device) - began
+        probabilities = {} if guiding is None else guiding.conclude()
+        return SampleResult(video_BCFHW, list(compositions), probabilities, seconds)
+
+    def _guiding(self, compositions: Sequence[Composition], steps: int, size: tuple[int, int, int]) -> _GuidedSteps:
+        guided_steps = self.guided_steps(steps, size)
+        guide = Guide(self.generator, self.classifier, compositions, self.config)
+        timesteps = self.generator.schedule(steps, size).timesteps
+        return _GuidedSteps(guide, timesteps, guided_steps, moves=bool(self.config.step_size))

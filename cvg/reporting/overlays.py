@@ -58,7 +58,7 @@ def compute(
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the pipeline's default when None.
     """
-    slots = sampler.slots(steps)
+    slots = sampler.guided_steps(steps)
     plain = run_plain(sampler, compositions, seeds, steps, guidance_scale)
     edited: dict[int, Tensor] = {}
 

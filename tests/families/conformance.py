@@ -26,7 +26,7 @@ from cvg.composition import parse
 from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.base import States
-from cvg.guidance.guide import GuidanceConfig
+from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_video
 from cvg.shapes.world import LABELS

@@ -10,8 +10,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cvg.guidance.terms.base import EntityMaps, Taps
+from cvg.guidance.verdict import Verdict
+
 SHARPNESS = 4  # maps are soft, a background's worth of attention outweighs an entity's; the power leaves the peaks
 LEAST_VARIANCE = 1e-4  # of a peak within one token; keeps the logarithm finite
+
+
+class SpreadTerm:
+    """lambda * log spread, summed over entities. It counts from the second guided step on.
+
+    The first guided step decides where entities go, and a penalty on being in two places would hold them where they
+    are.
+
+    Args:
+        weight: lambda.
+        taps: layers and heads whose mean map tells where an entity is.
+    """
+
+    first_guided_step = 1
+
+    def __init__(self, weight: float, taps: Taps) -> None:
+        self.weight, self.taps = weight, taps
+
+    def __call__(self, maps: EntityMaps, verdict: Verdict) -> Tensor:
+        """See :class:`cvg.guidance.terms.base.Term`."""
+        return self.weight * log_spread(maps.of(self.taps)).sum()
 
 
 def log_spread(maps_BLAEFHW: Tensor) -> Tensor:

@@ -1,0 +1,55 @@
+"""How guided steps are taken."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from cvg.classifier import CompositionClassifier
+from cvg.common.errors import UserError
+
+STEP_SIZE = 0.17
+"""Of classifiers that name none."""
+
+
+@dataclass(frozen=True)
+class GuidanceConfig:
+    """How guided steps are taken.
+
+    Attributes:
+        step_size: eta, the length of an edit of a sample that has nothing of what is asked, as root mean square per
+            latent element; the latents of the first step have 1. When left out, the one that the classifier names in
+            its config.json (``sampling``), else 0.17.
+        fade: an edit of a sample with target probability p is step_size * (1 - fade * p) long.
+        iterations: edits of one sample in one guided step, at most.
+        repeat_below: after its first edit in a guided step, a sample is edited again only if a relation of it had a
+            target probability below this one before that edit.
+        threshold: a sample is left alone once all its relations have this target probability.
+        smoothing: the classifier is asked about this many noisy copies of a volume and its logits are averaged. Of use
+            for classifiers that were trained with noise; others are asked once.
+        guided_steps: how many of the classifier's steps are guided, noisiest first.
+        spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`).
+    """
+
+    step_size: float | None = None
+    fade: float = 0.667
+    iterations: int = 2
+    repeat_below: float = 0.5
+    threshold: float = 0.95
+    smoothing: int = 1
+    guided_steps: int = 4
+    spread: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and value < 0:
+                raise UserError(f"guidance {name} is {value}; it cannot be negative")
+        if self.iterations < 1:
+            raise UserError("guidance iterations is 0; give at least 1, or guide no steps")
+        if self.fade > 1:
+            raise UserError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
+
+    def for_classifier(self, classifier: CompositionClassifier) -> GuidanceConfig:
+        """These settings with the step size that goes with this classifier, unless one was given."""
+        if self.step_size is not None:
+            return self
+        return replace(self, step_size=classifier.config.sampling.get("step_size", STEP_SIZE))
