@@ -21,8 +21,9 @@ from lightning.pytorch.loggers import CSVLogger
 from tiny import make_vlm
 
 from cvg.classifier import CompositionClassifier
+from cvg.classifier.checkpoint import load_checkpoint
 from cvg.common.errors import UserError
-from cvg.export import export, load_checkpoint
+from cvg.export import export
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record
 from cvg.shards.shards import ShardInfo
