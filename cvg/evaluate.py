@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import write_json
+from cvg.common.fingerprint import whole_fingerprint
 from cvg.composition import LabelSet
 from cvg.evaluation.runner import Runner
 from cvg.evaluation.summary import summarise
@@ -31,13 +31,10 @@ SCHEMA = 1
 
 def classifier_identity(classifier: CompositionClassifier, name: str) -> dict[str, Any]:
     """Name, a fingerprint of all weights, and what the classifier was trained with."""
-    digest = hashlib.sha256()
-    for key, tensor in sorted(classifier.state_dict().items()):
-        digest.update(key.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     config = classifier.config
     return {
         "name": name,
-        "fingerprint": digest.hexdigest()[:16],
+        "fingerprint": whole_fingerprint(classifier.state_dict()),
         "layers": config.layers,
         "heads": config.heads,
         "sigmas": config.sigmas,

@@ -1,4 +1,4 @@
-"""Telling frozen models apart by their weights, whatever folder or dtype they come in."""
+"""Telling models apart by their weights, whatever folder they come in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def fingerprint(parts: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> str:
-    """Sixteen hexadecimal digits that a model's weights and settings determine.
+    """Sixteen hexadecimal digits that a frozen model's weights and settings determine.
 
     Args:
         parts: modules, of whose weights a sample counts, each with the settings that count besides.
@@ -23,6 +23,18 @@ def fingerprint(parts: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> str:
             sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 16)][:16]
             # As coarse as the coarsest dtype, so that a model is the same in all of them.
             digest.update(name.encode() + sample.bfloat16().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def whole_fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that every single weight determines: one training step makes other ones.
+
+    Args:
+        weights: by name, as ``state_dict`` gives them; in what order does not matter.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        digest.update(name.encode() + weight.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
