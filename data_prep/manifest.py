@@ -33,9 +33,10 @@ from typing import Any
 from cvg.common.errors import UserError
 from cvg.common.files import atomic
 from cvg.composition import Composition, LabelSet, build
+from cvg.composition.phrases import plain
+from cvg.shards.shards import SPLITS
 
 NAME = "manifest.jsonl"
-SPLITS = ("train", "val", "test")
 SOURCES = ("render", "real", "generator")
 REQUIRED = ("video", "template", "entities")
 KEYS = (*REQUIRED, "relations", "label", "group", "wordings", "start", "end", "split", "source", "trajectory", "id")
@@ -165,6 +166,7 @@ def _plain(row: Row, folder: Path) -> dict[str, Any]:
 def _named(rows: list[Row], taken: set[str]) -> list[Row]:
     """Give every row without an id one: file stem and segment in milliseconds, numbered where that is not unique."""
     named = []
+    last: dict[str, int] = {}  # by stem, the number given last: the lower ones are taken
     for row in rows:
         if not row.id:
             stem = re.sub(r"[^A-Za-z0-9_-]+", "-", row.video.stem)[:40].strip("-") or "video"
@@ -172,10 +174,10 @@ def _named(rows: list[Row], taken: set[str]) -> list[Row]:
                 stem += f"-{round(1000 * (row.start or 0))}-{'' if row.end is None else round(1000 * row.end)}".rstrip(
                     "-"
                 )
-            name, count = stem, 1
-            while name in taken:
+            count = last.get(stem, 0) + 1
+            while (name := stem if count == 1 else f"{stem}-{count}") in taken:
                 count += 1
-                name = f"{stem}-{count}"
+            last[stem] = count
             taken.add(name)
             row = replace(row, id=name)
         named.append(row)
@@ -283,6 +285,6 @@ def _wordings(data: dict[str, Any], names: list[str], labels: LabelSet) -> tuple
         raise UserError(f"{len(wordings)} wordings for {len(names)} relations; give one each, or none at all")
     for wording, name in zip(wordings, names, strict=True):
         # p- is made by putting a wrong label's wording in its place, so it must be one that the label set knows.
-        if " ".join(wording.lower().split()) not in [" ".join(w.lower().split()) for w in labels[name].wordings]:
+        if plain(wording) not in map(plain, labels[name].wordings):
             raise UserError(f"{wording!r} is no wording of label {name!r}; known: {', '.join(labels[name].wordings)}")
     return tuple(wordings)

@@ -148,3 +148,10 @@ def test_files_that_are_no_manifest(folder: Path) -> None:
 def test_write_needs_no_labels(tmp_path: Path) -> None:
     write(tmp_path / "m.jsonl", [Row("a", tmp_path / "a.mp4", "a {e0} {r0}", ("größe",), (("left", (0,)),))])
     assert "größe" in (tmp_path / "m.jsonl").read_text(encoding="utf-8")
+
+
+def test_many_rows_of_one_stem_are_numbered_past_the_given_names(folder: Path) -> None:
+    other = change(video="again/dog 1.mp4")
+    rows = load(save(folder, GOOD, change(id="dog-1-3"), other, GOOD, *[GOOD] * 3000), LABELS)
+    assert [row.id for row in rows[:5]] == ["dog-1", "dog-1-3", "dog-1-2", "dog-1-4", "dog-1-5"]
+    assert rows[-1].id == "dog-1-3004" and len({row.id for row in rows}) == len(rows)

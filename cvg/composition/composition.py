@@ -9,6 +9,7 @@ from string import Formatter
 
 from cvg.common.errors import UserError
 from cvg.composition.labels import LabelSet
+from cvg.composition.phrases import plain
 
 
 @dataclass(frozen=True)
@@ -151,14 +152,14 @@ def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -
     """
     edits, names = [], []
     for relation in composition.relations:
-        wordings = [_normal(wording) for wording in labels[relation.label].wordings]
-        if _normal(relation.wording) not in wordings:
+        wordings = [plain(wording) for wording in labels[relation.label].wordings]
+        if plain(relation.wording) not in wordings:
             raise UserError(
                 f"prompt {composition.prompt!r}: {relation.wording!r} is not a known wording of label "
                 f"{relation.label!r}, so it cannot be replaced with a wrong one; use one of: {', '.join(wordings)}"
             )
         wrong = labels.wrong(relation.label, rng)
-        wording = wrong.wordings[wordings.index(_normal(relation.wording)) % len(wrong.wordings)]
+        wording = wrong.wordings[wordings.index(plain(relation.wording)) % len(wrong.wordings)]
         edits.append((relation.start, relation.end, wording))
         names.append(wrong.name)
 
@@ -183,7 +184,3 @@ def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -
             for relation, name, (start, _, wording) in zip(composition.relations, names, edits, strict=True)
         ),
     )
-
-
-def _normal(wording: str) -> str:
-    return " ".join(wording.lower().split())

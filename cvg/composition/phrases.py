@@ -61,6 +61,11 @@ class Chunk:
 Clause = list[Chunk]
 
 
+def plain(text: str) -> str:
+    """A phrase as phrases are compared: in lower case, with single spaces."""
+    return " ".join(text.lower().split())
+
+
 def word_pattern(phrase: str) -> re.Pattern[str]:
     """A phrase on word boundaries ("left-over" has no "left", no "over"), in any case, with any white space."""
     return re.compile(r"(?<![\w-])" + r"\s+".join(map(re.escape, phrase.split())) + r"(?![\w-])", re.IGNORECASE)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cvg.common.errors import UserError
 from cvg.composition import Composition, LabelSet
+from cvg.composition.phrases import plain
 from cvg.judging.geometry import Track, holds, judging
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE
@@ -176,16 +177,12 @@ def read(frames_FHWC: NDArray[np.uint8]) -> Reading:
 
 def _wanted(wanted: Spec | Composition) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]:
     """Entity phrases, and per relation its label and entity phrases."""
-
-    def normal(phrase: str) -> str:
-        return " ".join(phrase.lower().split())
-
     if isinstance(wanted, Spec):
         names = list(wanted.entities)
         relations = [(r.label, tuple(wanted.entities[i] for i in r.entities)) for r in wanted.relations]
     else:
-        names = [normal(entity.phrase) for entity in wanted.entities]
-        relations = [(r.label, tuple(normal(entity.phrase) for entity in r.entities)) for r in wanted.relations]
+        names = [plain(entity.phrase) for entity in wanted.entities]
+        relations = [(r.label, tuple(plain(entity.phrase) for entity in r.entities)) for r in wanted.relations]
     for name in names:
         if name not in ENTITIES:
             raise UserError(
