@@ -21,7 +21,7 @@ from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import LABELS, sample_scene, sample_spec
 from cvg.shards.records import Record, encode
-from data_prep import invert
+from data_prep import recording
 from data_prep.latents import Settings
 from data_prep.manifest import Row
 
@@ -64,7 +64,7 @@ def parts(case: Case) -> Iterator[dict[str, float]]:
             (generator, "encode_video", "VAE"),
             (generator, "decode_latents", "VAE"),
             (generator, "encode", "text"),
-            (invert, "read_video", "video"),
+            (recording, "read_video", "video"),
         ):
             patches.enter_context(patch.object(owner, attribute, timed(name, getattr(owner, attribute))))
         patches.enter_context(patch.object(AttentionTap, "record", timed_method(record, timed)))
@@ -95,7 +95,7 @@ def inversion(case: Case, rounds: int, steps: int) -> list[Figure]:
         for _ in range(rounds):
             with parts(case) as spent:
                 began = clock(case.device)
-                (record,) = invert.make_records(row, case.generator, LABELS, settings)
+                (record,) = recording.make_records(row, case.generator, LABELS, settings)
                 made = clock(case.device)
                 size = _bytes(record)
                 total = clock(case.device) - began

@@ -108,8 +108,8 @@ def saved_trajectory(row: Row, wanted: Sequence[float], like: Tensor) -> list[Te
         if step is None:
             raise UserError(
                 f"trajectory {row.trajectory}: no latents near noise level {sigma:.3f}; it holds "
-                f"{[round(held, 3) for held in saved['sigmas'].tolist()]}: choose other steps with --at, or synthesize "
-                "with more --steps"
+                f"{[round(held, 3) for held in saved['sigmas'].tolist()]}: record other steps, or synthesize the "
+                "video in more steps"
             )
         latents.append(saved["latents"][step][None].to(like))
     return latents

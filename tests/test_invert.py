@@ -18,7 +18,7 @@ from cvg.common.files import read_json
 from cvg.media.video import write_video
 from cvg.shards.records import decode
 from cvg.shards.shards import ShardInfo, read_shard
-from data_prep import invert, render
+from data_prep import render
 
 SMALL = ["--steps", "3", "--at", "[0, 1]", "--layers", "[0, 2]", "--min_psnr", "-100", "--seed", "5"]
 
@@ -176,20 +176,23 @@ def test_records_and_live_capture_are_the_same_maps(
     """What training reads and what guidance sees come from one path: bit for bit, at float16."""
     import random
 
+    from cvg.composition.relations import entity_slots
     from cvg.generators import load_generator
     from cvg.grounding.maps import resample
     from cvg.grounding.slots import slot_maps
+    from cvg.media.video import read_video
     from cvg.shapes.world import LABELS
     from data_prep import manifest
     from data_prep.latents import Settings
+    from data_prep.recording import make_records
 
     row = manifest.load(clips, LABELS)[1]
     model = load_generator(str(generator))
     settings = Settings("noising", 3, [0, 1], 0, [0, 2], [0, 1, 2, 3], [13, 64, 64], 0.0, 5, grid)
-    (record, *_) = invert.make_records(row, model, LABELS, settings)
+    (record, *_) = make_records(row, model, LABELS, settings)
     composition = row.composition(LABELS, random.Random(f"5:{row.id}"))
     assert composition.prompt == record.meta["prompt_positive"]
-    frames = torch.from_numpy(invert.read_video(row.video, 13, 64, 64)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    frames = torch.from_numpy(read_video(row.video, 13, 64, 64)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     source = torch.Generator().manual_seed(random.Random(f"5:{row.id}:noise").getrandbits(63))
     clean = model.encode_video(frames)
     noise = torch.randn(clean.shape, generator=source)
@@ -200,6 +203,5 @@ def test_records_and_live_capture_are_the_same_maps(
     other = row.composition(LABELS, random.Random(9))
     conditioning = model.encode([composition, other])
     maps, _ = model.entity_maps(latents.expand(2, *latents.shape[1:]), schedule.timesteps[1], conditioning, [0, 2])
-    slots: list[int | None] = [composition.entities.index(e) for e in composition.relations[0].entities]
-    live = slot_maps(maps, [0], [slots + [None] * (2 - len(slots))])[0]
+    (live,) = slot_maps(maps, [0], [entity_slots(composition, composition.relations[0])])
     assert torch.equal(resample(live, grid or (4, 8, 8)).half(), record.positive_SLAKFHW[1])

@@ -32,6 +32,7 @@ from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 from data_prep import invert as inverting
+from data_prep import sharding
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]
 COMPOSITIONS = [parse(prompt, LABELS) for prompt in PROMPTS]
@@ -303,7 +304,7 @@ def test_out_of_memory_is_one_message_that_names_the_next_option(
         raise errors[-1]
 
     monkeypatch.setattr(GuidedSampler, "__call__", fail)
-    monkeypatch.setattr(inverting, "make_records", fail)
+    monkeypatch.setattr(sharding, "make_records", fail)
     trained, out = f"--classifier={classifier}", f"--out={tmp_path / 'out'}"
     sampling = [f"--prompt={PROMPTS[0]}", trained, out]
     evaluating = [trained, "--prompts=1", "--dtype=bfloat16", "--batch_size=1"]

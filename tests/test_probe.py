@@ -19,6 +19,7 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet
+from cvg.probing.choice import Choice, choose
 from cvg.probing.probe import FOLDS, RIDGE, Probe, TooFewVideos, coarse, deal, predict
 from cvg.shapes.world import LABELS as SHAPES_LABELS
 from cvg.shards.records import Record
@@ -168,22 +169,22 @@ def test_too_few_videos_are_said() -> None:
 def test_the_choice_is_early_shallow_and_of_the_heads_that_know() -> None:
     taps = [(step, layer, head) for step in (1, 2) for layer in (1, 3) for head in (0, 2)]
     probe = Probe([record(i, SPATIAL[i % 4], taps) for i in range(60)], SET)
-    choice = command.choose(probe, most_steps=4)
+    choice = choose(probe, most_steps=4)
     assert (choice.steps, choice.layers, choice.heads) == ([1, 2], [1], [0, 2])
     assert choice.chosen.accuracy > 0.9 and not choice.by_head[1].above
-    assert command.choose(probe, most_steps=1).steps == [1]
+    assert choose(probe, most_steps=1).steps == [1]
 
 
 def test_layers_that_are_needed_together_are_kept() -> None:
     """Two labels each are told by layer 0 and by layer 2 alone."""
     known = {"left of": 0, "right of": 0, "above": 2, "below": 2}
     records = [record(i, SPATIAL[i % 4], [(0, known[SPATIAL[i % 4]], 0)]) for i in range(80)]
-    assert command.choose(Probe(records, SET), 4).layers == [0, 2]
+    assert choose(Probe(records, SET), 4).layers == [0, 2]
 
 
 def test_no_choice_without_a_signal() -> None:
     with pytest.raises(UserError, match="no step tells the label"):
-        command.choose(Probe([record(i, SPATIAL[i % 4]) for i in range(40)], SET), 4)
+        choose(Probe([record(i, SPATIAL[i % 4]) for i in range(40)], SET), 4)
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +227,7 @@ def test_the_command_writes_what_inversion_and_training_take(clips: Path, tmp_pa
 def test_labels_of_ones_own_are_named_in_both_configurations(
     clips: Path, generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "choose", lambda *_: command.Choice([0], [1], [0], [], [], [], SCORE))
+    monkeypatch.setattr(command, "choose", lambda *_: Choice([0], [1], [0], [], [], [], SCORE))
     (tmp_path / "labels.yaml").write_text(yaml.safe_dump(SHAPES_LABELS.to_dict(), sort_keys=False))
     given = [f"--data={clips}", f"--out={tmp_path / 'out'}", f"--generator={generator}", "--steps=2", "--at=[1]"]
     run(command.main, "probe", args=[*given, "--layers=[0, 1]", "--heads=[3]", f"--labels={tmp_path / 'labels.yaml'}"])

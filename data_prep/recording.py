@@ -1,0 +1,119 @@
+"""One video -> its records: decode, VAE-encode, make {z_t} under p+ and p-, capture the entity maps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from cvg.common.errors import UserError
+from cvg.composition import LabelSet, RelationBatch, contradict
+from cvg.diffusion.trajectory import psnr
+from cvg.generators import Generator
+from cvg.grounding.maps import resample
+from cvg.grounding.slots import slot_maps
+from cvg.media.pixels import to_video
+from cvg.media.video import read_video
+from cvg.shards.records import Record
+from data_prep.latents import Settings, latents_at
+from data_prep.manifest import Row
+
+
+class Rejected(Exception):
+    """A row that gives no record, with the reason that is counted and the detail that is listed."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Settings) -> list[Record]:
+    """The records of one video, one per relation.
+
+    Raises:
+        Rejected: the video cannot be read, or its replay misses it.
+    """
+    rng = random.Random(f"{settings.seed}:{row.id}")
+    positive = row.composition(labels, rng)
+    negative = contradict(positive, labels, rng)
+    frames, height, width = settings.size
+    try:
+        pixels = read_video(row.video, frames, height, width, start=row.start, end=row.end)
+    except UserError as error:
+        raise Rejected("unreadable", str(error)) from error
+    video = to_video(pixels)[None]
+    clean = generator.encode_video(video.to(generator.device))
+    conditioning = generator.encode([positive, negative])
+    taken, replayed = latents_at(settings, row, generator, clean, conditioning)
+    quality = None
+    if replayed is not None:
+        decoded = generator.decode_latents(replayed).cpu()
+        quality = psnr(decoded, video.expand_as(decoded)).tolist()
+        if min(quality) < settings.min_psnr or not torch.isfinite(replayed).all():
+            raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {settings.min_psnr:g} dB")
+    schedule = generator.schedule(settings.steps, settings.pixels)
+    steps = []
+    for index, latents in zip(settings.at, taken, strict=True):
+        timestep = schedule.timesteps[index]
+        maps, _ = generator.entity_maps(latents, timestep, conditioning, settings.layers, settings.heads)
+        steps.append((maps if settings.grid is None else resample(maps, settings.grid)).cpu())
+    maps_2SLAEFHW = torch.stack(steps, dim=1)
+    both = RelationBatch.of([positive, negative], labels)
+    maps_2RSLAKFHW = slot_maps(maps_2SLAEFHW.flatten(1, 2), both.prompt_R, both.slots_RK)
+    maps_2RSLAKFHW = maps_2RSLAKFHW.unflatten(1, maps_2SLAEFHW.shape[1:3]).unflatten(0, (2, -1)).half()
+    records = []
+    for number, relation in enumerate(positive.relations):
+        meta = {
+            "group": labels[relation.label].group,
+            "prompt_positive": positive.prompt,
+            "prompt_negative": negative.prompt,
+            "negative_label": negative.relations[number].label,
+            "entities_positive": [asdict(entity) for entity in relation.entities],
+            "entities_negative": [asdict(entity) for entity in negative.relations[number].entities],
+            "video": Path(row.video).name,
+            "source": row.source,
+            "method": settings.method,
+            "sigmas": [float(schedule.levels[i]) for i in settings.at],
+            "psnr": None if quality is None else [round(value, 3) for value in quality],
+        }
+        key = row.id if len(positive.relations) == 1 else f"{row.id}_r{number}"
+        present, (right, wrong) = tuple(both.present_RK[number]), maps_2RSLAKFHW[:, number]
+        records.append(Record(key, right, wrong, present, relation.label, meta))
+    return records
+
+
+def token_grid(generator: Generator, size: Sequence[int]) -> tuple[int, int, int]:
+    """Latent tokens (F, H, W) of a video of (frames, height, width) pixels."""
+    return generator.token_grid(generator.encode_video(torch.zeros(1, 3, *size, device=generator.device)))
+
+
+def check_grid(generator: Generator, settings: Settings) -> list[int]:
+    """The video's latent tokens [F, H, W]. Raises UserError where maps are to be stored on a finer grid."""
+    tokens = token_grid(generator, settings.size)
+    if settings.grid and not all(1 <= side <= most for side, most in zip(settings.grid, tokens, strict=True)):
+        raise UserError(
+            f"grid {list(settings.grid)}: a video of size {settings.size} has {list(tokens)} latent frames, rows and "
+            "columns; give at most as many of each"
+        )
+    return list(tokens)
+
+
+def taps(model: Generator, layers: list[int] | None, heads: list[int] | None) -> tuple[list[int], list[int]]:
+    """Tapped layers and recorded heads; all of the generator's for None. Raises UserError where it has no such ones."""
+    layers = layers if layers is not None else list(range(len(model.blocks)))
+    model.check_layers(layers)
+    heads = heads if heads is not None else list(range(model.heads))
+    if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.heads:
+        raise UserError(
+            f"heads {heads}: expected ascending numbers from 0 to {model.heads - 1}, the heads of {model.name}"
+        )
+    return layers, heads
+
+
+def check_steps(at: list[int], steps: int) -> None:
+    """Raise UserError unless ``at`` are ascending steps of a schedule of ``steps``."""
+    if not at or any(not 0 <= index < steps for index in at) or at != sorted(set(at)):
+        raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
