@@ -8,7 +8,6 @@ from typing import Any
 
 from PIL import Image
 
-from cvg import inspect
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import UserError
@@ -20,7 +19,7 @@ from cvg.guidance.sampler import GuidedSampler
 from cvg.media.video import read_video
 from cvg.probing.probe import TooFewVideos
 from cvg.reporting import charts as figures
-from cvg.reporting import overlays, page
+from cvg.reporting import inspection, overlays, page
 from cvg.reporting.page import Section, image
 from cvg.reporting.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
 from cvg.shapes.suite import Suite, load_suite
@@ -152,10 +151,10 @@ def inspection_sections(result: dict[str, Any], shards: Path) -> list[Section]:
     """Which stored maps tell the label, and what the evaluation's classifier sees in some of them."""
     classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
     try:
-        which = inspect.probed(shards, "train").section()
+        which = inspection.probed(shards, "train").section()
     except TooFewVideos as error:
         which = {"title": "Which maps tell the label", "note": str(error)}
-    return [which, *(part.section() for part in inspect.seen(shards, classifier, "val"))]
+    return [which, *(part.section() for part in inspection.seen(shards, classifier, "val"))]
 
 
 def settings_section(result: dict[str, Any]) -> Section:

@@ -25,6 +25,7 @@ from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet
 from cvg.probing.probe import Score
+from cvg.reporting import inspection
 from cvg.reporting.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.reporting.strips import strips
 from cvg.shards.shards import ShardInfo
@@ -184,7 +185,7 @@ def test_a_classifier_of_other_shards_is_refused(
     model = CompositionClassifier.from_pretrained(make_classifier(tmp_path))
     model.config, model.labels = replace(model.config, **changes), LabelSet(changes.get("labels", LABELS))
     with pytest.raises(UserError, match=re.escape(message) + ".*trained on"):
-        inspect.read_by(model, ShardInfo.load(shards), shards)
+        inspection.read_by(model, ShardInfo.load(shards), shards)
 
 
 def test_an_empty_split_names_those_that_are_not(shard_factory: Callable[..., Path], tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_too_few_videos_for_a_probe_are_said(shard_factory: Callable[..., Path],
 
 def test_a_group_with_too_few_videos_is_named(shard_factory: Callable[..., Path], tmp_path: Path) -> None:
     folder = shard_factory(tmp_path / "shards", {"train": 20})  # the first four labels are motion's
-    part = inspect.probed(folder, "train")
+    part = inspection.probed(folder, "train")
     assert "Left out for too few videos: spatial (8)." in part.note and list(part.numbers) == ["motion"]
 
 

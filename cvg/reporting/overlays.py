@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cvg.composition import Composition
+from cvg.composition import Composition, RelationBatch
 from cvg.evaluation.early import early_verdicts, run_plain
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_frames
@@ -73,22 +73,20 @@ def compute(
         for latents in (plain.latents, edited)
     )
     order = sorted(slots.values())
-    owners = [(sample, relation) for sample, c in enumerate(compositions) for relation in c.relations]
-    overlays = []
-    for r, (sample, relation) in enumerate(owners):
-        overlays.append(
-            Overlay(
-                prompt=compositions[sample].prompt,
-                label=relation.label,
-                entities=tuple(entity.phrase for entity in relation.entities),
-                steps=sorted(slots),
-                unguided_SKFHW=torch.stack([before[slot][r] for slot in order]),
-                guided_SKFHW=torch.stack([after[slot][r] for slot in order]),
-                unguided_frames=to_frames(plain.video_BCFHW[sample]),
-                guided_frames=to_frames(guided.video_BCFHW[sample]),
-            )
+    relations = RelationBatch.of(compositions, sampler.classifier.labels)
+    return [
+        Overlay(
+            prompt=compositions[prompt].prompt,
+            label=relation.label,
+            entities=tuple(entity.phrase for entity in relation.entities),
+            steps=sorted(slots),
+            unguided_SKFHW=torch.stack([before[slot][row] for slot in order]),
+            guided_SKFHW=torch.stack([after[slot][row] for slot in order]),
+            unguided_frames=to_frames(plain.video_BCFHW[prompt]),
+            guided_frames=to_frames(guided.video_BCFHW[prompt]),
         )
-    return overlays
+        for row, (prompt, relation) in enumerate(zip(relations.prompt_R, relations.relation_R, strict=True))
+    ]
 
 
 def draw(overlay: Overlay) -> bytes:
