@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.architecture import Architecture, Cfg, build
 from cvg.classifier import ClassifierConfig, CompositionClassifier
 from cvg.composition import Composition, parse
-from cvg.generators import Generator, load_generator
+from cvg.generators import Dtype, Generator, Loading, load_generator
 from cvg.shapes.world import LABELS
 
 PROMPT = "a red circle to the left of a blue square"
@@ -159,9 +159,9 @@ def random_classifier(
     return classifier.eval().requires_grad_(False).to(generator.device)
 
 
-def shipped_case(batch: int, steps: int, device: str, dtype: str) -> Case:
+def shipped_case(batch: int, steps: int, device: str, dtype: Dtype) -> Case:
     """The shipped generator and classifier."""
-    generator = load_generator("shapes-wan", device, dtype)
+    generator = load_generator("shapes-wan", Loading(device, dtype))
     classifier = CompositionClassifier.from_pretrained("shapes-classifier").requires_grad_(False).to(device)
     size = generator.pixel_size(classifier.config.token_grid)
     compositions = [parse(PROMPT, LABELS)] * batch

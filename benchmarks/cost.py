@@ -21,6 +21,7 @@ from benchmarks.inversion import inversion
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, write_json
+from cvg.generators import Dtype
 
 SHIPPED = "shapes-wan"
 NOTES = (
@@ -62,7 +63,7 @@ def main(
     long_rounds: int = 2,
     inversion_steps: int = 12,
     device: str = "cpu",
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
 ) -> None:
     """Measure plain and guided sampling, capture, dual inversion and records, side by side.
 

@@ -19,7 +19,7 @@ from cvg.common.cli import run
 from cvg.common.files import write_json
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import Predict, invert, psnr, replay
-from cvg.generators import load_generator
+from cvg.generators import Loading, load_generator
 from cvg.media.pixels import to_video
 from cvg.media.video import read_video
 from cvg.shapes.world import LABELS
@@ -50,8 +50,7 @@ def main(
     iterations: list[int] = [0, 1, 2, 3],  # noqa: B006  (never changed)
     size: tuple[int, int, int] = (13, 64, 64),
     limit: int = 24,
-    device: str = "cpu",
-    dtype: str = "float32",
+    loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> None:
     """Invert and replay videos under their right prompts.
 
@@ -63,11 +62,10 @@ def main(
         iterations: fixed-point corrections per inversion step.
         size: frames, height, width to which videos are resampled and cropped.
         limit: use only the first rows, in one batch.
-        device: torch device.
-        dtype: weights' dtype of the generator.
+        loading: where and how the generator is computed.
     """
     rows = manifest.load(data, LABELS)[:limit]
-    model = load_generator(generator, device, dtype)
+    model = load_generator(generator, loading)
     video = torch.cat([to_video(read_video(row.video, *size, start=row.start, end=row.end))[None] for row in rows])
     clean = model.encode_video(video.to(model.device))
     states = model.encode([row.composition(LABELS, random.Random(row.id)) for row in rows]).states

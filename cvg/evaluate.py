@@ -20,7 +20,7 @@ from cvg.common.fingerprint import whole_fingerprint
 from cvg.composition import LabelSet
 from cvg.evaluation.runner import Runner
 from cvg.evaluation.summary import summarise
-from cvg.generators import Dtype, Offload, load_generator
+from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import render
@@ -59,12 +59,7 @@ def main(
     batch_size: int = 16,
     controls: bool = True,
     control_prompts: int | None = None,
-    device: str = "cpu",
-    dtype: Dtype = "float32",
-    offload: Offload = "none",
-    checkpointing: bool = False,
-    tiling: bool = False,
-    compile: bool = False,
+    loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> dict[str, Any]:
     """Measure guidance on held-out prompts.
 
@@ -86,12 +81,7 @@ def main(
         batch_size: videos at a time. Rounding differs between batch shapes, so compare runs of one batch size.
         controls: also run zero step, untrained classifier, wrong target and best-of-n: four times the videos.
         control_prompts: how many prompts the controls use, rounded up to whole batches; all when left out.
-        device: torch device.
-        dtype: weights' dtype of the generator.
-        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
-        checkpointing: guided steps compute blocks twice instead of keeping what they need for gradients.
-        tiling: the VAE takes one video at a time, in tiles.
-        compile: compile the generator's blocks, which takes a minute; guided steps run without.
+        loading: where and how the generator is computed.
     """
     if prompts < 1 or batch_size < 1 or steps < 1 or (control_prompts is not None and control_prompts < 1):
         raise UserError(
@@ -106,7 +96,7 @@ def main(
     if guidance_scale is None:
         guidance_scale = model.config.sampling.get("guidance_scale")
     name = generator or model.config.generator["name"]
-    frozen = load_generator(name, device, dtype, offload, checkpointing, tiling, compile)
+    frozen = load_generator(name, loading)
     sampler = GuidedSampler(frozen, model, guiding)
     cases = world.cases(prompts, seed)
     for case in cases:  # an unknown label is an error now, not in the last batch
@@ -134,12 +124,7 @@ def main(
             "labels": world.labels.to_dict() if labels else None,
             "guiding": asdict(sampler.config),
             "batch_size": batch_size,
-            "device": device,
-            "dtype": dtype,
-            "offload": offload,
-            "checkpointing": checkpointing,
-            "tiling": tiling,
-            "compile": compile,
+            **asdict(loading),
             "threads": torch.get_num_threads(),
         },
         "generator": frozen.identity(),

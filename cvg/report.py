@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet, parse
-from cvg.generators import load_generator
+from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.video import read_video
@@ -83,13 +84,13 @@ def _asked(result: dict[str, Any]) -> LabelSet | None:
     return LabelSet(labels) if labels else None
 
 
-def overlay_section(result: dict[str, Any], count: int, device: str) -> Section:
+def overlay_section(result: dict[str, Any], count: int, loading: Loading) -> Section:
     """Entity maps of the evaluation's first prompts; runs the generator on them again."""
     settings = result["settings"]
     classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
     if labels := _asked(result):
         classifier = classifier.with_labels(labels)
-    generator = load_generator(result["generator"]["name"], device, settings["dtype"])
+    generator = load_generator(result["generator"]["name"], replace(loading, dtype=settings["dtype"]))
     sampler = GuidedSampler(generator, classifier, GuidanceConfig(**settings["guiding"]))
     rows = result["rows"][:count]
     computed = overlays.compute(
@@ -198,7 +199,7 @@ def main(
     shards: Path | None = None,
     clips: int = 8,
     maps: int = 3,
-    device: str = "cpu",
+    loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> Path:
     """Write the report of an evaluation as one HTML file.
 
@@ -212,7 +213,7 @@ def main(
         clips: clips to show, at most.
         maps: prompts whose entity maps are shown; they are sampled again with the evaluation's generator and
             classifier. 0 shows none and loads neither.
-        device: torch device for the entity maps.
+        loading: where and how the generator is computed for the entity maps; its dtype is the evaluation's.
     """
     if out.suffix not in (".html", ".htm"):
         raise UserError(f"out {out}: give a file name that ends in .html")
@@ -225,7 +226,7 @@ def main(
     if samples is not None:
         found.insert(1, clip_section(samples, load_suite(result["suite"], _asked(result)), clips))
     if maps > 0:
-        found.append(overlay_section(result, maps, device))
+        found.append(overlay_section(result, maps, loading))
     key = [
         ("unguided accuracy", number(result["unguided"]["accuracy"])),
         ("guided accuracy", number(result["guided"]["accuracy"])),

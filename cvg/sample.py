@@ -16,7 +16,7 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import write_json
 from cvg.composition import Composition, parse
-from cvg.generators import Dtype, Offload, load_generator
+from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler, SampleResult
 from cvg.media.pixels import to_frames
@@ -78,12 +78,7 @@ def main(
     fps: int = 8,
     scale: int = 4,
     batch_size: int = 8,
-    device: str = "cpu",
-    dtype: Dtype = "float32",
-    offload: Offload = "none",
-    checkpointing: bool = False,
-    tiling: bool = False,
-    compile: bool = False,
+    loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> list[Path]:
     """Generate videos that obey the composition of their prompts.
 
@@ -108,12 +103,7 @@ def main(
         fps: frames per second of the files.
         scale: enlargement of the files, by whole pixels.
         batch_size: videos at a time.
-        device: torch device.
-        dtype: weights' dtype of the generator.
-        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
-        checkpointing: guided steps compute blocks twice instead of keeping what they need for gradients.
-        tiling: the VAE takes one video at a time, in tiles.
-        compile: compile the generator's blocks, which takes a minute; guided steps run without.
+        loading: where and how the generator is computed.
     """
     model = _with_new_labels(CompositionClassifier.from_pretrained(classifier), label, entities, label_group)
     prompts = [prompt] if isinstance(prompt, str) else prompt
@@ -128,7 +118,7 @@ def main(
     if repeated:
         raise UserError(f"two videos would be written to {min(repeated)}; give each prompt and seed once")
     name = generator or model.config.generator["name"]
-    frozen = load_generator(name, device, dtype, offload, checkpointing, tiling, compile)
+    frozen = load_generator(name, loading)
     sampler = GuidedSampler(frozen, model, guiding)
     written: list[Path] = []
     for start in tqdm(range(0, len(jobs), batch_size), desc="sample", disable=len(jobs) <= batch_size):

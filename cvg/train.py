@@ -5,7 +5,6 @@ A configuration file may begin with ``base: OTHER.yaml`` (a path beside it): its
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf import OmegaConf
 
+from cvg.common.cli import exit_with_message
 from cvg.common.errors import UserError
-from cvg.common.memory import is_out_of_memory
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
 
@@ -63,7 +62,7 @@ def main(args: list[str] | None = None) -> CompositionCLI:
     Raises:
         SystemExit: code 2 for bad options and bad input, and when the memory does not suffice.
     """
-    try:
+    with exit_with_message({}, {MemoryError: "a smaller --data.batch_size"}):
         return CompositionCLI(
             CompositionModule,
             CompositionDataModule,
@@ -73,14 +72,6 @@ def main(args: list[str] | None = None) -> CompositionCLI:
             save_config_kwargs={"overwrite": True},
             args=args,
         )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print(f"error: out of memory ({error}); try a smaller --data.batch_size", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cvg.common.cli import run
 from cvg.composition import LabelSet
-from cvg.generators import Dtype, Offload, load_generator
+from cvg.generators import Loading, load_generator
 from cvg.shards.shards import SPLITS
 from data_prep import manifest
 from data_prep.latents import Method, Settings
@@ -31,11 +31,7 @@ def main(
     min_psnr: float = 18.0,
     seed: int = 0,
     limit: int | None = None,
-    device: str = "cpu",
-    dtype: Dtype = "float32",
-    offload: Offload = "none",
-    tiling: bool = False,
-    compile: bool = False,
+    loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> None:
     """Invert the videos of a manifest under p+ and p- and shard the entity maps.
 
@@ -57,19 +53,15 @@ def main(
         min_psnr: a video whose replay has a lower PSNR (dB) under either prompt is left out. Inversion only.
         seed: of wordings, wrong labels and noise.
         limit: use only the first rows.
-        device: torch device.
-        dtype: weights' dtype of the generator.
-        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
-        tiling: the VAE takes one video at a time, in tiles.
-        compile: compile the generator's blocks, which takes a minute; recording runs without.
+        loading: where and how the generator is computed.
     """
     label_set = LabelSet.load(labels)
     rows = manifest.load(data, label_set)[:limit]
-    model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
+    model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)
     check_steps(at, steps)
     settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed, grid)
-    info = shard(rows, out, model, label_set, settings, dtype)
+    info = shard(rows, out, model, label_set, settings, loading.dtype)
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)
     print(

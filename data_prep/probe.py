@@ -19,7 +19,7 @@ from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, write_json
 from cvg.composition import LabelSet
-from cvg.generators import Dtype, Offload, load_generator
+from cvg.generators import Loading, load_generator
 from cvg.probing.choice import Choice, choose
 from cvg.probing.probe import GRID, Probe
 from cvg.reporting.views import probe_part
@@ -55,11 +55,7 @@ def main(
     size: tuple[int, int, int] = (13, 64, 64),
     grid: tuple[int, int, int] | None = None,
     seed: int = 0,
-    device: str = "cpu",
-    dtype: Dtype = "float32",
-    offload: Offload = "none",
-    tiling: bool = False,
-    compile: bool = False,
+    loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> Choice:
     """Choose steps, layers and heads of a generator, and write them as configurations.
 
@@ -81,11 +77,7 @@ def main(
         size: frames, height, width to which videos are resampled and cropped.
         grid: the grid that OUT/invert.yaml names, see data_prep.invert; probes read coarser maps.
         seed: of the videos that are drawn, of wordings, wrong labels and noise.
-        device: torch device.
-        dtype: weights' dtype of the generator.
-        offload: weights that are not in use rest in main memory: model moves whole components, group single layers.
-        tiling: the VAE takes one video at a time, in tiles.
-        compile: compile the generator's blocks, which takes a minute; recording runs without.
+        loading: where and how the generator is computed.
     """
     if min(videos, guided) < 1:
         raise UserError(f"videos {videos}, guided {guided}: give at least 1 of each")
@@ -94,11 +86,11 @@ def main(
     rows = [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), min(videos, len(rows))))]
     at = at if at is not None else list(range(-(-2 * steps // 3)))
     check_steps(at, steps)
-    model = load_generator(generator, device, dtype, offload, tiling=tiling, compile=compile)
+    model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)
     frames, height, width = (min(most, side) for most, side in zip(GRID, token_grid(model, size), strict=True))
     settings = Settings(method, steps, at, 1, layers, heads, list(size), 18.0, seed, (frames, height, width))
-    info = shard(rows, out / "maps", model, label_set, settings, dtype)
+    info = shard(rows, out / "maps", model, label_set, settings, loading.dtype)
     probe = Probe(read_records(out / "maps", SPLITS), label_set)
     part = probe_part(probe, info)
     part.write(out)
@@ -122,7 +114,8 @@ def main(
         | {"why": asdict(choice), "groups": part.numbers},
     )
     shards = out / "shards"
-    inversion: dict[str, Any] = {"generator": generator, "dtype": dtype, "size": list(size), "steps": steps} | chosen
+    inversion: dict[str, Any] = {"generator": generator, "loading": {"dtype": loading.dtype}, "size": list(size)}
+    inversion |= {"steps": steps} | chosen
     inversion |= {"grid": list(grid)} if grid else {}
     inversion |= {"labels": str(Path(labels).absolute()) if Path(labels).is_file() else labels}
     comment = f'make invert DATA=manifest.jsonl OUT={shards} ARGS="--config {out / "invert.yaml"}"'

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cvg.common.cli import run
 from cvg.common.files import atomic, read_json, write_json
-from cvg.generators import Generator, load_generator
+from cvg.generators import Generator, Loading, load_generator
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_video
 from cvg.shapes.oracle import read
@@ -91,7 +91,7 @@ def main(
     steps: int = 50,
     seed: int = 0,
     batch_size: int = 16,
-    device: str = "cpu",
+    loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> None:
     """Generate videos, label them with the oracle, and write OUT/manifest.jsonl.
 
@@ -102,9 +102,9 @@ def main(
         steps: denoising steps.
         seed: of prompts and noise.
         batch_size: videos at a time.
-        device: torch device.
+        loading: where and how the generator is computed.
     """
-    model = load_generator(generator, device)
+    model = load_generator(generator, loading)
     jobs = []
     for index in range(clips):
         rng = np.random.default_rng([seed, index, 6])

@@ -100,6 +100,79 @@ def test_description_replaces_the_docstring(capsys: pytest.CaptureFixture[str]) 
     assert "Something else." in capsys.readouterr().out
 
 
+@dataclass(frozen=True)
+class Where:
+    """Where it runs.
+
+    Args:
+        device: the device, see :class:`torch.device`.
+        steps: how many ``steps`` there.
+        width: of it.
+    """
+
+    device: str = "cpu"
+    steps: int = 1
+    width: int = 2
+
+
+def nested(size: Size = Size(), where: Where = Where(), steps: int = 20) -> tuple[Size, Where, int]:  # noqa: B008
+    """Do it there.
+
+    Args:
+        size: how large.
+        where: where.
+        steps: number of steps.
+    """
+    return size, where, steps
+
+
+def test_options_of_a_group_have_short_names_unless_two_end_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*args: str) -> tuple[Size, Where, int]:
+        found: tuple[Size, Where, int] = cli.run(nested, "python -m thing", args=list(args))
+        return found
+
+    assert run("--device=cuda", "--steps=3") == (Size(), Where("cuda"), 3)
+    assert run("--where.device", "cuda", "--where.steps=3") == (Size(), Where("cuda", 3), 20)
+    for text in ("{device: cuda, steps: 3, where: {steps: 4}}", "{where: {device: cuda, steps: 4}, steps: 3}"):
+        (tmp_path / "config.yaml").write_text(text)
+        assert run(f"--config={tmp_path / 'config.yaml'}") == (Size(), Where("cuda", 4), 3)
+        assert run(f"--config={tmp_path / 'config.yaml'}", "--device=cpu") == (Size(), Where("cpu", 4), 3)
+    for wrong in ("--width=3", "--dev=cuda"):  # of two groups; an abbreviation
+        with pytest.raises(SystemExit) as caught:
+            run(wrong)
+        assert caught.value.code == 2 and f"unrecognized arguments: {wrong}" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("{width: 3}")
+    with pytest.raises(SystemExit):
+        run(f"--config={tmp_path / 'config.yaml'}")
+    assert "width" in capsys.readouterr().err
+
+
+def test_help_has_short_names_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.run(nested, "python -m thing", args=["--help"])
+    text = capsys.readouterr().out
+    assert "--where.device DEVICE, --device DEVICE" in text and "--width" not in text
+    assert "see torch.device" in text and "how many steps there" in text and "`" not in text
+
+
+def test_a_usage_error_takes_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, expected in (
+        ("--steps=x", 'error: Parser key "steps": Expected a int. Got value: x'),
+        ("--entities=x", 'error: Parser key "entities": Expected one of list[str], null. Got value: x'),
+    ):
+        with pytest.raises(SystemExit):
+            run("--data=a", wrong)
+        assert capsys.readouterr().err == f"{expected}\nall options: python -m thing --help\n"
+
+
+def test_a_command_adds_the_options_that_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.run(command, "thing", args=["--data=bad"], remedies={UserError: "see --data", KeyError: "no"})
+    assert capsys.readouterr().err == "error: manifest bad: is bad; give a good one; see --data\n"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

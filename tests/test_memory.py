@@ -18,13 +18,12 @@ from torch import nn
 
 from cvg import evaluate, sample
 from cvg.classifier.model import CompositionClassifier
-from cvg.common.cli import run
+from cvg.common.cli import next_try, run
 from cvg.common.errors import UserError
-from cvg.common.memory import next_try
 from cvg.composition import parse
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import Predict, invert, replay
-from cvg.generators import Generator, load_generator, wrap_pipeline
+from cvg.generators import Generator, Loading, load_generator, wrap_pipeline
 from cvg.generators.base import States
 from cvg.generators.loading import compile_blocks, tile
 from cvg.guidance.config import GuidanceConfig
@@ -141,14 +140,14 @@ def test_options_that_do_not_go_together(tmp_path: Path) -> None:
         ({"dtype": "int8"}, "dtype int8: expected one of float32"),
     ):
         with pytest.raises(UserError, match=message):
-            load_generator("shapes-wan", **options)
+            load_generator("shapes-wan", Loading(**options))
 
 
 def test_options_reach_the_generator(tmp_path: Path) -> None:
     folder = str(tiny.make_pipeline(tmp_path / "generator"))
     plain = load_generator(folder)
     assert not plain.checkpointing and not plain.compiled and not plain.pipeline.vae.use_tiling
-    chosen = load_generator(folder, dtype="bfloat16", checkpointing=True, tiling=True, compile=True)
+    chosen = load_generator(folder, Loading(dtype="bfloat16", checkpointing=True, tiling=True, compile=True))
     assert chosen.checkpointing and chosen.compiled and chosen.dtype == torch.bfloat16
     assert chosen.pipeline.vae.use_tiling and chosen.pipeline.vae.use_slicing
 
@@ -174,7 +173,7 @@ def test_bfloat16_is_the_same_generator(tmp_path: Path) -> None:
     pipeline, classifier = tiny.make_both(tmp_path)
     maps, moved = [], []
     for dtype in ("float32", "bfloat16"):
-        generator = load_generator(str(pipeline), dtype=dtype)
+        generator = load_generator(str(pipeline), Loading(dtype=dtype))
         sampler = GuidedSampler(generator, CompositionClassifier.from_pretrained(classifier), CONFIG)
         guide = Guide(generator, sampler.classifier, COMPOSITIONS, CONFIG)
         z = noise(generator)
@@ -194,7 +193,7 @@ def test_bfloat16_on_the_shipped_models() -> None:
     config = GuidanceConfig(threshold=2.0)
     after, levels = {}, {}
     for dtype in ("float32", "bfloat16"):
-        generator = load_generator("shapes-wan", dtype=dtype)
+        generator = load_generator("shapes-wan", Loading(dtype=dtype))
         run = GuidedSampler(generator, classifier, config)
         seen: list[torch.Tensor] = []
         result = run(PROMPTS[:1], [0], steps=12, observe=lambda step, z, seen=seen: seen.append(z))
@@ -246,7 +245,7 @@ def test_compiled_blocks_run_in_plain_passes_only(
 def test_compiled_sampling_is_eager_sampling(tmp_path: Path, classifier: CompositionClassifier) -> None:
     """With the default backend."""
     folder = str(tiny.make_pipeline(tmp_path / "generator"))
-    eager, compiled = load_generator(folder), load_generator(folder, compile=True)
+    eager, compiled = load_generator(folder), load_generator(folder, Loading(compile=True))
     for on in (False, True):
         videos = [guided(each, classifier, on) for each in (eager, compiled)]
         torch.testing.assert_close(*videos, atol=2e-3, rtol=1e-3)
@@ -261,9 +260,8 @@ OUT = torch.OutOfMemoryError(
 
 def test_what_is_on_already_decides_what_to_try() -> None:
     """Taken one after another, the proposals turn on everything there is."""
-    options: dict[str, Any] = {"device": "cuda", "batch_size": 2, "dtype": "float32", "offload": "none"}
-    options |= {"checkpointing": False, "tiling": False, "compile": True, "guiding": GuidanceConfig(smoothing=2)}
-    options |= {"classifier": "shapes-classifier"}
+    options: dict[str, Any] = {"batch_size": 2, "loading": Loading(device="cuda", compile=True)}
+    options |= {"guiding": GuidanceConfig(smoothing=2), "classifier": "shapes-classifier"}
     proposals = []
     for taken in (
         {"batch_size": 1},
@@ -272,10 +270,13 @@ def test_what_is_on_already_decides_what_to_try() -> None:
         {"checkpointing": True},
         {"tiling": True},
         {"offload": "group", "compile": False},
-        {"guiding": replace(GuidanceConfig(), smoothing=1)},
+        {"guiding": GuidanceConfig(smoothing=1)},
     ):
         proposals.append(next_try(options))
-        options |= taken
+        if taken.keys() <= options.keys():
+            options |= taken
+        else:
+            options["loading"] = replace(options["loading"], **taken)
     assert proposals == [
         "--batch_size 1",
         "--dtype bfloat16",
@@ -286,7 +287,7 @@ def test_what_is_on_already_decides_what_to_try() -> None:
         "--guiding.smoothing 1",
     ]
     assert "fewer layers" in next_try(options)
-    on_cpu = {"device": "cpu", "dtype": "bfloat16", "offload": "none", "tiling": True, "layers": None}
+    on_cpu = {"loading": Loading(dtype="bfloat16", tiling=True), "layers": None}
     assert next_try(on_cpu) == "fewer --layers, or a smaller --size"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -17,43 +18,42 @@ Dtype = Literal["float32", "bfloat16"]
 Offload = Literal["none", "model", "group"]
 
 
-def load_generator(
-    name: str,
-    device: str = "cpu",
-    dtype: str = "float32",
-    offload: Offload = "none",
-    checkpointing: bool = False,
-    tiling: bool = False,
-    compile: bool = False,
-) -> Generator:
+@dataclass(frozen=True)
+class Loading:
+    """Where a generator is computed, in what precision, and what it gives for memory and speed.
+
+    Args:
+        device: torch device.
+        dtype: of the generator's weights and most activations; latents, maps and edits stay float32.
+        offload: weights that are not in use rest in main memory: model has one component at a time on the device, group
+            one layer at a time, which implies checkpointing.
+        checkpointing: guided steps compute blocks twice instead of keeping what they need for gradients.
+        tiling: the VAE takes one video at a time, in tiles.
+        compile: compile the network's blocks, which takes a minute; guided and recorded steps run without.
+    """
+
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    offload: Offload = "none"
+    checkpointing: bool = False
+    tiling: bool = False
+    compile: bool = False
+
+
+def load_generator(name: str, loading: Loading = Loading()) -> Generator:
     """Load a pipeline with ``from_pretrained`` and wrap it.
 
     Args:
         name: a shipped model (``shapes-wan``), a folder, or a hub id.
-        device: torch device.
-        dtype: torch dtype of the weights, by name: one of :data:`Dtype`.
-        offload: weights that are not in use rest in main memory: "model" has one component at a time on the device,
-            "group" one layer at a time, and implies checkpointing.
-        checkpointing: gradients recompute blocks in the backward pass instead of keeping their activations.
-        tiling: the VAE takes one video at a time, in tiles.
-        compile: compile the network's blocks; guided passes run them as they are.
+        loading: where and how it is computed.
 
     Raises:
         UserError: it cannot be found or loaded, its class has no adapter, or an option does not go with it.
     """
-    target = find_device(device)
-    if dtype not in get_args(Dtype):
-        raise UserError(f"dtype {dtype}: expected one of {', '.join(get_args(Dtype))}")
-    if offload != "none" and target.type == "cpu":
-        raise UserError(
-            f"offload {offload}: keeps weights off an accelerator, but the device is {device}; name one "
-            "(--device cuda), or leave offload out"
-        )
-    if offload == "group" and compile:
-        raise UserError("offload group: weights that come and go cannot be compiled; use offload model or no compile")
+    target = _check(loading)
     path = hub.path(name)
     try:
-        pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, dtype))
+        pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, loading.dtype))
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"generator {name}: cannot be loaded ({str(error).splitlines()[0]}); give a shipped name (shapes-wan), a "
@@ -62,18 +62,33 @@ def load_generator(
     pipeline.set_progress_bar_config(disable=True)
     generator = wrap_pipeline(pipeline, str(name))
     generator.mend()
-    generator.checkpointing = checkpointing
-    if tiling:
+    generator.checkpointing = loading.checkpointing
+    if loading.tiling:
         tile(generator)
-    if offload == "none":
+    if loading.offload == "none":
         pipeline.to(target)
-    elif offload == "model":
+    elif loading.offload == "model":
         offload_components(generator, target)
     else:
         offload_layers(generator, target)
-    if compile:
+    if loading.compile:
         compile_blocks(generator)
     return generator
+
+
+def _check(loading: Loading) -> torch.device:
+    """The device. Raises UserError for options that this machine does not have, or that do not go together."""
+    target = find_device(loading.device)
+    if loading.dtype not in get_args(Dtype):
+        raise UserError(f"dtype {loading.dtype}: expected one of {', '.join(get_args(Dtype))}")
+    if loading.offload != "none" and target.type == "cpu":
+        raise UserError(
+            f"offload {loading.offload}: keeps weights off an accelerator, but the device is {loading.device}; name "
+            "one (such as cuda), or leave offload out"
+        )
+    if loading.offload == "group" and loading.compile:
+        raise UserError("offload group: weights that come and go cannot be compiled; use offload model or no compile")
+    return target
 
 
 def tile(generator: Generator) -> None:

@@ -60,7 +60,7 @@ FAMILIES: dict[str, Any] = {
 }
 SLOW = list(FAMILIES)[3:]
 # What is a tiny model's own, instead of the released one's.
-TINY: dict[str, Any] = {"dtype": "float32", "layers": [0, 1], "heads": [0, 1], "grid": [1, 2, 2], "min_psnr": -100}
+TINY: dict[str, Any] = {"layers": [0, 1], "heads": [0, 1], "grid": [1, 2, 2], "min_psnr": -100, "dtype": "float32"}
 
 
 def inversion(family: str) -> dict[str, Any]:

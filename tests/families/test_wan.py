@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, Wa
 from tiny import tiny_pipeline
 from torch import Tensor
 
-from cvg.generators import Generator, load_generator, wrap_pipeline
+from cvg.generators import Generator, Loading, load_generator, wrap_pipeline
 from data_prep.pretrain.family import TEXT_DIM
 from data_prep.pretrain.text import build_tokenizer
 from data_prep.pretrain.wan import Wan
@@ -158,7 +158,7 @@ class TestWan5B(Conformance):
 
 def test_half_precision_keeps_what_the_pipeline_keeps() -> None:
     """Some weights stay in float32 when a pipeline is loaded; latents go in as the pipeline gives them."""
-    half, exact = load_generator("shapes-wan", dtype="bfloat16"), load_generator("shapes-wan")
+    half, exact = load_generator("shapes-wan", Loading(dtype="bfloat16")), load_generator("shapes-wan")
     assert half.network.scale_shift_table.dtype == torch.float32 and half.dtype == torch.bfloat16
     latents = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     maps = [
