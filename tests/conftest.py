@@ -76,6 +76,7 @@ def make_shards(folder: Path, counts: dict[str, int], samples: int = 10, seed: i
         "sigmas": [0.99, 0.9],
         "steps": 10,
         "grid": GRID,
+        "token_grid": GRID,
         "slots": SLOTS,
         "labels": LABELS,
         "source": "test",

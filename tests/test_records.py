@@ -113,19 +113,23 @@ def test_shard_info_round_trip_and_checks(shards: Path, tmp_path: Path) -> None:
         ({"sigmas": [0.5, 0.9]}, "falling"),
         ({"grid": [4, 8]}, "three positive"),
         ({"token_grid": [8, 16]}, "three positive"),
-        ({"schema": 2}, "schema 2"),
-        ({"slots": 0}, "slots"),
+        ({"schema": 2}, "'schema' is 2; expected 1"),
+        ({"slots": 0}, "'slots' is 0; expected greater than or equal to 1"),
+        ({"layers": ["0"]}, r"""'layers' is \["0"\]; expected a list of integers"""),
         ({"counts": {"train": {"sideways": 1}}}, "sideways"),
-        ({"counts": {"dev": {}}}, "unknown split"),
+        ({"counts": {"dev": {}}}, "expected numbers of records by split .train, val, test. and label"),
     ):
         with pytest.raises(UserError, match=message):
             replace(info, **change).save(tmp_path)
-    older = {name: value for name, value in asdict(info).items() if name != "token_grid"}
-    (tmp_path / "shards.json").write_text(json.dumps(older))
-    assert ShardInfo.load(tmp_path).token_grid == info.grid
-    (tmp_path / "shards.json").write_text("{}")
-    with pytest.raises(UserError, match="missing or unknown fields"):
-        ShardInfo.load(tmp_path)
+    whole = asdict(info)
+    for name in whole:  # also those that need not be given to make one
+        (tmp_path / "shards.json").write_text(json.dumps({key: whole[key] for key in whole if key != name}))
+        with pytest.raises(UserError, match=rf"shards.json: no '{name}'; .*write the shards again"):
+            ShardInfo.load(tmp_path)
+    for text, message in ((json.dumps(whole | {"more": 1}), "unknown key 'more'; known: generator"), ("[]", "a list")):
+        (tmp_path / "shards.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            ShardInfo.load(tmp_path)
     with pytest.raises(UserError, match="no shards.json"):
         ShardInfo.load(tmp_path / "nowhere")
 

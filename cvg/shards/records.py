@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import safetensors.torch
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cvg.common.errors import UserError
 
-SCHEMA = 1
+SCHEMA: Final = 1
 MAPS, META = "maps.safetensors", "json"
 _AXES = "SLAKFHW"
 # What the rest of CVG reads from `meta`; writers may add more.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import tarfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, StrictInt, model_validator
 from webdataset.tariterators import group_by_keys, tar_file_expander
 from webdataset.writer import TarWriter
 
 from cvg.common.errors import UserError
 from cvg.common.files import atomic, read_json, write_json
+from cvg.common.typed import Indices, LatentGrid, Levels, read, record, to_dict
 from cvg.composition import LabelSet
 from cvg.shards.records import SCHEMA, Record, encode
 
@@ -83,7 +84,16 @@ def read_shard(path: str | Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"shard {path}: cannot be read ({error.args[0]}); write it again") from error
 
 
-@dataclass
+def _known_labels(info: ShardInfo) -> ShardInfo:
+    try:
+        for name in {name for labels in info.counts.values() for name in labels}:
+            info.label_set.index(name)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return info
+
+
+@record
 class ShardInfo:
     """What all records of a folder share (``shards.json``).
 
@@ -99,26 +109,31 @@ class ShardInfo:
         source: where the videos came from.
         counts: records by split and label.
         rejected: videos left out, by reason.
-        token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages; the same as ``grid`` when
-            left out.
+        schema: version of this format.
+        token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages.
+
+    Raises:
+        UserError: a field that does not fit.
     """
 
-    generator: dict[str, Any]
-    layers: list[int]
-    heads: list[int]
-    sigmas: list[float]
-    steps: int
-    grid: list[int]
-    slots: int
+    generator: dict[str, str]
+    layers: Indices
+    heads: Indices
+    sigmas: Levels
+    steps: StrictInt
+    grid: LatentGrid
+    slots: Annotated[StrictInt, Field(ge=1)]
     labels: dict[str, Any]
     source: str
-    counts: dict[str, dict[str, int]]
-    rejected: dict[str, int] = field(default_factory=dict)
-    schema: int = SCHEMA
-    token_grid: list[int] = field(default_factory=list)
+    counts: Annotated[
+        dict[Literal["train", "val", "test"], dict[str, StrictInt]],
+        Field(description=f"numbers of records by split ({', '.join(SPLITS)}) and label"),
+    ]
+    rejected: dict[str, StrictInt] = field(default_factory=dict)
+    schema: Annotated[Literal[1], Field(description="1, the version that is read here")] = SCHEMA
+    token_grid: LatentGrid
 
-    def __post_init__(self) -> None:
-        self.token_grid = self.token_grid or self.grid
+    _labels = model_validator(mode="after")(_known_labels)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -136,8 +151,7 @@ class ShardInfo:
 
     def save(self, folder: str | Path) -> None:
         """Write ``shards.json`` into the folder."""
-        self._check(Path(folder) / "shards.json")
-        write_json(Path(folder) / "shards.json", asdict(self))
+        write_json(Path(folder) / "shards.json", to_dict(self))
 
     @classmethod
     def load(cls, folder: str | Path) -> ShardInfo:
@@ -145,39 +159,4 @@ class ShardInfo:
         path = Path(folder) / "shards.json"
         if not path.is_file():
             raise UserError(f"shards {folder}: no shards.json there; make the shards first (`make invert`)")
-        data = read_json(path)
-        names = {f.name for f in fields(cls)}
-        if not isinstance(data, dict) or set(data) | {"token_grid"} != names:  # older shards do not have that one
-            wrong = sorted(names ^ set(data)) if isinstance(data, dict) else ["everything"]
-            raise UserError(f"{path}: missing or unknown fields ({', '.join(wrong)}); write the shards again")
-        info = cls(**data)
-        info._check(path)
-        return info
-
-    def _check(self, path: Path) -> None:
-        def numbers(value: Any, kind: type) -> bool:
-            return isinstance(value, list) and bool(value) and all(type(x) in (kind, int) for x in value)
-
-        problems = {
-            f"schema {self.schema}, this version reads {SCHEMA}": self.schema == SCHEMA,
-            "generator must be a mapping": isinstance(self.generator, dict),
-            "layers and heads must be lists of integers": numbers(self.layers, int) and numbers(self.heads, int),
-            "sigmas must be falling numbers": numbers(self.sigmas, float)
-            and all(a > b for a, b in itertools.pairwise(self.sigmas)),
-            "grid and token_grid must be three positive integers": all(
-                numbers(grid, int) and len(grid) == 3 and min(grid) > 0 for grid in (self.grid, self.token_grid)
-            ),
-            "slots must be at least 1": isinstance(self.slots, int) and self.slots >= 1,
-            "labels must be a mapping": isinstance(self.labels, dict),
-            "counts must be by split and label": isinstance(self.counts, dict)
-            and all(isinstance(labels, dict) for labels in self.counts.values()),
-        }
-        for problem, fine in problems.items():
-            if not fine:
-                raise UserError(f"{path}: {problem}; write the shards again")
-        known = self.label_set
-        for split, labels in self.counts.items():
-            if split not in SPLITS:
-                raise UserError(f"{path}: unknown split {split!r} in counts; expected {', '.join(SPLITS)}")
-            for label in labels:
-                known.index(label)
+        return read(cls, read_json(path), str(path), "write the shards again")
