@@ -18,7 +18,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.composition import Composition
 from cvg.generators import Generator
 from cvg.generators.base import States
@@ -71,26 +71,26 @@ class Architecture:
             kinds = [key for key in ("num_single_layers", "num_layers") if key in config]
             total = sum(config[key] for key in kinds)
             if not len(kinds) <= depth <= total:
-                raise UserError(f"depth {depth}: {self.name} has {total} blocks; give {len(kinds)} to {total}")
+                raise SettingsError(f"depth {depth}: {self.name} has {total} blocks; give {len(kinds)} to {total}")
             for key in kinds[:-1]:
                 config[key] = max(1, min(depth - 1, round(depth * config[key] / total)))
             config["num_layers"] = depth - sum(config[key] for key in kinds[:-1])
         if heads is not None:
             full = config["num_attention_heads"]
             if not 1 <= heads <= full:
-                raise UserError(f"heads {heads}: {self.name} has {full}; give 1 to {full}")
+                raise SettingsError(f"heads {heads}: {self.name} has {full}; give 1 to {full}")
             config["num_attention_heads"] = heads
             for entry in ("ffn_dim", "cross_attention_dim"):
                 if entry in config:
                     config[entry] = config[entry] * heads // full
         if text_length is not None:
             if text_length < 16:
-                raise UserError(f"text_length {text_length}: the entities of a prompt need at least 16 keys")
+                raise SettingsError(f"text_length {text_length}: the entities of a prompt need at least 16 keys")
             text = {name: [text_length, *shape[1:]] if name != POOLED else shape for name, shape in text.items()}
             if "max_text_seq_length" in config:
                 config["max_text_seq_length"] = text_length
         if size is not None and (len(size) != 3 or min(size) < 1):
-            raise UserError(f"size {list(size)}: give frames, height and width in pixels")
+            raise SettingsError(f"size {list(size)}: give frames, height and width in pixels")
         frames, height, width = size or self.size
         return replace(self, transformer=config, text=text, size=(frames, height, width))
 
@@ -105,9 +105,9 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Architecture:
-    """An architecture by name. Raises UserError for an unknown one, listing the known."""
+    """An architecture by name. Raises SettingsError for an unknown one, listing the known."""
     if name not in names():
-        raise UserError(f"architecture {name}: unknown; give some of {', '.join(names())}")
+        raise SettingsError(f"architecture {name}: unknown; give some of {', '.join(names())}")
     data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     if "of" in data:
         return replace(load(data.pop("of")).shrunk(**data), name=name)
@@ -197,7 +197,7 @@ def build(
         within: in which the network is made; a mode for fake tensors, say.
 
     Raises:
-        UserError: this machine does not have the device.
+        SettingsError: this machine does not have the device.
     """
     kind = getattr(diffusers, architecture.transformer["_class_name"])
     before = torch.get_default_dtype()

@@ -19,7 +19,7 @@ from benchmarks.case import Case, random_case, shipped_case
 from benchmarks.figures import Figure, markdown
 from benchmarks.inversion import inversion
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.common.files import atomic, write_json
 from cvg.generators import Dtype
 
@@ -84,11 +84,11 @@ def main(
         dtype: weights' dtype of the generators.
     """
     if min(rounds, long_rounds, batch_size) < 1 or min(steps, inversion_steps) < 5:
-        raise UserError("rounds, long_rounds and batch_size must be at least 1, steps and inversion_steps 5")
+        raise SettingsError("rounds, long_rounds and batch_size must be at least 1, steps and inversion_steps 5")
     unknown = [name for name in architecture if name not in (SHIPPED, *architectures.names())]
     if unknown or not architecture:
         known = ", ".join([SHIPPED, *architectures.names()])
-        raise UserError(f"architecture {', '.join(unknown) or 'none'}: unknown; give some of {known}")
+        raise SettingsError(f"architecture {', '.join(unknown) or 'none'}: unknown; give some of {known}")
     cases, sections = [], []
     for name in architecture:
         began = time.perf_counter()

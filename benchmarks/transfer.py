@@ -24,7 +24,7 @@ from transformers import AutoModel, AutoTokenizer
 from cvg.classifier.model import CompositionClassifier, group_log_probs
 from cvg.common import hub
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError, SettingsError
 from cvg.common.files import read_json, write_json
 from cvg.composition import LabelSet
 from cvg.evaluation.summary import gain
@@ -73,7 +73,7 @@ def random_vision(vlm: Path, folder: Path) -> Path:
     trained = AutoModel.from_pretrained(vlm, dtype=torch.float32)
     text = {name: value for name, value in trained.state_dict().items() if name.startswith("text_")}
     if not text:
-        raise UserError(f"vlm {vlm}: no text tower in it, and anchors are made there; choose a dual encoder")
+        raise ModelError(f"vlm {vlm}: no text tower in it, and anchors are made there; choose a dual encoder")
     torch.manual_seed(0)
     model = AutoModel.from_config(trained.config)
     model.load_state_dict(text, strict=False)
@@ -171,7 +171,7 @@ def main(
         held_out: which trainings: some of "nothing", "left, above", "spatial", "motion".
     """
     if unknown := sorted(set(held_out) - set(HELD_OUT)):
-        raise UserError(f"held_out {unknown[0]!r}: expected some of {', '.join(map(repr, HELD_OUT))}")
+        raise SettingsError(f"held_out {unknown[0]!r}: expected some of {', '.join(map(repr, HELD_OUT))}")
     trained = Path(hub.path(vlm))
     paths = dict.fromkeys(BACKBONES, str(trained)) | {"random VLM": str(random_vision(trained, out / "random-vlm"))}
     rows: list[dict[str, Any]] = []

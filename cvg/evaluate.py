@@ -14,7 +14,7 @@ from tqdm import tqdm
 import cvg
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.common.files import write_json
 from cvg.common.fingerprint import whole_fingerprint
 from cvg.composition import LabelSet
@@ -84,11 +84,11 @@ def main(
         loading: where and how the generator is computed.
     """
     if prompts < 1 or batch_size < 1 or steps < 1 or (control_prompts is not None and control_prompts < 1):
-        raise UserError(
+        raise SettingsError(
             "prompts, steps, batch_size and control_prompts must be at least 1 (--controls false skips them)"
         )
     if guiding.guided_steps < 1:
-        raise UserError("guiding: guided_steps must be at least 1 for a comparison with unguided")
+        raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
     world = load_suite(suite, LabelSet.load(labels) if labels else None)
     model = CompositionClassifier.from_pretrained(classifier)
     if labels:

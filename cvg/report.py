@@ -11,7 +11,7 @@ from PIL import Image
 
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, SettingsError, UserError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet, parse
 from cvg.generators import Loading, load_generator
@@ -30,11 +30,11 @@ def clip_section(folder: Path, suite: Suite, most: int) -> Section:
     """Side-by-side clips that ``python -m cvg.sample`` wrote, judged by the suite from their files.
 
     Raises:
-        UserError: the folder has none.
+        DataError: the folder has none.
     """
     paths = sorted(folder.glob("*.side-by-side.gif"))[:most]
     if not paths:
-        raise UserError(
+        raise DataError(
             f"samples {folder}: no side-by-side clips there; give a folder written by `python -m cvg.sample`"
         )
     clips = []
@@ -216,10 +216,10 @@ def main(
         loading: where and how the generator is computed for the entity maps; its dtype is the evaluation's.
     """
     if out.suffix not in (".html", ".htm"):
-        raise UserError(f"out {out}: give a file name that ends in .html")
+        raise SettingsError(f"out {out}: give a file name that ends in .html")
     result = read_json(evaluation)
     if not isinstance(result, dict) or result.get("schema") != 1 or "rows" not in result:
-        raise UserError(
+        raise DataError(
             f"evaluation {evaluation}: not a result of this version's `python -m cvg.evaluate`; run it again"
         )
     found = sections(result)

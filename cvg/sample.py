@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.common.files import write_json
 from cvg.composition import Composition, parse
 from cvg.generators import Loading, load_generator
@@ -116,7 +116,7 @@ def main(
     ]
     repeated = {job.path for job in jobs if [other.path for other in jobs].count(job.path) > 1}
     if repeated:
-        raise UserError(f"two videos would be written to {min(repeated)}; give each prompt and seed once")
+        raise SettingsError(f"two videos would be written to {min(repeated)}; give each prompt and seed once")
     name = generator or model.config.generator["name"]
     frozen = load_generator(name, loading)
     sampler = GuidedSampler(frozen, model, guiding)
@@ -162,7 +162,7 @@ def _with_new_labels(
     given = [label] if isinstance(label, str) else label or []
     new = [name for name in dict.fromkeys(given) if name not in model.labels]
     if group is not None and not new:
-        raise UserError(f"--label_group {group}: there is no new label to take into it; leave it out")
+        raise SettingsError(f"--label_group {group}: there is no new label to take into it; leave it out")
     count = None
     if entities is not None and len(new) == 1:
         rest = len(entities) - sum(model.labels[name].entities for name in given if name in model.labels)

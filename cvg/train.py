@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf import OmegaConf
 
 from cvg.common.cli import exit_with_message
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
 
@@ -31,7 +31,7 @@ def _load(text: str, folder: Path = Path()) -> Any:
     if isinstance(value, dict) and "base" in value:
         base = folder / str(value.pop("base"))
         if not base.is_file():
-            raise UserError(f"config: its base {base} is not there; give a path relative to the file that names it")
+            raise DataError(f"config: its base {base} is not there; give a path relative to the file that names it")
         value = OmegaConf.to_container(OmegaConf.merge(_load(base.read_text(), base.parent), value), resolve=True)
     return value
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError, UserError
 from cvg.common.files import read_json, write_json
 from cvg.reporting.table import columns, interval, number
 
@@ -183,7 +183,7 @@ def main(
         device: torch device.
     """
     if min(clips, prompts, samples, steps, batch_size) < 1 or min(synthetic, control_prompts) < 0:
-        raise UserError(
+        raise SettingsError(
             "demo: clips, prompts, samples, steps and batch_size must be at least 1, synthetic and control_prompts at "
             "least 0"
         )

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 from cvg.diffusion.trajectory import invert, nearest_steps, replay
 from cvg.generators import Conditioning, Generator
 from data_prep.manifest import Row
@@ -92,21 +92,21 @@ def saved_trajectory(row: Row, wanted: Sequence[float], like: Tensor) -> list[Te
     """The latents that a video of the generator was sampled through, at the steps nearest to the wanted sigmas.
 
     Raises:
-        UserError: the row has no saved trajectory, or it cannot be read.
+        DataError: the row has no saved trajectory, or it cannot be read.
     """
     if row.trajectory is None:
-        raise UserError(
+        raise DataError(
             f"manifest row {row.id}: has no saved trajectory; use method inversion or noising, or videos made by "
             "`python -m data_prep.synthesize`"
         )
     try:
         saved = safetensors.torch.load_file(row.trajectory)
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"trajectory {row.trajectory}: cannot be read ({error}); synthesize the video again") from error
+        raise DataError(f"trajectory {row.trajectory}: cannot be read ({error}); synthesize the video again") from error
     latents = []
     for sigma, step in zip(wanted, nearest_steps(saved["sigmas"], wanted), strict=True):
         if step is None:
-            raise UserError(
+            raise DataError(
                 f"trajectory {row.trajectory}: no latents near noise level {sigma:.3f}; it holds "
                 f"{[round(held, 3) for held in saved['sigmas'].tolist()]}: record other steps, or synthesize the "
                 "video in more steps"

@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic
 from cvg.composition import Composition, LabelSet, build
 from cvg.composition.phrases import plain
@@ -93,7 +93,7 @@ def load(path: str | Path, labels: LabelSet) -> list[Row]:
         The rows in order, at least one.
 
     Raises:
-        UserError: the file cannot be read or is empty, or a row is malformed; the message has the line's number.
+        DataError: the file cannot be read or is empty, or a row is malformed; the message has the line's number.
     """
     path = Path(path)
     if path.is_dir():
@@ -101,9 +101,9 @@ def load(path: str | Path, labels: LabelSet) -> list[Row]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
-        raise UserError(f"manifest {path}: cannot be read ({error.strerror}); check the path") from error
+        raise DataError(f"manifest {path}: cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"manifest {path}: not UTF-8 text ({error}); write it as JSON Lines") from error
+        raise DataError(f"manifest {path}: not UTF-8 text ({error}); write it as JSON Lines") from error
     rows: list[Row] = []
     given: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
@@ -112,16 +112,16 @@ def load(path: str | Path, labels: LabelSet) -> list[Row]:
         try:
             row = _row(json.loads(line), path.parent, labels)
         except UserError as error:
-            raise UserError(f"{path}:{number}: {error}") from error
+            raise DataError(f"{path}:{number}: {error}") from error
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}:{number}: not valid JSON ({error}); write one object per line") from error
+            raise DataError(f"{path}:{number}: not valid JSON ({error}); write one object per line") from error
         if row.id and row.id in given:
-            raise UserError(f"{path}:{number}: id {row.id!r} is already that of line {given[row.id]}; make it unique")
+            raise DataError(f"{path}:{number}: id {row.id!r} is already that of line {given[row.id]}; make it unique")
         if row.id:
             given[row.id] = number
         rows.append(row)
     if not rows:
-        raise UserError(f"manifest {path}: has no rows; write one JSON object per line")
+        raise DataError(f"manifest {path}: has no rows; write one JSON object per line")
     return _named(rows, set(given))
 
 
@@ -129,7 +129,7 @@ def write(path: str | Path, rows: Iterable[Row]) -> None:
     """Write a manifest, atomically; the videos' paths become relative to it.
 
     Raises:
-        UserError: the file cannot be written.
+        DataError: the file cannot be written.
     """
     path = Path(path)
     with atomic(path) as temporary:
@@ -137,7 +137,7 @@ def write(path: str | Path, rows: Iterable[Row]) -> None:
             with temporary.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(_plain(row, path.parent), ensure_ascii=False) + "\n" for row in rows)
         except OSError as error:
-            raise UserError(f"manifest {path}: cannot be written ({error.strerror}); choose another place") from error
+            raise DataError(f"manifest {path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 def split_of(video: str, start: float | None, end: float | None) -> str:
@@ -187,11 +187,11 @@ def _named(rows: list[Row], taken: set[str]) -> list[Row]:
 def _row(data: Any, folder: Path, labels: LabelSet) -> Row:
     """A row from its JSON; its id is empty where none is given."""
     if not isinstance(data, dict):
-        raise UserError(f"a {type(data).__name__}, not an object; write one object per line")
+        raise DataError(f"a {type(data).__name__}, not an object; write one object per line")
     if unknown := sorted(set(data) - set(KEYS)):
-        raise UserError(f"unknown key {unknown[0]!r}; known: {', '.join(KEYS)}")
+        raise DataError(f"unknown key {unknown[0]!r}; known: {', '.join(KEYS)}")
     if missing := [key for key in REQUIRED if key not in data]:
-        raise UserError(f"no {missing[0]!r}; every row needs {', '.join(REQUIRED)}, and relations or label")
+        raise DataError(f"no {missing[0]!r}; every row needs {', '.join(REQUIRED)}, and relations or label")
     video = _typed(data, "video", "a path", lambda value: isinstance(value, str) and value != "")
     template = _typed(data, "template", "text", lambda value: isinstance(value, str))
     entities = _typed(data, "entities", "a list of phrases", _phrases)
@@ -199,7 +199,7 @@ def _row(data: Any, folder: Path, labels: LabelSet) -> Row:
     wordings = _wordings(data, [label for label, _ in relations], labels)
     start, end = (_typed(data, key, "seconds (0 or more)", _seconds) for key in ("start", "end"))
     if end is not None and end <= (start or 0):
-        raise UserError(f"the segment {start or 0:g} to {end:g} s is empty; 'end' must come after 'start'")
+        raise DataError(f"the segment {start or 0:g} to {end:g} s is empty; 'end' must come after 'start'")
     split = _typed(data, "split", f"one of {', '.join(SPLITS)}", lambda value: value in SPLITS)
     source = _typed(data, "source", f"one of {', '.join(SOURCES)}", lambda value: value in SOURCES)
     name = _typed(
@@ -233,7 +233,7 @@ def _typed(data: dict[str, Any], key: str, expected: str, valid: Callable[[Any],
     if value is None and key not in REQUIRED:
         return None
     if not valid(value):
-        raise UserError(f"{key!r} is {json.dumps(value, ensure_ascii=False)}; expected {expected}")
+        raise DataError(f"{key!r} is {json.dumps(value, ensure_ascii=False)}; expected {expected}")
     return value
 
 
@@ -248,29 +248,29 @@ def _seconds(value: Any) -> bool:
 
 def _relations(data: dict[str, Any], count: int, labels: LabelSet) -> tuple[tuple[str, tuple[int, ...]], ...]:
     if ("relations" in data) == ("label" in data):
-        raise UserError("give either 'relations' or, for a single relation, 'label'")
+        raise DataError("give either 'relations' or, for a single relation, 'label'")
     if "label" in data:
         label = labels[_typed(data, "label", "a label's name", lambda value: isinstance(value, str)) or ""]
         group = _typed(data, "group", "a group's name", lambda value: isinstance(value, str))
         if group is not None and group != label.group:
-            raise UserError(f"label {label.name!r} is of group {label.group!r}, not {group!r}; correct one of them")
+            raise DataError(f"label {label.name!r} is of group {label.group!r}, not {group!r}; correct one of them")
         listed: Any = [{"label": label.name, "entities": list(range(count))}]
     else:
         if "group" in data:
-            raise UserError("'group' goes with 'label'; leave it out beside 'relations'")
+            raise DataError("'group' goes with 'label'; leave it out beside 'relations'")
         listed = data["relations"]
     example = '[{"label": "above", "entities": [0, 1]}]'
     if not isinstance(listed, list) or not listed:
-        raise UserError(f"'relations' is {json.dumps(listed)}; expected a list such as {example}")
+        raise DataError(f"'relations' is {json.dumps(listed)}; expected a list such as {example}")
     relations = []
     for entry in listed:
         if not isinstance(entry, dict) or set(entry) != {"label", "entities"} or not isinstance(entry["label"], str):
-            raise UserError(f"relation {json.dumps(entry)}; expected one as in {example}")
+            raise DataError(f"relation {json.dumps(entry)}; expected one as in {example}")
         label, indices = labels[entry["label"]], entry["entities"]
         if not isinstance(indices, list) or len(indices) != label.entities:
-            raise UserError(f"label {label.name!r} relates {label.entities} entities, not {json.dumps(indices)}")
+            raise DataError(f"label {label.name!r} relates {label.entities} entities, not {json.dumps(indices)}")
         if not all(type(i) is int and 0 <= i < count for i in indices) or len(set(indices)) != len(indices):
-            raise UserError(
+            raise DataError(
                 f"relation {label.name!r}: entities {json.dumps(indices)}; expected different indices below {count}"
             )
         relations.append((label.name, tuple(indices)))
@@ -282,9 +282,9 @@ def _wordings(data: dict[str, Any], names: list[str], labels: LabelSet) -> tuple
     if wordings is None:
         return None
     if len(wordings) != len(names):
-        raise UserError(f"{len(wordings)} wordings for {len(names)} relations; give one each, or none at all")
+        raise DataError(f"{len(wordings)} wordings for {len(names)} relations; give one each, or none at all")
     for wording, name in zip(wordings, names, strict=True):
         # p- is made by putting a wrong label's wording in its place, so it must be one that the label set knows.
         if plain(wording) not in map(plain, labels[name].wordings):
-            raise UserError(f"{wording!r} is no wording of label {name!r}; known: {', '.join(labels[name].wordings)}")
+            raise DataError(f"{wording!r} is no wording of label {name!r}; known: {', '.join(labels[name].wordings)}")
     return tuple(wordings)

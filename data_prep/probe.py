@@ -16,7 +16,7 @@ import yaml
 
 from cvg.common import hub
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.common.files import atomic, write_json
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
@@ -80,7 +80,7 @@ def main(
         loading: where and how the generator is computed.
     """
     if min(videos, guided) < 1:
-        raise UserError(f"videos {videos}, guided {guided}: give at least 1 of each")
+        raise SettingsError(f"videos {videos}, guided {guided}: give at least 1 of each")
     label_set = LabelSet.load(labels)
     rows = manifest.load(data, label_set)
     rows = [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), min(videos, len(rows))))]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError, UserError
 from cvg.composition import LabelSet, RelationBatch, contradict
 from cvg.diffusion.trajectory import psnr
 from cvg.generators import Generator
@@ -91,10 +91,10 @@ def token_grid(generator: Generator, size: Sequence[int]) -> tuple[int, int, int
 
 
 def check_grid(generator: Generator, settings: Settings) -> list[int]:
-    """The video's latent tokens [F, H, W]. Raises UserError where maps are to be stored on a finer grid."""
+    """The video's latent tokens [F, H, W]. Raises SettingsError where maps are to be stored on a finer grid."""
     tokens = token_grid(generator, settings.size)
     if settings.grid and not all(1 <= side <= most for side, most in zip(settings.grid, tokens, strict=True)):
-        raise UserError(
+        raise SettingsError(
             f"grid {list(settings.grid)}: a video of size {settings.size} has {list(tokens)} latent frames, rows and "
             "columns; give at most as many of each"
         )
@@ -102,18 +102,18 @@ def check_grid(generator: Generator, settings: Settings) -> list[int]:
 
 
 def taps(model: Generator, layers: list[int] | None, heads: list[int] | None) -> tuple[list[int], list[int]]:
-    """Tapped layers and recorded heads; all of the generator's for None. Raises UserError where it has no such ones."""
+    """Tapped layers and recorded heads; all of the generator's for None. SettingsError where it has no such ones."""
     layers = layers if layers is not None else list(range(len(model.blocks)))
     model.check_layers(layers)
     heads = heads if heads is not None else list(range(model.heads))
     if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.heads:
-        raise UserError(
+        raise SettingsError(
             f"heads {heads}: expected ascending numbers from 0 to {model.heads - 1}, the heads of {model.name}"
         )
     return layers, heads
 
 
 def check_steps(at: list[int], steps: int) -> None:
-    """Raise UserError unless ``at`` are ascending steps of a schedule of ``steps``."""
+    """Raise SettingsError unless ``at`` are ascending steps of a schedule of ``steps``."""
     if not at or any(not 0 <= index < steps for index in at) or at != sorted(set(at)):
-        raise UserError(f"at {at}: expected ascending step indices below steps={steps}")
+        raise SettingsError(f"at {at}: expected ascending step indices below steps={steps}")

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import trange
 
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, SettingsError
 from cvg.common.files import read_json, write_json
 from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
@@ -41,12 +41,12 @@ def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, h
     """
     chosen = list(kinds or DRAWN)
     if unknown := [kind for kind in chosen if kind not in KINDS]:
-        raise UserError(f"kind {unknown[0]!r}: unknown; give some of {', '.join(KINDS)}")
+        raise SettingsError(f"kind {unknown[0]!r}: unknown; give some of {', '.join(KINDS)}")
     if clips < 1 or seed < 0:
-        raise UserError(f"clips {clips}, seed {seed}: give at least one clip and a seed of 0 or more")
+        raise SettingsError(f"clips {clips}, seed {seed}: give at least one clip and a seed of 0 or more")
     settings = {"seed": seed, "kinds": chosen, "held_out": held_out}
     if (out / SETTINGS).exists() and (found := read_json(out / SETTINGS)) != settings:
-        raise UserError(f"{out}: holds clips of other settings ({found}); choose another folder, or delete it")
+        raise DataError(f"{out}: holds clips of other settings ({found}); choose another folder, or delete it")
     write_json(out / SETTINGS, settings)
 
     rows = []

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 from cvg.common.files import atomic, read_json, write_json
 from cvg.composition import LabelSet
 from cvg.composition.labels import SLOTS
@@ -90,12 +90,12 @@ def shard(
     """Make the shards of some videos, or go on with them, or find them done.
 
     Raises:
-        UserError: the folder holds shards of other settings or videos.
+        DataError: the folder holds shards of other settings or videos.
     """
     fingerprint = {"settings": asdict(settings), "generator": model.identity(), "rows": [asdict(row) for row in rows]}
     fingerprint = json.loads(json.dumps(fingerprint, default=str)) | {"labels": labels.to_dict(), "dtype": dtype}
     if (out / "run.json").exists() and read_json(out / "run.json") != fingerprint:
-        raise UserError(f"out {out}: holds shards of other settings or videos; choose another folder or remove it")
+        raise DataError(f"out {out}: holds shards of other settings or videos; choose another folder or remove it")
     if (out / "shards.json").exists():
         info = ShardInfo.load(out)
     else:

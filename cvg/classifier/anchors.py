@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvg.classifier.backbones.base import Backbone
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, SettingsError
 from cvg.composition import Label, compose
 
 CAPTIONS = ("an object {r0}", "an object {r0} another object")
@@ -30,10 +30,10 @@ def caption(wording: str, entities: int, captions: Sequence[str] = CAPTIONS) -> 
         captions: the template for one entity and the one for two, each with ``{r0}`` where the wording goes.
 
     Raises:
-        UserError: there are not two templates, or one does not have ``{r0}`` exactly once.
+        SettingsError: there are not two templates, or one does not have ``{r0}`` exactly once.
     """
     if len(captions) != 2:
-        raise UserError(f"captions {list(captions)}: expected two templates, for one entity and for two")
+        raise SettingsError(f"captions {list(captions)}: expected two templates, for one entity and for two")
     return compose(captions[entities - 1], (), (wording,))[0]
 
 
@@ -60,18 +60,18 @@ def part_wordings(labels: Sequence[Label], without: Sequence[str]) -> tuple[list
     """The labels with the wordings that stay, and those of them that lose some with what they lose.
 
     Raises:
-        UserError: an unknown wording, or a label that none would stay with.
+        SettingsError: an unknown wording, or a label that none would stay with.
     """
     unknown = sorted(set(without).difference(*(label.wordings for label in labels)))
     if unknown:
-        raise UserError(f"head: {unknown[0]!r} is to be left out of the anchors, but no label has that wording")
+        raise SettingsError(f"head: {unknown[0]!r} is to be left out of the anchors, but no label has that wording")
     kept, lost = (
         [replace(label, wordings=tuple(w for w in label.wordings if (w in without) == leave)) for label in labels]
         for leave in (False, True)
     )
     bare = [label.name for label in kept if not label.wordings]
     if bare:
-        raise UserError(f"head: all wordings of label {bare[0]!r} are left out of its anchor; keep at least one")
+        raise SettingsError(f"head: all wordings of label {bare[0]!r} are left out of its anchor; keep at least one")
     return kept, [label for label in lost if label.wordings]
 
 
@@ -83,12 +83,12 @@ def deviations(labels: Sequence[Label], anchor_YE: Tensor) -> Tensor:
 
 
 def check_distinct(labels: Sequence[Label], anchor_YE: Tensor) -> None:
-    """Raise UserError when two labels of one group have the same anchor: nothing could tell them apart."""
+    """Raise DataError when two labels of one group have the same anchor: nothing could tell them apart."""
     cosine_YY = anchor_YE @ anchor_YE.T
     for i, one in enumerate(labels):
         for j, other in enumerate(labels[:i]):
             if one.group == other.group and cosine_YY[i, j] > _SAME:
-                raise UserError(
+                raise DataError(
                     f"labels {other.name!r} and {one.name!r}: the backbone's text tower embeds them alike (cosine "
                     f"{cosine_YY[i, j]:.5f}), so that nothing tells them apart; state them in other words"
                 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 from cvg.common.files import read_json
 
 SCHEMA = 1
@@ -57,21 +57,21 @@ class ClassifierConfig:
 
 
 def config_from_dict(data: Any, where: str) -> ClassifierConfig:
-    """A config read from JSON or a checkpoint. Raises UserError naming ``where`` when it does not fit."""
+    """A config read from JSON or a checkpoint. Raises ModelError naming ``where`` when it does not fit."""
     known = {f.name for f in fields(ClassifierConfig)}
     later = {"token_grid", "head", "sampling"}  # older ones do not have these
     if not isinstance(data, dict) or set(data) | later != known:
         wrong = ", ".join(sorted(known ^ set(data))) if isinstance(data, dict) else "all"
-        raise UserError(f"{where}: not a classifier's config (missing or unknown: {wrong}); export it again")
+        raise ModelError(f"{where}: not a classifier's config (missing or unknown: {wrong}); export it again")
     if data["schema"] != SCHEMA:
-        raise UserError(f"{where}: schema {data['schema']}, this version reads {SCHEMA}; export it again")
+        raise ModelError(f"{where}: schema {data['schema']}, this version reads {SCHEMA}; export it again")
     return ClassifierConfig(**data)
 
 
 def check_config(path: Path) -> None:
-    """Raise UserError when this file is not there or not a classifier's config."""
+    """Raise ModelError when this file is not there or not a classifier's config."""
     if not path.is_file():
-        raise UserError(
+        raise ModelError(
             f"classifier {path.parent}: no config.json there; give a folder written by `python -m cvg.export`"
         )
     config_from_dict(read_json(path), str(path))

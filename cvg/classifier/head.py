@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.classifier.backbones.base import Backbone
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 
 # Length c of f below which logits are nearly linear in it. A mere cosine has no direction where there is no evidence,
 # and optimiser steps of the size that suits the linear head turn it about: it hardly learned.
@@ -178,26 +178,28 @@ def build_head(spec: dict[str, Any], backbone: Backbone, features: int, labels: 
         labels: number of labels Y.
 
     Raises:
-        UserError: an unknown specification, or a backbone without text.
+        SettingsError: an unknown specification, or a backbone without text.
     """
     if spec == {"name": "linear"}:
         return LinearHead(features, labels)
     name = spec.get("name")
     if name not in _OPTIONS or set(spec) != {"name"} | _OPTIONS[name]:
         known = "; ".join(f"{head} with {', '.join(sorted(options))}" for head, options in _OPTIONS.items())
-        raise UserError(f"head {spec}: expected linear; {known}")
+        raise SettingsError(f"head {spec}: expected linear; {known}")
     if backbone.joint_dim is None:
-        raise UserError(
+        raise SettingsError(
             f"head {name}: its anchors are text embeddings, and this backbone has no text tower; use a dual "
             "encoder such as CLIP (docs/backbones.md), or --model.head linear"
         )
     if name == "joint":
         if not backbone.reads_joint:
-            raise UserError(
+            raise SettingsError(
                 "head joint: it compares the backbone's own embeddings with text; give --model.backbone_layer -1 and "
                 "--model.backbone_options '{read: joint}', or use --model.head anchored"
             )
         return JointHead(features, labels, backbone.joint_dim, spec["tied"])
     if not 1 <= spec["rank"] <= backbone.joint_dim:
-        raise UserError(f"head anchored: rank is {spec['rank']}, expected 1 to {backbone.joint_dim} of the joint space")
+        raise SettingsError(
+            f"head anchored: rank is {spec['rank']}, expected 1 to {backbone.joint_dim} of the joint space"
+        )
     return AnchoredHead(features, labels, backbone.joint_dim, spec["rank"], spec["tied"])

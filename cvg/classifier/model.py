@@ -19,7 +19,7 @@ from cvg.classifier.anchors import check_distinct, deviations, label_anchors, pa
 from cvg.classifier.config import ClassifierConfig, check_config
 from cvg.classifier.head import TextHead, build_head
 from cvg.common import hub
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError, PromptError
 from cvg.common.files import atomic, write_json
 from cvg.composition import LabelSet
 from cvg.grounding.maps import resample
@@ -108,7 +108,7 @@ class CompositionClassifier(
     def _aggregate(self, maps_BLAKFHW: Tensor, present_BK: Tensor, step_B: Tensor) -> Tensor:
         want = (len(self.config.layers), len(self.config.heads), self.config.slots)
         if tuple(maps_BLAKFHW.shape[1:4]) != want:
-            raise UserError(
+            raise ModelError(
                 f"classifier: maps of (layers, heads, slots) {tuple(maps_BLAKFHW.shape[1:4])}, but it was trained on "
                 f"{want}; tap layers {self.config.layers} and heads {self.config.heads}"
             )
@@ -231,7 +231,7 @@ class CompositionClassifier(
 
     def _check_text_head(self, name: str) -> None:
         if not isinstance(self.head, TextHead):
-            raise UserError(
+            raise PromptError(
                 f"label {name!r}: the classifier knows {', '.join(self.labels.names)}, in wordings of its own, "
                 "and its linear head has no weights for others; use one of them, or a classifier trained with "
                 "--model.head anchored or joint (docs/new_labels.md)"
@@ -257,7 +257,7 @@ class CompositionClassifier(
         """Load a classifier folder (or Hub id, or a shipped name), in evaluation mode, on the CPU.
 
         Raises:
-            UserError: it is missing, incomplete, of another version, or its weights do not fit its config.
+            ModelError: it is missing, incomplete, of another version, or its weights do not fit its config.
         """
         name = str(hub.path(str(pretrained_model_name_or_path)))
         if Path(name).is_dir():
@@ -265,7 +265,7 @@ class CompositionClassifier(
         try:
             return super().from_pretrained(name, strict=True, **kwargs)
         except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
-            raise UserError(
+            raise ModelError(
                 f"classifier {name}: cannot be loaded ({str(error).splitlines()[0]}); give a folder written by "
                 "`python -m cvg.export`"
             ) from error

@@ -1,5 +1,21 @@
-"""The one exception a user is meant to see."""
+"""The exceptions that a user is meant to see: of one base, in the few kinds that a caller may want to tell apart."""
 
 
 class UserError(Exception):
     """Bad input. The message names the input, the reason and the remedy; commands print it and exit with code 2."""
+
+
+class PromptError(UserError):
+    """A prompt, its entities or its labels cannot be understood."""
+
+
+class SettingsError(UserError):
+    """An option is out of its range, or does not go together with others."""
+
+
+class ModelError(UserError):
+    """A generator, classifier or backbone cannot be loaded, or does not fit what it is used with."""
+
+
+class DataError(UserError):
+    """A file or folder cannot be read or written, or does not hold what it should: manifests, shards, checkpoints."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         The temporary path. Nothing is there yet; the caller must write it.
 
     Raises:
-        UserError: the directory cannot be made, or the file cannot be put into place.
+        DataError: the directory cannot be made, or the file cannot be put into place.
     """
     path = Path(path)
     # The random part also keeps two processes that write the same file apart: the last rename wins, whole.
@@ -35,14 +35,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: its folder cannot be made ({error.strerror}); choose another place") from error
+        raise DataError(f"{path}: its folder cannot be made ({error.strerror}); choose another place") from error
     try:
         yield temporary
         assert temporary.exists(), f"nothing was written to {temporary}"
         try:
             temporary.replace(path)
         except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,18 +54,18 @@ def write_json(path: str | Path, obj: Any) -> None:
         try:
             temporary.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is missing, cannot be read, or is not JSON; the message names it.
+        DataError: it is missing, cannot be read, or is not JSON; the message names it.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise UserError(f"{path}: not valid JSON ({error}); write it again") from error
+        raise DataError(f"{path}: not valid JSON ({error}); write it again") from error

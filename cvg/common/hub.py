@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 
 WORLDS: dict[str, str] = {"shapes-": "cvg.shapes"}
 """What a shipped model's name begins with -> the package in whose folder ``weights`` it lies."""
@@ -30,7 +30,7 @@ def path(name: str) -> str | Path:
         name: a shipped name (``shapes-wan``, ``shapes-clip``, ...), a local folder or a Hub id.
 
     Raises:
-        UserError: the name begins like a shipped one but no such folder ships, nor exists here.
+        ModelError: the name begins like a shipped one but no such folder ships, nor exists here.
     """
     if not is_shipped_name(name):
         return name
@@ -41,4 +41,4 @@ def path(name: str) -> str | Path:
     if Path(name).is_dir():
         return name
     known = sorted(folder.name for folder in weights(package).glob(f"{prefix}*")) or ["none"]
-    raise UserError(f"model {name!r}: no such model ships with CVG; shipped: {', '.join(known)}")
+    raise ModelError(f"model {name!r}: no such model ships with CVG; shipped: {', '.join(known)}")

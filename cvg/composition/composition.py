@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import Formatter
 
-from cvg.common.errors import UserError
+from cvg.common.errors import PromptError
 from cvg.composition.labels import LabelSet
 from cvg.composition.phrases import plain
 
@@ -77,7 +77,7 @@ def compose(template: str, entities: Sequence[str], wordings: Sequence[str]) -> 
         The prompt, and the character span of every entity and of every wording.
 
     Raises:
-        UserError: a placeholder is unknown, missing or repeated.
+        PromptError: a placeholder is unknown, missing or repeated.
     """
     values = {f"e{i}": phrase for i, phrase in enumerate(entities)}
     values |= {f"r{i}": wording for i, wording in enumerate(wordings)}
@@ -85,19 +85,19 @@ def compose(template: str, entities: Sequence[str], wordings: Sequence[str]) -> 
     try:
         pieces = list(Formatter().parse(template))
     except ValueError as error:
-        raise UserError(f"template {template!r}: {error}") from error
+        raise PromptError(f"template {template!r}: {error}") from error
     for text, name, _, _ in pieces:
         prompt += text
         if name is None:
             continue
         if name not in values or name in spans:
             reason = "appears twice" if name in spans else f"has no value (known: {', '.join(values)})"
-            raise UserError(f"template {template!r}: {{{name}}} {reason}")
+            raise PromptError(f"template {template!r}: {{{name}}} {reason}")
         spans[name] = (len(prompt), len(prompt) + len(values[name]))
         prompt += values[name]
     missing = [name for name in values if name not in spans]
     if missing:
-        raise UserError(f"template {template!r}: has no {{{missing[0]}}} for {values[missing[0]]!r}")
+        raise PromptError(f"template {template!r}: has no {{{missing[0]}}} for {values[missing[0]]!r}")
     return prompt, [spans[f"e{i}"] for i in range(len(entities))], [spans[f"r{i}"] for i in range(len(wordings))]
 
 
@@ -116,10 +116,10 @@ def build(
         wordings: one wording per relation.
 
     Raises:
-        UserError: the template does not fit, or there are not as many wordings as relations.
+        PromptError: the template does not fit, or there are not as many wordings as relations.
     """
     if len(relations) != len(wordings) or not relations:
-        raise UserError(
+        raise PromptError(
             f"template {template!r}: {len(relations)} relations and {len(wordings)} wordings; give one each"
         )
     prompt, entity_spans, wording_spans = compose(template, entities, wordings)
@@ -148,13 +148,13 @@ def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -
         The wrong composition; its relations carry the wrong labels, its spans fit the new prompt.
 
     Raises:
-        UserError: a relation has no known wording in the prompt (its label was given by hand).
+        PromptError: a relation has no known wording in the prompt (its label was given by hand).
     """
     edits, names = [], []
     for relation in composition.relations:
         wordings = [plain(wording) for wording in labels[relation.label].wordings]
         if plain(relation.wording) not in wordings:
-            raise UserError(
+            raise PromptError(
                 f"prompt {composition.prompt!r}: {relation.wording!r} is not a known wording of label "
                 f"{relation.label!r}, so it cannot be replaced with a wrong one; use one of: {', '.join(wordings)}"
             )

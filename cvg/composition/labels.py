@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, PromptError
 
 SLOT_NAMES = ("subject", "object")
 SLOTS = len(SLOT_NAMES)
@@ -43,7 +43,7 @@ class LabelSet:
         groups: ``{group: {"entities": 1 to SLOTS, "labels": {name: [wording, ...]}}}``, as in the YAML files.
 
     Raises:
-        UserError: a malformed entry, a repeated label or wording, or a group of fewer than two labels.
+        DataError: a malformed entry, a repeated label or wording, or a group of fewer than two labels.
     """
 
     def __init__(self, groups: dict[str, Any]) -> None:
@@ -52,14 +52,14 @@ class LabelSet:
             try:
                 slots, labels = int(entry["entities"]), dict(entry["labels"])
             except (TypeError, KeyError, ValueError) as error:
-                raise UserError(f"label group {group!r}: expected `entities: {COUNTS}` and `labels:`") from error
+                raise DataError(f"label group {group!r}: expected `entities: {COUNTS}` and `labels:`") from error
             if not 1 <= slots <= SLOTS:
-                raise UserError(f"label group {group!r}: entities is {slots}, expected {COUNTS}")
+                raise DataError(f"label group {group!r}: entities is {slots}, expected {COUNTS}")
             if len(labels) < 2:
-                raise UserError(f"label group {group!r}: needs at least two labels, so that a wrong one can be drawn")
+                raise DataError(f"label group {group!r}: needs at least two labels, so that a wrong one can be drawn")
             for name, wordings in labels.items():
                 if not isinstance(wordings, list) or not wordings or not all(isinstance(w, str) for w in wordings):
-                    raise UserError(f"label {name!r}: expected a list of at least one wording")
+                    raise DataError(f"label {name!r}: expected a list of at least one wording")
                 self.labels.append(Label(str(name), str(group), tuple(wordings), slots))
         self._check_unique("label", [label.name for label in self.labels])
         self._check_unique("wording", [wording for label in self.labels for wording in label.wordings])
@@ -69,7 +69,7 @@ class LabelSet:
     def _check_unique(what: str, values: list[str]) -> None:
         repeated = sorted({value for value in values if values.count(value) > 1})
         if repeated:
-            raise UserError(f"label set: {what} {repeated[0]!r} appears twice; each must be unique")
+            raise DataError(f"label set: {what} {repeated[0]!r} appears twice; each must be unique")
 
     @classmethod
     def load(cls, name: str | Path) -> LabelSet:
@@ -79,21 +79,21 @@ class LabelSet:
             name: the file, or the name of a set that ships (:mod:`cvg.label_sets`): ``shapes``.
 
         Raises:
-            UserError: it is missing or malformed.
+            DataError: it is missing or malformed.
         """
         shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
         path = shipped.get(str(name), Path(name))
         try:
             groups = yaml.safe_load(path.read_text())
         except OSError as error:
-            raise UserError(
+            raise DataError(
                 f"label set {name}: cannot be read ({error.strerror}); give a YAML file, or one that ships: "
                 f"{', '.join(sorted(shipped))}"
             ) from error
         except yaml.YAMLError as error:
-            raise UserError(f"label set {name}: not valid YAML ({error})") from error
+            raise DataError(f"label set {name}: not valid YAML ({error})") from error
         if not isinstance(groups, dict):
-            raise UserError(f"label set {name}: expected a mapping of groups")
+            raise DataError(f"label set {name}: expected a mapping of groups")
         return cls(groups)
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,16 +116,16 @@ class LabelSet:
             entities: how many it relates; None: not known, and there is one group alone.
 
         Raises:
-            UserError: a label or wording that is in the set already, an unknown group, or not exactly one that fits.
+            PromptError: a label or wording that is in the set already, an unknown group, or not exactly one that fits.
         """
         for label in self.labels:
             taken = sorted({name, *wordings} & {label.name, *label.wordings})
             if taken:
-                raise UserError(f"new label {name!r}: {taken[0]!r} states label {label.name!r} already; use that one")
+                raise PromptError(f"new label {name!r}: {taken[0]!r} states label {label.name!r} already; use that one")
         groups = self.to_dict()
         group = group or self._group_of(entities)
         if group not in groups:
-            raise UserError(f"label group {group!r} is not in the label set; known: {', '.join(groups)}")
+            raise PromptError(f"label group {group!r} is not in the label set; known: {', '.join(groups)}")
         groups[group]["labels"][name] = list(wordings)
         return LabelSet(groups)
 
@@ -135,8 +135,8 @@ class LabelSet:
             return fitting[0]
         of = "" if entities is None else f" of {entities} {'entity' if entities == 1 else 'entities'}"
         if not fitting:
-            raise UserError(f"the label set has no group{of}; its groups: {', '.join(self.groups)}")
-        raise UserError(f"several groups{of} could take a new label; choose one: {', '.join(fitting)}")
+            raise PromptError(f"the label set has no group{of}; its groups: {', '.join(self.groups)}")
+        raise PromptError(f"several groups{of} could take a new label; choose one: {', '.join(fitting)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -151,9 +151,9 @@ class LabelSet:
         return hash(tuple(self.labels))
 
     def __getitem__(self, name: str) -> Label:
-        """The label of that name. Raises UserError listing the known ones."""
+        """The label of that name. Raises PromptError listing the known ones."""
         if name not in self._index:
-            raise UserError(f"label {name!r} is not in the label set; known: {', '.join(self._index)}")
+            raise PromptError(f"label {name!r} is not in the label set; known: {', '.join(self._index)}")
         return self.labels[self._index[name]]
 
     def index(self, name: str) -> int:

@@ -44,8 +44,8 @@ def parse(
         label: the label of each relation by hand. Only their wordings are looked for; other relations are ignored.
 
     Raises:
-        UserError: an unknown label, no relation, a missing or ambiguous entity, an ambiguous wording, or a phrase that
-            is not in the prompt. The message shows what was understood and how to say the rest.
+        PromptError: an unknown label, no relation, a missing or ambiguous entity, an ambiguous wording, or a phrase
+            that is not in the prompt. The message shows what was understood and how to say the rest.
     """
     return Composition(
         prompt,

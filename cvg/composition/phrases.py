@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cvg.common.errors import UserError
+from cvg.common.errors import PromptError
 
 DETERMINERS = frozenset(
     "a an the this that these those some another one its his her their my your our each every any no".split()
@@ -79,25 +79,25 @@ def locate(prompt: str, phrase: str) -> PhraseSpan:
         phrase: the phrase, with or without a determiner; ``"dog#2"`` is its second occurrence.
 
     Raises:
-        UserError: it is not in the prompt, not that often, or more than once and no occurrence was chosen.
+        PromptError: it is not in the prompt, not that often, or more than once and no occurrence was chosen.
     """
     words, _, number = phrase.partition("#")
     kept = words.split()
     while len(kept) > 1 and kept[0].lower() in DETERMINERS:
         kept.pop(0)
     if not kept or (number and not number.strip().isdecimal()):
-        raise UserError(
+        raise PromptError(
             f"entity {phrase!r}: expected a phrase of the prompt, such as 'dog', or 'dog#2' for the second one"
         )
     name = " ".join(kept)
     found = list(word_pattern(name).finditer(prompt))
     if not found:
-        raise UserError(f"entity {name!r} is not in the prompt {prompt!r}; name it with the prompt's own words")
+        raise PromptError(f"entity {name!r} is not in the prompt {prompt!r}; name it with the prompt's own words")
     if not number and len(found) > 1:
         choices = " or ".join(f"'{name}#{i + 1}'" for i in range(len(found)))
-        raise UserError(f"entity {name!r} occurs {len(found)} times in the prompt {prompt!r}; choose {choices}")
+        raise PromptError(f"entity {name!r} occurs {len(found)} times in the prompt {prompt!r}; choose {choices}")
     if not 1 <= int(number or 1) <= len(found):
-        raise UserError(f"entity {phrase!r}: the prompt {prompt!r} has {name!r} {len(found)} time(s)")
+        raise PromptError(f"entity {phrase!r}: the prompt {prompt!r} has {name!r} {len(found)} time(s)")
     match = found[int(number or 1) - 1]
     return match.group(), match.start(), match.end()
 

@@ -36,7 +36,7 @@ class RelationBatch:
             labels: the label set whose class indices targets and groups are.
 
         Raises:
-            UserError: a label that is not in the set.
+            PromptError: a label that is not in the set.
         """
         owned = [(prompt, composition) for prompt, composition in enumerate(compositions)]
         rows = [(prompt, composition, relation) for prompt, composition in owned for relation in composition.relations]

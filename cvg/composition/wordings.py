@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cvg.common.errors import UserError
+from cvg.common.errors import PromptError
 from cvg.composition.labels import Label, LabelSet
 from cvg.composition.phrases import Clause, PhraseSpan, clauses, joined, locate, word_pattern
 
@@ -28,7 +28,7 @@ def match_relations(
         Per relation, in order of appearance (or as ``given``), the match and its (subject,) or (subject, object).
     """
     if not prompt.strip():
-        raise UserError(f"the prompt is empty; describe a relation, such as 'a dog {labels.labels[0].wordings[0]}'")
+        raise PromptError(f"the prompt is empty; describe a relation, such as 'a dog {labels.labels[0].wordings[0]}'")
     if given is None:
         matches = every = _find_wordings(prompt, labels.labels)
     else:
@@ -39,7 +39,7 @@ def match_relations(
         matches = _assign_labels(prompt, wanted, found)
     if not matches:
         known = ", ".join(wording for label in labels.labels for wording in label.wordings)
-        raise UserError(
+        raise PromptError(
             f"prompt {prompt!r}: no known relation found. {_understood(prompt, every)}. Use a known wording ({known}), "
             "or name the relation with --label and --entities"
         )
@@ -47,7 +47,7 @@ def match_relations(
         return list(zip(matches, _locate_entities(prompt, matches, every, entities), strict=True))
     for match in matches:
         if match.start == match.end:
-            raise UserError(
+            raise PromptError(
                 f"prompt {prompt!r}: has no known wording of label {match.label.name!r}, which would tell its entities."
                 f" {_understood(prompt, every)}. Name the entities with --entities"
             )
@@ -55,7 +55,7 @@ def match_relations(
     for match in matches:
         for what, span in zip(("subject before", "object after"), slots[match], strict=False):
             if not span:
-                raise UserError(
+                raise PromptError(
                     f"prompt {prompt!r}: found no clear {what} {prompt[match.start : match.end]!r} (label "
                     f"{match.label.name!r}). {_understood(prompt, every)}. Name the entities of every relation with "
                     "--entities (and the relations with --label), or reword the prompt"
@@ -78,7 +78,7 @@ def _find_wordings(prompt: str, candidates: Iterable[Label], chosen: Sequence[Ma
                 inside = match.start <= start and end <= match.end
                 if not inside and match.label != label and not chosen:
                     words = prompt[min(start, match.start) : max(end, match.end)]
-                    raise UserError(
+                    raise PromptError(
                         f"prompt {prompt!r}: {words!r} can be read as {match.label.name!r} and as {label.name!r}; "
                         "choose one with --label, or use another wording"
                     )
@@ -160,7 +160,7 @@ def _locate_entities(
             f"{match.label.name!r} ({'subject' if match.label.entities == 1 else 'subject and object'})"
             for match in matches
         )
-        raise UserError(
+        raise PromptError(
             f"prompt {prompt!r}: --entities has {len(phrases)} phrase(s), expected {expected}: for each relation in "
             f"turn its entities, here {needs}. {_understood(prompt, every)}"
         )
@@ -168,7 +168,7 @@ def _locate_entities(
     for phrase, start, end in spans:
         for match in matches:
             if match.start < end and start < match.end:
-                raise UserError(
+                raise PromptError(
                     f"entity {phrase!r} overlaps the relation {prompt[match.start : match.end]!r} ({match.label.name});"
                     " name the entity without its relation's words"
                 )

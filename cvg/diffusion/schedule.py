@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 
 Prediction = Literal["flow", "v", "noise", "clean"]
 """What the network returns: eps - x0, alpha eps - sigma x0, eps, or x0."""
@@ -102,13 +102,13 @@ def diffusion_schedule(scheduler: Any, steps: int, device: torch.device) -> Sche
         device: of the timesteps.
 
     Raises:
-        UserError: a step of the scheduler calls the network at more than one timestep.
+        ModelError: a step of the scheduler calls the network at more than one timestep.
     """
     scheduler = type(scheduler).from_config(scheduler.config)
     scheduler.set_timesteps(steps, device=device)
     timesteps, config = torch.unique_consecutive(scheduler.timesteps), scheduler.config
     if len(timesteps) != steps:
-        raise UserError(
+        raise ModelError(
             f"scheduler {type(scheduler).__name__}: {len(timesteps)} timesteps for {steps} steps; use one with a "
             "single timestep per step, such as DDIM"
         )

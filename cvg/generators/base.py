@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.common.fingerprint import fingerprint
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule
@@ -359,10 +359,10 @@ class Generator(ABC):
         return torch.stack(arranged, dim=1), prediction if full else None
 
     def check_layers(self, layers: Sequence[int]) -> None:
-        """Raise UserError unless ``layers`` are distinct, ascending and exist."""
+        """Raise SettingsError unless ``layers`` are distinct, ascending and exist."""
         known = range(len(self.blocks))
         if not layers or list(layers) != sorted(set(layers)) or any(layer not in known for layer in layers):
-            raise UserError(
+            raise SettingsError(
                 f"layers {list(layers)}: expected ascending numbers from 0 to {len(self.blocks) - 1}, "
                 f"the blocks of {self.name}"
             )

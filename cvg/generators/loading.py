@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from cvg.common import hub
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError, SettingsError
 from cvg.generators.base import Generator
 from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import wrap_pipeline
@@ -48,14 +48,14 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:
         loading: where and how it is computed.
 
     Raises:
-        UserError: it cannot be found or loaded, its class has no adapter, or an option does not go with it.
+        ModelError: it cannot be found or loaded, its class has no adapter, or an option does not go with it.
     """
     target = _check(loading)
     path = hub.path(name)
     try:
         pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, loading.dtype))
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(
+        raise ModelError(
             f"generator {name}: cannot be loaded ({str(error).splitlines()[0]}); give a shipped name (shapes-wan), a "
             "diffusers pipeline folder, or a hub id"
         ) from error
@@ -77,25 +77,29 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:
 
 
 def _check(loading: Loading) -> torch.device:
-    """The device. Raises UserError for options that this machine does not have, or that do not go together."""
+    """The device. Raises SettingsError for options that this machine does not have, or that do not go together."""
     target = find_device(loading.device)
     if loading.dtype not in get_args(Dtype):
-        raise UserError(f"dtype {loading.dtype}: expected one of {', '.join(get_args(Dtype))}")
+        raise SettingsError(f"dtype {loading.dtype}: expected one of {', '.join(get_args(Dtype))}")
     if loading.offload != "none" and target.type == "cpu":
-        raise UserError(
+        raise SettingsError(
             f"offload {loading.offload}: keeps weights off an accelerator, but the device is {loading.device}; name "
             "one (such as cuda), or leave offload out"
         )
     if loading.offload == "group" and loading.compile:
-        raise UserError("offload group: weights that come and go cannot be compiled; use offload model or no compile")
+        raise SettingsError(
+            "offload group: weights that come and go cannot be compiled; use offload model or no compile"
+        )
     return target
 
 
 def tile(generator: Generator) -> None:
-    """Let the VAE take one video at a time, in tiles. Raises UserError if it cannot do the latter."""
+    """Let the VAE take one video at a time, in tiles. Raises SettingsError if it cannot do the latter."""
     vae = generator.pipeline.vae
     if not hasattr(vae, "use_tiling"):
-        raise UserError(f"tiling: {type(vae).__name__}, the VAE of {generator.name}, has none; leave the option out")
+        raise SettingsError(
+            f"tiling: {type(vae).__name__}, the VAE of {generator.name}, has none; leave the option out"
+        )
     vae.enable_tiling()
     if hasattr(vae, "use_slicing"):
         vae.enable_slicing()
@@ -112,12 +116,12 @@ def compile_blocks(generator: Generator) -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name. Raises UserError for one that this machine does not have."""
+    """The device of a name. Raises SettingsError for one that this machine does not have."""
     try:
         torch.empty(0, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(
+        raise SettingsError(
             f"device {name}: cannot be used ({str(error).splitlines()[0]}); use cpu, or a machine and a PyTorch that "
             "have it"
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 from cvg.generators.base import Generator
 
 ADAPTERS: dict[str, str] = {
@@ -29,9 +29,9 @@ ADAPTERS: dict[str, str] = {
 
 
 def adapter_of(pipeline_class: str, name: str = "pipeline") -> type[Generator]:
-    """The adapter of a pipeline class. Raises UserError for an unknown class, listing the known."""
+    """The adapter of a pipeline class. Raises ModelError for an unknown class, listing the known."""
     if pipeline_class not in ADAPTERS:
-        raise UserError(
+        raise ModelError(
             f"generator {name}: its pipeline class is {pipeline_class}; known classes: {', '.join(ADAPTERS)}"
         )
     module, adapter = ADAPTERS[pipeline_class].split(".")
@@ -40,5 +40,5 @@ def adapter_of(pipeline_class: str, name: str = "pipeline") -> type[Generator]:
 
 
 def wrap_pipeline(pipeline: Any, name: str = "pipeline") -> Generator:
-    """The adapter around a loaded diffusers pipeline. Raises UserError for an unknown class, listing the known."""
+    """The adapter around a loaded diffusers pipeline. Raises ModelError for an unknown class, listing the known."""
     return adapter_of(type(pipeline).__name__, name)(pipeline, name)

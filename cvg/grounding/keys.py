@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError, PromptError
 from cvg.composition import Composition
 
 
@@ -34,12 +34,12 @@ def entity_columns(
         (T, E)
 
     Raises:
-        UserError: the clean-up changes the prompt, or an entity lies beyond the text keys or before them.
+        PromptError: the clean-up changes the prompt, or an entity lies beyond the text keys or before them.
     """
     prompt = composition.prompt
     cleaned = clean(prompt)
     if cleaned.casefold() != prompt.casefold():
-        raise UserError(
+        raise PromptError(
             f"prompt {prompt!r}: the tokenizer's clean-up changes it to {cleaned!r}, which shifts the entities; write "
             "the prompt that way"
         )
@@ -49,12 +49,12 @@ def entity_columns(
     for index, entity in enumerate(composition.entities):
         keys = {encoded.char_to_token(before + char) for char in range(entity.start, entity.end)} - {None}
         if not keys:
-            raise UserError(
+            raise PromptError(
                 f"prompt {prompt!r}: the entity {entity.phrase!r} lies beyond the {length} tokens that the generator "
                 "reads; shorten the prompt"
             )
         if min(keys) < skipped:
-            raise UserError(
+            raise ModelError(
                 f"prompt {prompt!r}: the entity {entity.phrase!r} lies in the first {skipped} tokens, which the "
                 "generator cuts off with its prompt template; its tokenizer is not the one it was made with"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from cvg.classifier import CompositionClassifier
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 
 STEP_SIZE = 0.17
 """Of classifiers that name none."""
@@ -42,11 +42,11 @@ class GuidanceConfig:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value is not None and value < 0:
-                raise UserError(f"guidance {name} is {value}; it cannot be negative")
+                raise SettingsError(f"guidance {name} is {value}; it cannot be negative")
         if self.iterations < 1:
-            raise UserError("guidance iterations is 0; give at least 1, or guide no steps")
+            raise SettingsError("guidance iterations is 0; give at least 1, or guide no steps")
         if self.fade > 1:
-            raise UserError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
+            raise SettingsError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
 
     def for_classifier(self, classifier: CompositionClassifier) -> GuidanceConfig:
         """These settings with the step size that goes with this classifier, unless one was given."""

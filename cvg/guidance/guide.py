@@ -37,7 +37,7 @@ class Guide:
         config: see :class:`GuidanceConfig`.
 
     Raises:
-        UserError: a label the classifier does not know.
+        PromptError: a label the classifier does not know.
     """
 
     def __init__(

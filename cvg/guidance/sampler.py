@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.clock import wall_clock
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError, SettingsError
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Generator, wrap_pipeline
@@ -94,7 +94,7 @@ class GuidedSampler:
         parser: reads prompts that come without compositions.
 
     Raises:
-        UserError: the classifier was trained on another generator.
+        ModelError: the classifier was trained on another generator.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class GuidedSampler:
         ours, theirs = self.generator.identity(), classifier.config.generator
         if ours["fingerprint"] != theirs["fingerprint"]:
             trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
-            raise UserError(
+            raise ModelError(
                 f"classifier: trained on the attention of {trained}, but the generator is {given}; use that "
                 "generator, or train a classifier on this one"
             )
@@ -129,13 +129,13 @@ class GuidedSampler:
             size: (frames, height, width) in pixels; the one the classifier was trained for when None.
 
         Raises:
-            UserError: the schedule has no step near a noise level of the classifier, or one step for two of them.
+            SettingsError: the schedule has no step near a noise level of the classifier, or one step for two of them.
         """
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
         levels = self.generator.schedule(steps, size or self.size).levels[:-1]
         found = {step: index for index, step in enumerate(nearest_steps(levels, wanted)) if step is not None}
         if len(found) < len(wanted):
-            raise UserError(
+            raise SettingsError(
                 f"{steps} steps: no separate denoising steps near the classifier's noise levels "
                 f"{[round(s, 3) for s in wanted]}; use more steps"
             )

@@ -10,11 +10,11 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 from cvg.common.files import atomic
 
 
-class VideoError(UserError):
+class VideoError(DataError):
     """A video file that cannot be read or written as asked; the message has ffmpeg's own last words."""
 
 

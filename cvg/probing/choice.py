@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 from cvg.probing.probe import Probe, Score
 
 
@@ -42,14 +42,14 @@ def choose(probe: Probe, most_steps: int) -> Choice:
     stays so. Heads: those that are clearly above chance on their own in these layers; all if none is.
 
     Raises:
-        UserError: no step is above chance.
+        DataError: no step is above chance.
     """
     everything = range(probe.layers)
     by_step = [probe.overall(probe.together([step], everything), probe.steps) for step in range(probe.steps)]
     steps = [step for step, score in enumerate(by_step) if score.above][:most_steps]
     if not steps:
         best = max(by_step, key=lambda score: score.accuracy)
-        raise UserError(
+        raise DataError(
             f"probe: no step tells the label clearly better than chance ({best.accuracy:.2f} at best, chance "
             f"{best.chance:.2f}); give more videos, or later steps"
         )

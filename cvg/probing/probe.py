@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 from cvg.common.statistics import wilson
 from cvg.composition import LabelSet
 from cvg.grounding.maps import normalise, resample
@@ -31,7 +31,7 @@ RIDGE = 1.0  # of the mean of the centred kernel's diagonal, i.e. of a sample's 
 LEVEL = 0.025  # one-sided, of all comparisons of a table together
 
 
-class TooFewVideos(UserError):
+class TooFewVideos(DataError):
     """Fewer videos than a probe can be trained and judged on."""
 
 

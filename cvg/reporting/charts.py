@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 
 GREY, BLUE, ORANGE, GREEN = "#9aa3ad", "#2b6cb0", "#c2571a", "#3a7d44"
 
@@ -49,18 +49,18 @@ def accuracy_bars(result: dict[str, Any]) -> bytes:
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """Every column of a Lightning CSV log as (step, value) points. Raises UserError when it is no such log."""
+    """Every column of a Lightning CSV log as (step, value) points. Raises DataError when it is no such log."""
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise UserError(
+        raise DataError(
             f"training log {path}: cannot be read ({error.strerror}); give the folder that holds it"
         ) from error
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if not row.get("step"):
-            raise UserError(f"training log {path}: has no `step` column; give a log of `python -m cvg.train fit`")
+            raise DataError(f"training log {path}: has no `step` column; give a log of `python -m cvg.train fit`")
         for name, value in row.items():
             if name not in ("step", "epoch") and value:
                 curves.setdefault(name, []).append((float(row["step"]), float(value)))

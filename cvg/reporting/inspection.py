@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cvg.classifier import CompositionClassifier
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, SettingsError
 from cvg.probing.probe import Probe
 from cvg.reporting.views import Part, probe_part, sample_part, weights_part
 from cvg.shards.records import Record
@@ -19,7 +19,7 @@ def read_by(classifier: CompositionClassifier | None, stored: ShardInfo, folder:
     """The part of the shards that a classifier reads; all of them when there is none.
 
     Raises:
-        UserError: it reads what they do not hold.
+        DataError: it reads what they do not hold.
     """
     if classifier is None:
         return stored
@@ -34,7 +34,7 @@ def read_by(classifier: CompositionClassifier | None, stored: ShardInfo, folder:
     }
     for problem, found in problems.items():
         if found:
-            raise UserError(
+            raise DataError(
                 f"shards {folder}: the classifier reads {problem}; give the shards that it was trained on, or look at "
                 "them without a classifier"
             )
@@ -45,15 +45,15 @@ def choose(found: Sequence[Record], keys: Sequence[str], indices: Sequence[int],
     """Records by key and by position; the first of each label group when neither is given.
 
     Raises:
-        UserError: one is not there.
+        SettingsError: one is not there.
     """
     by_key = {record.key: record for record in found}
     for key in keys:
         if key not in by_key:
-            raise UserError(f"sample {key!r}: not among {where}; there are {', '.join(list(by_key)[:5])}, ...")
+            raise SettingsError(f"sample {key!r}: not among {where}; there are {', '.join(list(by_key)[:5])}, ...")
     for index in indices:
         if not 0 <= index < len(found):
-            raise UserError(f"index {index}: {where} are numbered 0 to {len(found) - 1}; choose one of these")
+            raise SettingsError(f"index {index}: {where} are numbered 0 to {len(found) - 1}; choose one of these")
     if keys or indices:
         return [by_key[key] for key in keys] + [found[index] for index in indices]
     return list({record.meta["group"]: record for record in reversed(found)}.values())[::-1]
@@ -64,7 +64,7 @@ def probed(shards: Path, split: str) -> Part:
 
     Raises:
         TooFewVideos: no label group has enough videos for a probe to be trained and judged.
-        UserError: the split has no records, or they cannot be read.
+        DataError: the split has no records, or they cannot be read.
     """
     info = ShardInfo.load(shards)
     return probe_part(Probe(read_records(shards, [split]), info.label_set), info)
@@ -89,12 +89,12 @@ def seen(
         only: numbers of a layer and a head whose maps are shown on their own too, None for no such.
 
     Raises:
-        UserError: the classifier reads what the shards do not hold, or a record, layer or head is not there.
+        SettingsError: the classifier reads what the shards do not hold, or a record, layer or head is not there.
     """
     info = read_by(classifier, ShardInfo.load(shards), shards)
     for what, number, available in (("layer", only[0], info.layers), ("head", only[1], info.heads)):
         if number is not None and number not in available:
-            raise UserError(f"{what} {number}: not among the {what}s read here, {available}; choose one of these")
+            raise SettingsError(f"{what} {number}: not among the {what}s read here, {available}; choose one of these")
     chosen = choose(read_records(shards, [split], info), keys, indices, f"the {split} records of {shards}")
     weights = [] if classifier is None else [weights_part(classifier)]
     return weights + [sample_part(record, info, classifier, only) for record in chosen]

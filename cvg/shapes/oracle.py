@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, PromptError
 from cvg.composition import Composition, LabelSet
 from cvg.composition.phrases import plain
 from cvg.judging.geometry import Track, holds, judging
@@ -72,13 +72,13 @@ class Reading:
             The label's name; None when an entity is not there, or when not exactly one label holds.
 
         Raises:
-            UserError: there is no such group, or the group relates another number of entities.
+            PromptError: there is no such group, or the group relates another number of entities.
         """
         labels = among.groups.get(group)
         if labels is None:
-            raise UserError(f"label group {group!r}: the oracle knows {', '.join(among.groups)}")
+            raise PromptError(f"label group {group!r}: the oracle knows {', '.join(among.groups)}")
         if len(entities) != labels[0].entities:
-            raise UserError(f"label group {group!r}: relates {labels[0].entities} entities, {len(entities)} given")
+            raise PromptError(f"label group {group!r}: relates {labels[0].entities} entities, {len(entities)} given")
         if any(entity not in self.tracks for entity in entities):
             return None
         tracks = [self.tracks[entity] for entity in entities]
@@ -185,7 +185,7 @@ def _wanted(wanted: Spec | Composition) -> tuple[list[str], list[tuple[str, tupl
         relations = [(r.label, tuple(plain(entity.phrase) for entity in r.entities)) for r in wanted.relations]
     for name in names:
         if name not in ENTITIES:
-            raise UserError(
+            raise PromptError(
                 f"entity {name!r}: the oracle knows the colours {', '.join(COLORS)} and the shapes "
                 f"{', '.join(SHAPES)}; name one of each, such as {ENTITIES[0]!r}"
             )
@@ -195,9 +195,9 @@ def _wanted(wanted: Spec | Composition) -> tuple[list[str], list[tuple[str, tupl
 def _checked(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-        raise UserError(f"clip: {frames.dtype} of shape {frames.shape}; expected uint8 (frames, height, width, 3)")
+        raise DataError(f"clip: {frames.dtype} of shape {frames.shape}; expected uint8 (frames, height, width, 3)")
     if frames.shape[0] < 3 or min(frames.shape[1:3]) < 48:
-        raise UserError(f"clip: shape {frames.shape}; needs at least 3 frames of at least 48 x 48 pixels")
+        raise DataError(f"clip: shape {frames.shape}; needs at least 3 frames of at least 48 x 48 pixels")
     return frames
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.composition import Composition, LabelSet, build
 from cvg.judging.geometry import APPROACH, DIRECTIONS
 from cvg.shapes import oracle
@@ -89,7 +89,7 @@ class ShapesSuite:
         self.labels = labels or LABELS
         for label in self.labels.labels:
             if label.name not in {**DIRECTIONS, **APPROACH} or label.group not in LABELS.groups:
-                raise UserError(
+                raise SettingsError(
                     f"suite shapes: label {label.name!r} of group {label.group!r} cannot be judged; known labels: "
                     f"{', '.join({**DIRECTIONS, **APPROACH})}, in groups {', '.join(LABELS.groups)}"
                 )
@@ -99,7 +99,7 @@ class ShapesSuite:
             if all(group in self.labels.groups for _, slots in TEMPLATES[kind] for group, _ in slots)
         )
         if not self.groups:
-            raise UserError(f"suite shapes: no kind of prompt has the groups {', '.join(self.labels.groups)} alone")
+            raise SettingsError(f"suite shapes: no kind of prompt has the groups {', '.join(self.labels.groups)} alone")
 
     def cases(self, count: int, seed: int) -> list[Case]:
         """Kinds in turn; the labels of each place of a template are dealt from a shuffled deck, so they balance."""
@@ -140,7 +140,7 @@ SUITES: dict[str, Callable[[LabelSet | None], Suite]] = {ShapesSuite.name: Shape
 
 
 def load_suite(name: str, labels: LabelSet | None = None) -> Suite:
-    """The suite of that name, asking for these labels instead of its own. Raises UserError listing the known ones."""
+    """The suite of that name, asking for these labels instead of its own. SettingsError lists the known ones."""
     if name not in SUITES:
-        raise UserError(f"suite {name!r}: unknown; known: {', '.join(SUITES)}")
+        raise SettingsError(f"suite {name!r}: unknown; known: {', '.join(SUITES)}")
     return SUITES[name](labels)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.composition import LabelSet
 from cvg.shards.records import Record
 
@@ -34,8 +34,8 @@ class Mirror:
         hold_out: labels that no mirror may make; a record that one would turn into such a label is not mirrored so.
 
     Raises:
-        UserError: an unknown mirror or label, a diagonal one of maps that are not square, a label in two pairs, or a
-            pair across groups.
+        SettingsError: an unknown mirror or label, a diagonal one of maps that are not square, a label in two pairs, or
+            a pair across groups.
     """
 
     def __init__(
@@ -45,17 +45,19 @@ class Mirror:
         self.swaps: dict[str, dict[str, str]] = {}
         for axis, pairs in swaps.items():
             if axis not in _MIRRORS:
-                raise UserError(f"mirror: {axis!r} is unknown; expected {', '.join(_MIRRORS)}")
+                raise SettingsError(f"mirror: {axis!r} is unknown; expected {', '.join(_MIRRORS)}")
             if axis == "diagonal" and grid[1] != grid[2]:
-                raise UserError(f"mirror: the maps are {grid[1]} x {grid[2]}; the diagonal mirror needs square ones")
+                raise SettingsError(
+                    f"mirror: the maps are {grid[1]} x {grid[2]}; the diagonal mirror needs square ones"
+                )
             swap: dict[str, str] = {}
             for a, b in pairs.items():
                 if labels[a].group != labels[b].group:
-                    raise UserError(
+                    raise SettingsError(
                         f"mirror: {a!r} and {b!r} are in different groups; a mirror image stays in its group"
                     )
                 if swap.get(a, b) != b or swap.get(b, a) != a:
-                    raise UserError(f"mirror: {a!r} or {b!r} is in two {axis} pairs; name each label once")
+                    raise SettingsError(f"mirror: {a!r} or {b!r} is in two {axis} pairs; name each label once")
                 swap |= {a: b, b: a}
             self.swaps[axis] = swap
 

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 
 SCHEMA: Final = 1
 MAPS, META = "maps.safetensors", "json"
@@ -46,10 +46,10 @@ class Record:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise UserError unless the record is well formed."""
+        """Raise DataError unless the record is well formed."""
 
-        def bad(reason: str) -> UserError:
-            return UserError(f"record {self.key!r}: {reason}; write the shards again")
+        def bad(reason: str) -> DataError:
+            return DataError(f"record {self.key!r}: {reason}; write the shards again")
 
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", self.key):
             raise bad("the key must be 1 to 80 letters, digits, _ or -")
@@ -78,7 +78,7 @@ def encode(record: Record) -> dict[str, bytes]:
     """The tar members of a record, by extension. Equal records give equal bytes.
 
     Raises:
-        UserError: the record is malformed, or its meta is not JSON-able.
+        DataError: the record is malformed, or its meta is not JSON-able.
     """
     record.check()
     maps = {"positive": record.positive_SLAKFHW.contiguous(), "negative": record.negative_SLAKFHW.contiguous()}
@@ -86,7 +86,7 @@ def encode(record: Record) -> dict[str, bytes]:
     try:
         text = json.dumps(header | {"meta": record.meta}, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UserError(f"record {record.key!r}: meta is not JSON ({error}); store plain values only") from error
+        raise DataError(f"record {record.key!r}: meta is not JSON ({error}); store plain values only") from error
     return {MAPS: safetensors.torch.save(maps), META: text.encode()}
 
 
@@ -94,16 +94,16 @@ def decode(members: dict[str, Any]) -> Record:
     """The record of tar members as `encode` gives them (WebDataset's ``__key__`` and ``__url__`` may be there too).
 
     Raises:
-        UserError: a member is missing or unreadable, the schema is another one, or the record is malformed.
+        DataError: a member is missing or unreadable, the schema is another one, or the record is malformed.
     """
     name = f"record {members.get('__key__', '?')!r} of {members.get('__url__', 'memory')}"
     if MAPS not in members or META not in members:
-        raise UserError(f"{name}: expected the members .{MAPS} and .{META}; this is not a CVG shard")
+        raise DataError(f"{name}: expected the members .{MAPS} and .{META}; this is not a CVG shard")
     try:
         header = json.loads(members[META])
         maps = safetensors.torch.load(members[MAPS])
         if header["schema"] != SCHEMA:
-            raise UserError(f"{name}: schema {header['schema']}, this version reads {SCHEMA}; write the shards again")
+            raise DataError(f"{name}: schema {header['schema']}, this version reads {SCHEMA}; write the shards again")
         record = Record(
             key=header["key"],
             positive_SLAKFHW=maps["positive"],
@@ -113,15 +113,15 @@ def decode(members: dict[str, Any]) -> Record:
             meta=header["meta"],
         )
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{name}: damaged ({type(error).__name__}: {error}); write the shards again") from error
+        raise DataError(f"{name}: damaged ({type(error).__name__}: {error}); write the shards again") from error
     if members.get("__key__", record.key) != record.key:
-        raise UserError(f"{name}: its JSON says the key is {record.key!r}; write the shards again")
+        raise DataError(f"{name}: its JSON says the key is {record.key!r}; write the shards again")
     record.check()
     return record
 
 
 def label_of(members: dict[str, Any]) -> str:
-    """The label of undecoded tar members, without their maps. Raises UserError as `decode` does."""
+    """The label of undecoded tar members, without their maps. Raises DataError as `decode` does."""
     try:
         return str(json.loads(members[META])["label"])
     except (ValueError, KeyError, TypeError):

@@ -13,7 +13,7 @@ from pydantic import Field, StrictInt, model_validator
 from webdataset.tariterators import group_by_keys, tar_file_expander
 from webdataset.writer import TarWriter
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic, read_json, write_json
 from cvg.common.typed import Indices, LatentGrid, Levels, read, record, to_dict
 from cvg.composition import LabelSet
@@ -38,7 +38,7 @@ class ShardWriter:
 
     def __init__(self, folder: str | Path, split: str, samples: int = 500, start: int = 0) -> None:
         if split not in SPLITS:
-            raise UserError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+            raise DataError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
         assert samples > 0
         self.folder, self.split, self.samples, self.index = Path(folder), split, samples, start
         self._pending: list[tuple[str, dict[str, bytes]]] = []
@@ -75,13 +75,13 @@ def read_shard(path: str | Path) -> Iterator[dict[str, Any]]:
     unpickling decoders are never reached, with or without ``WDS_SECURE=1``.
 
     Raises:
-        UserError: the tar is missing or damaged.
+        DataError: the tar is missing or damaged.
     """
     try:
         with Path(path).open("rb") as stream:
             yield from group_by_keys(tar_file_expander(iter([{"url": str(path), "stream": stream}])))
     except (OSError, tarfile.TarError, ValueError) as error:
-        raise UserError(f"shard {path}: cannot be read ({error.args[0]}); write it again") from error
+        raise DataError(f"shard {path}: cannot be read ({error.args[0]}); write it again") from error
 
 
 def _known_labels(info: ShardInfo) -> ShardInfo:
@@ -155,8 +155,8 @@ class ShardInfo:
 
     @classmethod
     def load(cls, folder: str | Path) -> ShardInfo:
-        """Read ``shards.json`` of a folder. Raises UserError when it is missing, incomplete or inconsistent."""
+        """Read ``shards.json`` of a folder. Raises DataError when it is missing, incomplete or inconsistent."""
         path = Path(folder) / "shards.json"
         if not path.is_file():
-            raise UserError(f"shards {folder}: no shards.json there; make the shards first (`make invert`)")
+            raise DataError(f"shards {folder}: no shards.json there; make the shards first (`make invert`)")
         return read(cls, read_json(path), str(path), "write the shards again")

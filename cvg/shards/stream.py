@@ -15,7 +15,7 @@ import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record, decode, label_of
 from cvg.shards.shards import SPLITS, ShardInfo, read_shard
@@ -35,11 +35,11 @@ class Source:
 
     @classmethod
     def find(cls, folder: str | Path, split: str, weight: float = 1.0, hold_out: Collection[str] = ()) -> Source:
-        """The tars of a split, none of an empty one. Raises UserError where they and shards.json disagree."""
+        """The tars of a split, none of an empty one. Raises DataError where they and shards.json disagree."""
         info = ShardInfo.load(folder)
         tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), info.count(split)
         if bool(tars) != bool(count):
-            raise UserError(
+            raise DataError(
                 f"shards {folder}: {len(tars)} {split} tars, but shards.json counts {count} records; make it again"
             )
         used = count - sum(info.counts.get(split, {}).get(name, 0) for name in hold_out)
@@ -138,7 +138,7 @@ class Stream(IterableDataset[Batch]):
     def _check_count(self, seen: int, count: int) -> None:
         if seen != count:
             folders = ", ".join(str(source.folder) for source in self.sources)
-            raise UserError(
+            raise DataError(
                 f"shards {folders}: the tars hold {seen} records, shards.json counts {count}; make them again"
             )
 
@@ -155,7 +155,7 @@ class Stream(IterableDataset[Batch]):
             return item
         record = decode(item)
         if tuple(record.positive_SLAKFHW.shape) != self.stored.shape:
-            raise UserError(
+            raise DataError(
                 f"record {record.key!r} of {item['__url__']}: maps of shape {tuple(record.positive_SLAKFHW.shape)}, "
                 f"shards.json says {self.stored.shape}; make the shards again"
             )
@@ -198,11 +198,11 @@ def read_records(folder: Path, splits: Sequence[str], chosen: ShardInfo | None =
         chosen: the steps and layers wanted of their maps; all when None.
 
     Raises:
-        UserError: there are none, or they cannot be read.
+        DataError: there are none, or they cannot be read.
     """
     stored = ShardInfo.load(folder)
     sources = [source for source in (Source.find(folder, split) for split in splits) if source.tars]
     if not sources:
         others = ", ".join(name for name in SPLITS if stored.count(name)) or "none"
-        raise UserError(f"shards {folder}: no {', '.join(splits)} records; choose a split that has some ({others})")
+        raise DataError(f"shards {folder}: no {', '.join(splits)} records; choose a split that has some ({others})")
     return list(Stream(sources, chosen or stored, stored, batch_size=1, training=False).records())

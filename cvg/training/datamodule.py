@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, SettingsError
 from cvg.common.fingerprint import first_difference
 from cvg.shards.mirror import Mirror
 from cvg.shards.shards import ShardInfo
@@ -21,11 +21,11 @@ _SHARED = ("generator", "layers", "heads", "sigmas", "grid", "token_grid", "slot
 
 
 def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:
-    """The one info that folders share. Raises UserError naming the first field in which two differ."""
+    """The one info that folders share. Raises DataError naming the first field in which two differ."""
     (first, info), *others = infos.items()
     for folder, other in others:
         if name := first_difference(info, other, _SHARED):
-            raise UserError(
+            raise DataError(
                 f"shards {first} and {folder} differ in `{name}` ({getattr(info, name)!r} and "
                 f"{getattr(other, name)!r}); mix only folders made with the same generator, taps and labels"
             )
@@ -33,11 +33,11 @@ def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:
 
 
 def _chosen(name: str, wanted: list[int] | None, available: list[int]) -> list[int]:
-    """``wanted``, or everything; UserError unless it is an ascending choice of what is available."""
+    """``wanted``, or everything; SettingsError unless it is an ascending choice of what is available."""
     if wanted is None:
         return available
     if not wanted or wanted != sorted(set(wanted)) or not set(wanted) <= set(available):
-        raise UserError(f"data.{name} {wanted}: expected some of the shards' {available}, in ascending order")
+        raise SettingsError(f"data.{name} {wanted}: expected some of the shards' {available}, in ascending order")
     return wanted
 
 
@@ -89,7 +89,7 @@ class CompositionDataModule(L.LightningDataModule):
         seed: of the order, flips, step subsets and noise.
 
     Raises:
-        UserError: shards that are missing, malformed or do not go together.
+        DataError: shards that are missing, malformed or do not go together.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ class CompositionDataModule(L.LightningDataModule):
         self.folders = list(shards)
         self.weights = weights or [1.0] * len(self.folders)
         if not self.folders:
-            raise UserError("data.shards: no folder given; name at least one folder of shards")
+            raise SettingsError("data.shards: no folder given; name at least one folder of shards")
         if len(self.weights) != len(self.folders) or min(self.weights) <= 0:
-            raise UserError(f"data.weights {self.weights}: expected one positive number for each of {self.folders}")
+            raise SettingsError(f"data.weights {self.weights}: expected one positive number for each of {self.folders}")
         if min(batch_size, eval_batch_size, shuffle) < 1:
-            raise UserError("data: batch_size, eval_batch_size and shuffle must be at least 1")
+            raise SettingsError("data: batch_size, eval_batch_size and shuffle must be at least 1")
         self.batch_size, self.eval_batch_size, self.shuffle = batch_size, eval_batch_size, shuffle
         self.layers, self.at, self.hold_out = layers, at, hold_out or None
         self.mirror, self.cache_gb, self.num_workers, self.seed = mirror, cache_gb, num_workers, seed
@@ -142,7 +142,7 @@ class CompositionDataModule(L.LightningDataModule):
         for group, members in labels.groups.items():
             kept = [label.name for label in members if label.name not in held]
             if held and len(kept) == 1:
-                raise UserError(
+                raise SettingsError(
                     f"data.hold_out {self.hold_out}: leaves {kept} of the group {group!r}, and nothing to tell apart; "
                     "hold out fewer of its labels, or all"
                 )
@@ -154,12 +154,12 @@ class CompositionDataModule(L.LightningDataModule):
         return {name: getattr(self, name) for name in names} | {"records": records}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise UserError when a resumed training would see other samples than the one it continues."""
+        """Raise DataError when a resumed training would see other samples than the one it continues."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
         for name, value in self.state_dict().items():
             if state_dict.get(name) != value:
-                raise UserError(
+                raise DataError(
                     f"checkpoint: its training had {name} {state_dict.get(name)}, this one has {value}; resume with "
                     "the data and options of that training, or start a new one with --model.warm_start"
                 )
@@ -173,13 +173,13 @@ class CompositionDataModule(L.LightningDataModule):
         sources = [source for source in found if source.tars]
         if not sum(source.used for source in sources):
             but = f" but those of {', '.join(sorted(hold_out))}" if sources else ""
-            raise UserError(
+            raise DataError(
                 f"shards {', '.join(self.folders)}: no {split} records{but}; make some first (`make invert`)"
             )
         size = self.batch_size if training else self.eval_batch_size
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if size % ranks:
-            raise UserError(f"data: a batch of {size} cannot be shared by {ranks} processes; choose a multiple")
+            raise SettingsError(f"data: a batch of {size} cannot be shared by {ranks} processes; choose a multiple")
         bytes_on_disk = sum(tar.stat().st_size for source in sources for tar in source.tars)
         stream = Stream(
             sources=sources,

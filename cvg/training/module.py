@@ -18,7 +18,7 @@ from cvg.classifier.config import ClassifierConfig, config_from_dict
 from cvg.classifier.head import TextHead
 from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, ModelError, SettingsError
 from cvg.common.files import write_json
 from cvg.common.fingerprint import first_difference
 from cvg.shards.stream import Batch
@@ -110,7 +110,9 @@ class CompositionModule(L.LightningModule):
         elif backbone != "none":
             self.backbone |= {"path": backbone_path, "layer": backbone_layer, "pool": backbone_pool}
             if twice := sorted(set(backbone_options or {}) & set(self.backbone)):
-                raise UserError(f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_...")
+                raise SettingsError(
+                    f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_..."
+                )
             self.backbone |= backbone_options or {}
         self.head: dict[str, Any] = {"name": head}
         if head == "anchored":
@@ -119,11 +121,13 @@ class CompositionModule(L.LightningModule):
             self.head |= {"tied": head_tied}
             self.head |= {"captions": head_captions or list(CAPTIONS), "without": head_without or []}
         if dim % attention_heads:
-            raise UserError(f"model: attention_heads {attention_heads} does not divide dim {dim}; choose a divisor")
+            raise SettingsError(f"model: attention_heads {attention_heads} does not divide dim {dim}; choose a divisor")
         if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):
-            raise UserError(f"model.volume_size {volume_size}: expected [height, width]")
+            raise SettingsError(f"model.volume_size {volume_size}: expected [height, width]")
         if min(noise, adversarial, depth, adversarial_steps - 1) < 0:
-            raise UserError("model: noise, adversarial and depth cannot be negative, adversarial_steps is at least 1")
+            raise SettingsError(
+                "model: noise, adversarial and depth cannot be negative, adversarial_steps is at least 1"
+            )
         self.classifier: CompositionClassifier
 
     # Building
@@ -166,7 +170,7 @@ class CompositionModule(L.LightningModule):
                 _start_from(self.classifier, self.warm_start)
         labels, hold_out = self.classifier.labels, self.data.hold_out or []
         if hold_out and self.head["name"] == "linear":
-            raise UserError(
+            raise SettingsError(
                 "data.hold_out: a linear head's weights for a label that it never sees stay random; use --model.head "
                 "anchored"
             )
@@ -317,11 +321,11 @@ class CompositionModule(L.LightningModule):
         checkpoint["classifier"] = asdict(self.classifier.config)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise UserError when the checkpoint is of another classifier than shards and options describe."""
+        """Raise DataError when the checkpoint is of another classifier than shards and options describe."""
         stored = config_from_dict(checkpoint.get("classifier"), "checkpoint")
         ours = self.classifier.config
         if name := first_difference(ours, stored, (field.name for field in fields(ours))):
-            raise UserError(
+            raise DataError(
                 f"checkpoint: its classifier has {name} {getattr(stored, name)!r}, shards and options here say "
                 f"{getattr(ours, name)!r}; use the shards and options it was trained with"
             )
@@ -332,7 +336,7 @@ def _start_from(classifier: CompositionClassifier, folder: str) -> None:
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(
+        raise ModelError(
             f"model.warm_start {folder}: its weights do not fit these shards and options; use a classifier with the "
             "same labels, taps, backbone and sizes"
         ) from error

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError
 from cvg.common.files import atomic
 
 
@@ -24,11 +24,11 @@ def main(folder: Path, out: Path) -> None:
         out: folder to write.
 
     Raises:
-        UserError: no weights there, or a weight that float16 cannot hold.
+        DataError: no weights there, or a weight that float16 cannot hold.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     if not any(path.suffix == ".safetensors" for path in files):
-        raise UserError(f"folder {folder}: no .safetensors in it; give a folder that training wrote")
+        raise DataError(f"folder {folder}: no .safetensors in it; give a folder that training wrote")
     before = after = 0
     for path in files:
         target = out / path.relative_to(folder)
@@ -37,7 +37,7 @@ def main(folder: Path, out: Path) -> None:
             if path.suffix == ".safetensors":
                 tensors = {name: t.half() if t.dtype == torch.float32 else t for name, t in load_file(path).items()}
                 if infinite := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-                    raise UserError(f"{path}: {infinite[0]} does not fit into float16; ship it as it is")
+                    raise DataError(f"{path}: {infinite[0]} does not fit into float16; ship it as it is")
                 save_file(tensors, temporary, metadata={"format": "pt"})
             else:
                 shutil.copyfile(path, temporary)

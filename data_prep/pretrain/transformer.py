@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 
 from cvg.common import hub
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, SettingsError
 from cvg.generators import wrap_pipeline
 from data_prep.pretrain.clips import caption, encode_clips, haunted, partners
 from data_prep.pretrain.family import Family, FamilyName, find
@@ -45,11 +45,11 @@ def load_parts(out: Path, kind: Family) -> tuple[Any, Any]:
     for folder, part in ((out / "vae", kind.vae_class), (out / "text_encoder", kind.text_encoder_class)):
         path = folder / "config.json"
         if not path.exists():
-            raise UserError(f"{folder}: not there; train stages 1 and 2 with this --out")
+            raise DataError(f"{folder}: not there; train stages 1 and 2 with this --out")
         config = json.loads(path.read_text())
         found = config.get("_class_name") or config["architectures"][0]
         if found != part.__name__:
-            raise UserError(
+            raise SettingsError(
                 f"{folder}: its class is {found}, and {kind.name} takes {part.__name__}; give the --family of stages 1 "
                 "and 2, or another --out"
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cvg.common import hub
 from cvg.common.cli import run
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import sample_scene, sample_spec
@@ -69,10 +69,10 @@ def main(
         family: of generators.
 
     Raises:
-        UserError: the decoder alone, of nothing.
+        SettingsError: the decoder alone, of nothing.
     """
     if decoder_only and start is None:
-        raise UserError("decoder_only: needs a VAE to keep the encoder of; name one with --start")
+        raise SettingsError("decoder_only: needs a VAE to keep the encoder of; name one with --start")
     torch.manual_seed(0)
     kind = find(family)
     vae = kind.vae()

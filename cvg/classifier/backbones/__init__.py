@@ -9,7 +9,7 @@ from typing import Any
 from cvg.classifier.backbones.base import WITH_TEXT, Backbone
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.common import hub
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError, SettingsError
 
 __all__ = ["MODELS", "Backbone", "build"]
 
@@ -46,7 +46,7 @@ def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backb
     if name == "none" and set(spec) == {"name"}:
         return NoBackbone(slots, grid)
     if name not in ("none", "vlm", "clip") or not path or (name == "none" and options):
-        raise UserError(f"backbone {spec}: expected none, or vlm with a path (a model's folder or Hub id)")
+        raise SettingsError(f"backbone {spec}: expected none, or vlm with a path (a model's folder or Hub id)")
     from cvg.classifier.backbones import loading  # transformers takes seconds to import
     from cvg.classifier.backbones.dual import DualBackbone
 
@@ -54,11 +54,11 @@ def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backb
     config = loading.config(path)
     kind = config.model_type
     if kind not in MODELS:
-        raise UserError(f"backbone {path}: its model type is {kind!r}; known: {', '.join(MODELS)}")
+        raise ModelError(f"backbone {path}: its model type is {kind!r}; known: {', '.join(MODELS)}")
     module, cls = MODELS[kind].split(".")
     found: type[Backbone] = getattr(importlib.import_module(f"cvg.classifier.backbones.{module}"), cls)
     if name == "none":
         if not issubclass(found, DualBackbone):
-            raise UserError(f"backbone none: {path} has no text tower; those that have one: {', '.join(WITH_TEXT)}")
+            raise ModelError(f"backbone none: {path} has no text tower; those that have one: {', '.join(WITH_TEXT)}")
         return NoBackbone(slots, grid, functools.partial(found.embed_text, path), found.width(config))
     return found(path, slots, grid, **options)  # type: ignore[call-arg]

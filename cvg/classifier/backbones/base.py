@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 
 WITH_TEXT = ("clip", "xclip", "siglip", "siglip2", "videoprism")
 """Model types that have a text tower in the same space as their pictures."""
@@ -81,9 +81,9 @@ class Backbone(nn.Module):
             (N, E), rows of unit length, without gradients.
 
         Raises:
-            UserError: there is no text tower, or its tokenizer cannot be loaded.
+            ModelError: there is no text tower, or its tokenizer cannot be loaded.
         """
-        raise UserError(f"backbone: this one has no text tower; those that have one: {', '.join(WITH_TEXT)}")
+        raise ModelError(f"backbone: this one has no text tower; those that have one: {', '.join(WITH_TEXT)}")
 
     def joint_features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Embeddings of one step's volumes in the space of `text_features`; arguments as for `features`.
@@ -92,9 +92,9 @@ class Backbone(nn.Module):
             (B, E), rows of unit length.
 
         Raises:
-            UserError: there is no text tower, or ``layer`` leaves out blocks that the embedding needs.
+            ModelError: there is no text tower, or ``layer`` leaves out blocks that the embedding needs.
         """
-        raise UserError(f"backbone: this one has no text tower; those that have one: {', '.join(WITH_TEXT)}")
+        raise ModelError(f"backbone: this one has no text tower; those that have one: {', '.join(WITH_TEXT)}")
 
 
 def only_present(volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:

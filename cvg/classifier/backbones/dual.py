@@ -14,7 +14,7 @@ from typing_extensions import override
 from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.base import only_present
 from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions
-from cvg.common.errors import UserError
+from cvg.common.errors import PromptError, SettingsError
 
 READ = ("vision", "joint")
 
@@ -34,7 +34,7 @@ class DualOptions(VisionOptions):
     def check(self, path: str, slots: int) -> None:
         super().check(path, slots)
         if self.read not in READ:
-            raise UserError(f"backbone {path}: read {self.read!r}: choose from {', '.join(READ)}")
+            raise SettingsError(f"backbone {path}: read {self.read!r}: choose from {', '.join(READ)}")
 
 
 class DualBackbone(VisionBackbone):
@@ -83,7 +83,7 @@ class DualBackbone(VisionBackbone):
     def joint_features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Unit embeddings (B, E); see `Backbone.joint_features`."""
         if not self.whole:
-            raise UserError(
+            raise SettingsError(
                 f"backbone {self.path}: layer {self.options.layer} leaves out blocks that its joint space needs; "
                 "use layer -1"
             )
@@ -100,13 +100,15 @@ class DualBackbone(VisionBackbone):
         """Unit embeddings (N, E) of phrases by the model's text tower, which is loaded for the call.
 
         Raises:
-            UserError: model or tokenizer cannot be loaded, or a phrase is too long.
+            PromptError: model or tokenizer cannot be loaded, or a phrase is too long.
         """
         model, tokenizer = loading.load(path, torch.float32).eval(), loading.tokenizer(path)
         longest = model.config.text_config.max_position_embeddings
         for phrase, ids in zip(phrases, tokenizer(list(phrases)).input_ids, strict=True):
             if len(ids) > longest:
-                raise UserError(f"backbone {path}: {phrase!r} has {len(ids)} tokens, of at most {longest}; shorten it")
+                raise PromptError(
+                    f"backbone {path}: {phrase!r} has {len(ids)} tokens, of at most {longest}; shorten it"
+                )
         padding = {"padding": "max_length", "max_length": longest} if cls.pads else {"padding": True}
         tokens = tokenizer(list(phrases), **padding, return_tensors="pt")
         inputs = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}

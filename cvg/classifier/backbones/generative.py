@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions, checkpointed
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError, SettingsError
 
 READ = ("vision", "language")
 
@@ -28,12 +28,12 @@ class GenerativeOptions(VisionOptions):
     question: str = "Where are the bright spots, relative to each other, and where does each of them move?"
 
     def check(self, path: str, slots: int) -> None:
-        """Raise UserError for a value that no model takes."""
+        """Raise SettingsError for a value that no model takes."""
         super().check(path, slots)
         if self.read not in READ:
-            raise UserError(f"backbone {path}: read {self.read!r}: choose from {', '.join(READ)}")
+            raise SettingsError(f"backbone {path}: read {self.read!r}: choose from {', '.join(READ)}")
         if not isinstance(self.question, str) or not self.question.strip():
-            raise UserError(f"backbone {path}: question {self.question!r}: give a text")
+            raise SettingsError(f"backbone {path}: question {self.question!r}: give a text")
 
 
 class GenerativeBackbone(VisionBackbone):
@@ -75,10 +75,10 @@ class GenerativeBackbone(VisionBackbone):
         return self.options.read == "language"
 
     def check_pool(self) -> None:
-        """Raise UserError when the patches cannot be pooled as chosen, or when there are none."""
+        """Raise SettingsError when the patches cannot be pooled as chosen, or when there are none."""
         super().check_pool()
         if self.asks and self.pool != 1:
-            raise UserError(f"backbone {self.path}: pool {self.pool}, but an answer has no patches; leave it at 1")
+            raise SettingsError(f"backbone {self.path}: pool {self.pool}, but an answer has no patches; leave it at 1")
 
     def prepare(self, model: Any) -> None:
         """Let go the language model, or put the question to it."""
@@ -92,7 +92,7 @@ class GenerativeBackbone(VisionBackbone):
         self.register_buffer("ids_1L", ids, persistent=False)
         self.token = tokens.convert_tokens_to_ids(self.placeholder)
         if self.token is None or not (ids == self.token).any():
-            raise UserError(
+            raise ModelError(
                 f"backbone {self.path}: its tokenizer does not know {self.placeholder}; give the model's own"
             )
 

@@ -12,17 +12,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 
 
 @contextmanager
 def readable(path: str) -> Iterator[None]:
-    """Turns what reading a model folder may raise into one UserError that names it."""
+    """Turns what reading a model folder may raise into one ModelError that names it."""
     try:
         yield
     except (OSError, KeyError, ValueError, TypeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(
+        raise ModelError(
             f"backbone {path}: cannot be loaded ({reason}); give a folder, or a Hub id, with config.json, "
             "model.safetensors, preprocessor_config.json and, for text, the tokenizer"
         ) from error
@@ -37,13 +37,13 @@ def config(path: str) -> Any:
 
 
 def load(path: str, dtype: torch.dtype) -> Any:
-    """The model without any task's head, on the CPU. Raises UserError, also when weights are missing."""
+    """The model without any task's head, on the CPU. Raises ModelError, also when weights are missing."""
     from transformers import AutoModel
 
     with readable(path):
         model, found = AutoModel.from_pretrained(path, use_safetensors=True, dtype=dtype, output_loading_info=True)
     if found["missing_keys"]:  # transformers would leave them random
-        raise UserError(
+        raise ModelError(
             f"backbone {path}: its weights lack {sorted(found['missing_keys'])[0]} and "
             f"{len(found['missing_keys']) - 1} more; give the complete model"
         )
@@ -51,7 +51,7 @@ def load(path: str, dtype: torch.dtype) -> Any:
 
 
 def tokenizer(path: str) -> Any:
-    """The folder's tokenizer. Raises UserError when there is none."""
+    """The folder's tokenizer. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
     with readable(path):
@@ -69,11 +69,11 @@ def normalisation(path: str) -> tuple[Tensor, Tensor]:
     is in their JSON.
 
     Raises:
-        UserError: there is no such file, or it scales pixels in another way.
+        ModelError: there is no such file, or it scales pixels in another way.
     """
     values = _processor(path)
     if not values.get("do_rescale", True) or abs(255 * values.get("rescale_factor", 1 / 255) - 1) > 1e-3:
-        raise UserError(f"backbone {path}: its processor does not bring pixels into [0, 1]; use another model")
+        raise ModelError(f"backbone {path}: its processor does not bring pixels into [0, 1]; use another model")
     if not values.get("do_normalize", True):
         return torch.zeros(3), torch.ones(3)
     with readable(path):

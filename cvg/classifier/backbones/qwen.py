@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cvg.classifier.backbones.generative import GenerativeBackbone, GenerativeOptions
 from cvg.classifier.backbones.vision import VisionOptions
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 
 _SIDE = 12
 """Merged patches along a side by default: Qwen2.5-VL's processor enlarges smaller frames of a video to as many."""
@@ -39,7 +39,7 @@ class Qwen25Backbone(GenerativeBackbone):
     positions_31L: Tensor
 
     def measure(self, config: Any) -> None:
-        """Read the sizes. Raises UserError for a ``size`` that does not fit."""
+        """Read the sizes. Raises SettingsError for a ``size`` that does not fit."""
         vision = config.vision_config
         self.tubelet, self.patch, self.merge = (
             vision.temporal_patch_size,
@@ -49,7 +49,9 @@ class Qwen25Backbone(GenerativeBackbone):
         unit = self.patch * self.merge
         self.size = _SIDE * unit if self.options.size is None else self.options.size
         if type(self.size) is not int or self.size < unit or self.size % unit:
-            raise UserError(f"backbone {self.path}: size {self.size!r} is not a multiple of its merged patch, {unit}")
+            raise SettingsError(
+                f"backbone {self.path}: size {self.size!r} is not a multiple of its merged patch, {unit}"
+            )
         self.side = self.size // self.patch
 
     def prepare(self, model: Any) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cvg.classifier.backbones.dual import DualBackbone
 from cvg.classifier.backbones.vision import checkpointed, square_side
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 
 
 class VideoPrismBackbone(DualBackbone):
@@ -25,7 +25,7 @@ class VideoPrismBackbone(DualBackbone):
         self.side = self.size // square_side(patch, self.path, "patch size")
         self.fixed_frames = vision.num_frames
         if self.tubelet != 1:
-            raise UserError(f"backbone {self.path}: its tubelets have {self.tubelet} frames; VideoPrism's have one")
+            raise ModelError(f"backbone {self.path}: its tubelets have {self.tubelet} frames; VideoPrism's have one")
 
     def normalisation(self) -> tuple[Tensor, Tensor]:
         """None: it takes pixels in [0, 1], whatever the settings say of the processor that it borrows."""

@@ -18,7 +18,7 @@ from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.base import Backbone, only_present
 from cvg.classifier.backbones.show import CHANNELS, CONTRAST, LAYOUTS, show
 from cvg.classifier.smoothing import smooth_noise
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError, SettingsError
 from cvg.common.fingerprint import fingerprint
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -48,7 +48,7 @@ class VisionOptions:
     fingerprint: str | None = None
 
     def check(self, path: str, slots: int) -> None:
-        """Raise UserError for a value that no tower takes."""
+        """Raise SettingsError for a value that no tower takes."""
         problems = {
             f"layer {self.layer!r}: give a whole number": type(self.layer) is not int,
             f"pool {self.pool!r}: give a whole number": type(self.pool) is not int,
@@ -66,7 +66,7 @@ class VisionOptions:
         }
         for problem, found in problems.items():
             if found:
-                raise UserError(f"backbone {path}: {problem}")
+                raise SettingsError(f"backbone {path}: {problem}")
 
 
 class VisionBackbone(Backbone):
@@ -117,14 +117,14 @@ class VisionBackbone(Backbone):
         super().__init__()
         known = [field.name for field in fields(self.Options)]
         if unknown := sorted(set(options) - set(known)):
-            raise UserError(f"backbone {path}: no option {', '.join(unknown)}; it has {', '.join(known)}")
+            raise SettingsError(f"backbone {path}: no option {', '.join(unknown)}; it has {', '.join(known)}")
         self.path, self.options = path, self.Options(**options)
         self.options.check(path, slots)
         mean, std = self.normalisation()
         model = loading.load(path, DTYPES[self.options.dtype])
         self.fingerprint = fingerprint([(model, {})])
         if self.options.fingerprint not in (None, self.fingerprint):
-            raise UserError(
+            raise ModelError(
                 f"backbone {path}: its weights are {self.fingerprint}, the classifier was trained on "
                 f"{self.options.fingerprint} and would guide by what it never saw; give the model it was trained on "
                 "(backbone.path in its config.json), or train again"
@@ -176,7 +176,7 @@ class VisionBackbone(Backbone):
 
     def _kept(self, layer: int, depth: int) -> int:
         if not -depth - 1 <= layer <= depth:
-            raise UserError(f"backbone {self.path}: layer {layer} of {depth}; choose from {-depth - 1} to {depth}")
+            raise SettingsError(f"backbone {self.path}: layer {layer} of {depth}; choose from {-depth - 1} to {depth}")
         return layer % (depth + 1)
 
     def recompute(self, model: Any) -> None:
@@ -188,16 +188,16 @@ class VisionBackbone(Backbone):
         if self.fixed_frames is None:
             return frames * share
         if self.fixed_frames % share:
-            raise UserError(
+            raise SettingsError(
                 f"backbone {self.path}: its {self.fixed_frames} frames cannot be shared by {slots} entities in turn; "
                 "choose another layout"
             )
         return self.fixed_frames
 
     def check_pool(self) -> None:
-        """Raise UserError when the patches cannot be pooled as chosen."""
+        """Raise SettingsError when the patches cannot be pooled as chosen."""
         if self.pool < 1 or self.side % self.pool:
-            raise UserError(
+            raise SettingsError(
                 f"backbone {self.path}: pool {self.pool} does not divide its {self.side} x {self.side} patches"
             )
 
@@ -259,16 +259,16 @@ def _recomputed(block: nn.Module, *args: Any, **options: Any) -> Any:
 
 
 def square_side(value: int | list[int] | tuple[int, ...], path: str, what: str) -> int:
-    """A size that configs give as one number or as a pair. Raises UserError when the pair is not square."""
+    """A size that configs give as one number or as a pair. Raises ModelError when the pair is not square."""
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) != 1:
-        raise UserError(f"backbone {path}: its {what} is {value}; a square one is needed")
+        raise ModelError(f"backbone {path}: its {what} is {value}; a square one is needed")
     return sides.pop()
 
 
 def square_root(patches: int, path: str) -> int:
-    """Side of a square of patches. Raises UserError when they are no square."""
+    """Side of a square of patches. Raises ModelError when they are no square."""
     side = math.isqrt(patches)
     if side * side != patches:
-        raise UserError(f"backbone {path}: its {patches} patches do not make a square")
+        raise ModelError(f"backbone {path}: its {patches} patches do not make a square")
     return side

@@ -11,7 +11,7 @@ from diffusers import CogVideoXDPMScheduler
 from torch import Tensor
 from typing_extensions import override
 
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, diffusion_schedule
 from cvg.generators.base import Generator, States
@@ -101,7 +101,7 @@ class CogVideoXGenerator(Generator):
         latent_frames, rest = divmod(frames - 1, self.pipeline.vae_scale_factor_temporal)
         if rest or latent_frames % 2:
             unit = 2 * self.pipeline.vae_scale_factor_temporal
-            raise UserError(
+            raise SettingsError(
                 f"a CogVideoX video of {frames} frames: its VAE takes {unit} N + 1 frames, such as 49 or 81"
             )
         return -(latent_frames + 1) % self.patch[0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 from typing_extensions import override
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
@@ -78,7 +78,7 @@ class HunyuanVideoGenerator(Hunyuan):
     @override
     def entity_columns(self, composition: Composition) -> Tensor:
         if self._before != CUT:
-            raise UserError(
+            raise ModelError(
                 f"generator {self.name}: its tokenizer makes {self._before} tokens of what stands before the prompt, "
                 f"but the pipeline cuts {CUT} off; transformers 5 loads Llama 3's tokenizer wrongly as "
                 "LlamaTokenizerFast, so load it with PreTrainedTokenizerFast.from_pretrained and give it to the "

@@ -10,7 +10,7 @@ from diffusers.pipelines.kandinsky5.pipeline_kandinsky import prompt_clean
 from torch import Tensor, nn
 from typing_extensions import override
 
-from cvg.common.errors import UserError
+from cvg.common.errors import ModelError
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator, States
@@ -70,7 +70,7 @@ class Kandinsky5Generator(Generator):
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:
         if self._tokenizer.padding_side != "right" and len(prompts) > 1:
-            raise UserError(
+            raise ModelError(
                 f"generator {self.name}: its tokenizer pads on the left, where the pipeline cuts its template off; set "
                 "pipeline.tokenizer.tokenizer.padding_side to 'right'"
             )
