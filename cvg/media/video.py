@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from cvg.common.errors import DataError
 from cvg.common.files import atomic
 
+_EXACT = {"fps_mode": "passthrough", "xerror": None}
+"""Options of every reading: no picture is doubled or dropped, and half a file is no short video but an error."""
+
 
 class VideoError(DataError):
     """A video file that cannot be read or written as asked; the message has ffmpeg's own last words."""
@@ -23,7 +26,6 @@ def read_video(
     frames: int,
     height: int,
     width: int,
-    fps: float | None = None,
     start: float | None = None,
     end: float | None = None,
 ) -> NDArray[np.uint8]:
@@ -35,10 +37,9 @@ def read_video(
 
     Args:
         path: any file that ffmpeg decodes; the first video stream is read.
-        frames: F.
+        frames: F, at least 1.
         height: of the result, in pixels.
         width: of the result, in pixels.
-        fps: take the frames 1 / fps seconds apart, from the start of the segment, instead of all over it.
         start: start of the segment in seconds; that of the video when None.
         end: end of the segment in seconds (exclusive); that of the video when None.
 
@@ -50,58 +51,52 @@ def read_video(
             holds fewer pictures than asked for.
     """
     path, begin = Path(path), start or 0.0
-    assert frames > 0 and height > 0 and width > 0
+    if min(frames, height, width) < 1:
+        raise VideoError(f"video {path}: {frames} frames of {height} x {width} asked for; give at least 1 of each")
     if begin < 0 or (end is not None and end <= begin):
         raise VideoError(f"video {path}: segment {begin:g} to {end} s is empty; give 0 <= start < end")
-    if fps is not None and fps <= 0:
-        raise VideoError(f"video {path}: fps is {fps:g}; give more than 0")
     if not path.is_file():
         raise VideoError(f"video {path}: no such file; check the path")
     limits: dict[str, float] = {"ss": begin} if begin else {}
     if end is not None:
         limits["t"] = end - begin
-    # Seeking comes before decoding, so a segment of a long film costs no more than a clip. -xerror: half a file would
-    # otherwise be a short video.
+    # Seeking comes before decoding, so a segment of a long film costs no more than a clip.
     source = ffmpeg.input(f"file:{path}", **limits)["V:0"]
-    common = {"fps_mode": "passthrough", "xerror": None}
+    unique, inverse = np.unique(_pick(path, source, frames, begin, end), return_inverse=True)
+    filters = (
+        f"select='{_any_of(unique.tolist())}',"
+        "scale='iw*max(sar,1)':'ih/min(max(sar,1e-3),1)',setsar=1,"  # square pixels, by stretching: none are lost
+        f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height}"
+    )
+    data = _run(path, "read", source.output("pipe:", format="rawvideo", pix_fmt="rgb24", vf=filters, **_EXACT))
+    if len(data) != len(unique) * height * width * 3:
+        raise VideoError(f"video {path}: is damaged ({len(data)} bytes of pictures came); write it again")
+    return np.frombuffer(data, np.uint8).reshape(len(unique), height, width, 3)[inverse]
+
+
+def _pick(path: Path, source: Any, frames: int, begin: float, end: float | None) -> NDArray[np.intp]:
+    """Which pictures of a segment are shown at the middles of its ``frames`` equal parts: their numbers (F,)."""
     # The file's own clock: the default ticks once per nominal frame.
-    listing = source.output("pipe:", format="framecrc", vf="scale=16:16", enc_time_base="demux", **common)
+    listing = source.output("pipe:", format="framecrc", vf="scale=16:16", enc_time_base="demux", **_EXACT)
     times, stop = _timestamps(path, listing)
     if end is not None:
         # How long the last frame lasts is often unknown or cut short: only what is clearly beyond it is missing.
         if begin + stop + max(0.1, 1.5 * float(np.diff(times, append=stop).max())) < end:
             raise VideoError(f"video {path}: ends at {begin + stop:.2f} s, before {end:g} s; give a shorter segment")
         stop = end - begin
-    if fps is not None and frames / fps > stop + 0.5 / fps:
-        raise VideoError(
-            f"video {path}: {frames} frames at {fps:g} fps last {frames / fps:.2f} s, the segment {stop:.2f} s; "
-            "ask for fewer, or for a longer segment"
-        )
     if (count := int(np.sum(times < stop))) < frames:
         raise VideoError(f"video {path}: the segment has {count} frames, {frames} are needed; give a longer segment")
-    wanted = (np.arange(frames) + 0.5) * (1 / fps if fps is not None else stop / frames)
-    picks = np.clip(np.searchsorted(times, wanted + 1e-6, side="right") - 1, 0, None)
-
-    unique, inverse = np.unique(picks, return_inverse=True)
-    filters = (
-        f"select='{_any_of(unique.tolist())}',"
-        "scale='iw*max(sar,1)':'ih/min(max(sar,1e-3),1)',setsar=1,"  # square pixels, by stretching: none are lost
-        f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height}"
-    )
-    data = _run(path, "read", source.output("pipe:", format="rawvideo", pix_fmt="rgb24", vf=filters, **common))
-    if len(data) != len(unique) * height * width * 3:
-        raise VideoError(f"video {path}: is damaged ({len(data)} bytes of pictures came); write it again")
-    return np.frombuffer(data, np.uint8).reshape(len(unique), height, width, 3)[inverse]
+    wanted = (np.arange(frames) + 0.5) * (stop / frames)
+    return np.clip(np.searchsorted(times, wanted + 1e-6, side="right") - 1, 0, None)
 
 
-def write_video(path: str | Path, frames_FHWC: NDArray[np.uint8], fps: float, crf: int = 10, scale: int = 1) -> None:
+def write_video(path: str | Path, frames_FHWC: NDArray[np.uint8], fps: float, scale: int = 1) -> None:
     """Write an H.264 (yuv420p) mp4 file that any player shows, atomically. The same frames give the same bytes.
 
     Args:
         path: the file to write.
         frames_FHWC: (F, H, W, 3) uint8 RGB.
         fps: frames per second.
-        crf: x264's constant rate factor: 0 is lossless up to yuv420p, 10 looks lossless, 23 is small.
         scale: enlarge every pixel to this many squared, for small clips that are to be looked at.
 
     Raises:
@@ -119,7 +114,7 @@ def write_video(path: str | Path, frames_FHWC: NDArray[np.uint8], fps: float, cr
             format="mp4",
             vcodec="libx264",
             pix_fmt="yuv420p",
-            crf=crf,
+            crf=10,  # looks lossless
             # Tagged, because players guess the colour matrix of untagged files from their size.
             vf=f"scale={width}:{height}:flags=neighbor:out_color_matrix=bt709:out_range=tv,setsar=1",
             colorspace="bt709",
