@@ -1,1 +1,4 @@
-"""Measuring guidance: prompts and judges (suites), paired runs, controls, and the statistics over them."""
+"""Measuring guidance: paired runs of a suite's prompts, controls, and the statistics over them.
+
+Axes of tensors in this package are those of :mod:`cvg.guidance`.
+"""
