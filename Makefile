@@ -14,8 +14,11 @@ INSTALLED = .venv/.installed
 # After ARGS, so that it wins over a --config there.
 WITH_GENERATOR = $(if $(GENERATOR),--generator "$$GENERATOR")
 
+# What `make train` exported, once it is there; before ARGS, which may name another.
+WITH_CLASSIFIER = $(if $(wildcard runs/classifier/config.json),--classifier runs/classifier)
+
 # Values given on the command line reach the shell as environment variables: "$$PROMPT" may hold any quotes.
-export DATA GENERATOR CONFIG PROMPT
+export DATA GENERATOR PROMPT
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint probe invert train sample evaluate report bench
@@ -40,7 +43,7 @@ help:  ## this text
 	@echo "  DATA=       manifest of videos (.jsonl) for invert and probe"
 	@echo "  OUT=        where results go (default: a folder under runs/)"
 	@echo "  GENERATOR=  text-to-video model: a folder or Hub id (default: what ARGS or the classifier names, else shapes-wan)"
-	@echo "  CONFIG=     training configuration (default: $(CONFIG))"
+	@echo "  CONFIG=     training configurations, each laid over those before it (default: $(CONFIG))"
 	@echo "  PROMPT=     text prompt for sample"
 	@echo "  ARGS=       more options for the command (ARGS=--help lists them)"
 	@echo "  PYTHON=     the Python (3.11 or newer) that .venv is made with (default: python3)"
@@ -74,14 +77,14 @@ probe: setup  ## which steps, layers and heads to tap: DATA=manifest.jsonl [GENE
 invert: setup  ## videos -> training shards: DATA=manifest.jsonl [OUT=runs/shards]
 	$(PY) -m data_prep.invert --data "$$DATA" --out "$(or $(OUT),runs/shards)" $(ARGS) $(WITH_GENERATOR)
 
-train: setup  ## shards -> classifier: [CONFIG=...]
-	$(PY) -m cvg.train fit --config "$$CONFIG" $(ARGS)
+train: setup  ## runs/shards -> classifier: [CONFIG="..."] [OUT=runs/classifier]
+	$(PY) -m cvg.train fit $(CONFIG:%=--config "%") --export "$(or $(OUT),runs/classifier)" $(ARGS)
 
-sample: setup  ## prompt -> guided video: PROMPT="..."
-	$(PY) -m cvg.sample --prompt "$$PROMPT" --out "$(or $(OUT),runs/sample)" $(ARGS) $(WITH_GENERATOR)
+sample: setup  ## prompt -> guided video: PROMPT="...", by runs/classifier where it is there, else by the shipped one
+	$(PY) -m cvg.sample --prompt "$$PROMPT" --out "$(or $(OUT),runs/sample)" $(WITH_CLASSIFIER) $(ARGS) $(WITH_GENERATOR)
 
-evaluate: setup  ## composition accuracy, guided and unguided
-	$(PY) -m cvg.evaluate --suite shapes --json "$(or $(OUT),runs/evaluation.json)" $(ARGS) $(WITH_GENERATOR)
+evaluate: setup  ## composition accuracy, guided and unguided; the same classifier
+	$(PY) -m cvg.evaluate --suite shapes --json "$(or $(OUT),runs/evaluation.json)" $(WITH_CLASSIFIER) $(ARGS) $(WITH_GENERATOR)
 
 report: setup  ## tables and figures of an evaluation
 	$(PY) -m cvg.report --out "$(or $(OUT),runs/report.html)" $(ARGS)

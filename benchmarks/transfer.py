@@ -33,7 +33,6 @@ from cvg.training.datamodule import CompositionDataModule
 from data_prep.demo import Step, run_step
 from data_prep.pretrain.captioned import WORDINGS
 
-CONFIGS = Path(__file__).parents[1] / "lightning_configs"
 HELD_OUT: dict[str, list[str]] = {
     "nothing": [],
     "left, above": ["left", "above"],
@@ -46,7 +45,7 @@ BACKBONES = {
     "no VLM": "shapes_anchored",
     "frozen VLM, joint": "shapes_joint",
 }
-"""What is trained, and its configuration; the last head is the VLM's own comparison of the volume with text."""
+"""What is trained, and its configuration over shapes.yaml; the last is the VLM's own comparison of volume and text."""
 
 
 def other_wordings() -> LabelSet:
@@ -88,8 +87,9 @@ def train(
     shards: list[str], backbone: str, paths: dict[str, str], held_out: list[str], epochs: int, out: Path
 ) -> tuple[Path, bool]:
     """Train and export one classifier, unless that was done before; returns its folder, and whether it is new."""
-    config, log = str(CONFIGS / f"{BACKBONES[backbone]}.yaml"), out / "train"
-    command = ["cvg.train", "fit", "--config", config, "--data.shards", json.dumps(shards)]
+    log = out / "train"
+    configs = [f"--config=lightning_configs/{name}.yaml" for name in ("shapes", BACKBONES[backbone])]
+    command = ["cvg.train", "fit", *configs, "--data.shards", json.dumps(shards)]
     command += ["--trainer.logger.init_args.save_dir", str(out), "--trainer.logger.init_args.name", "train"]
     command += ["--trainer.logger.init_args.version", "log", "--trainer.max_epochs", str(epochs)]
     command += ["--model.backbone_path", paths[backbone], "--trainer.enable_progress_bar", "false"]

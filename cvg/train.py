@@ -1,56 +1,65 @@
 """Train and evaluate a composition classifier: ``python -m cvg.train fit|validate|test --config FILE``.
 
-A configuration file may begin with ``base: OTHER.yaml`` (a path beside it): its own values are laid over the base's.
+Every training begins with lightning_configs/base.yaml. Each ``--config FILE`` lies over what came before.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 from typing import Any
 
-import jsonargparse
-import yaml
+import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from omegaconf import OmegaConf
 
+from cvg.classifier.checkpoint import load_checkpoint
+from cvg.common import quiet
 from cvg.common.cli import exit_with_message
+from cvg.common.configs import located, shipped
 from cvg.common.errors import DataError
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
-
-_MODE = "yaml_with_base"
-
-
-def _load(text: str, folder: Path = Path()) -> Any:
-    """Read YAML as jsonargparse does, and lay it over its ``base``, a path relative to ``folder``.
-
-    jsonargparse reads each file with its own folder as the working directory. Its own way of including a file, a
-    ``config:`` key, replaces whole sections of it instead of merging.
-    """
-    value = jsonargparse.get_loader("yaml")(text)
-    if isinstance(value, dict) and "base" in value:
-        base = folder / str(value.pop("base"))
-        if not base.is_file():
-            raise DataError(f"config: its base {base} is not there; give a path relative to the file that names it")
-        value = OmegaConf.to_container(OmegaConf.merge(_load(base.read_text(), base.parent), value), resolve=True)
-    return value
-
-
-jsonargparse.set_loader(_MODE, _load, (yaml.YAMLError,))
-jsonargparse.set_dumper(_MODE, lambda value: yaml.safe_dump(value, sort_keys=False))
+from cvg.training.progress import TrainingProgress
 
 
 class CompositionCLI(LightningCLI):
-    """LightningCLI with one seed for the initial weights and the data."""
+    """LightningCLI with one seed for initial weights and data, progress of the whole training, and an export."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link the seeds."""
+        """Link the seeds; say where to export."""
         parser.link_arguments("seed_everything", "data.seed")
+        parser.add_argument(
+            "--export", type=str | None, help="after fit: folder for the best classifier, as `cvg.export` writes it"
+        )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """All of Lightning's, except predict."""
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Lightning's trainer, with our progress instead of its bars."""
+        options = self.config_init[self.subcommand]
+        if options.trainer.enable_progress_bar is not False:
+            self.trainer_defaults["callbacks"] = [TrainingProgress()]
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Export the best classifier, where asked to.
+
+        Raises:
+            DataError: none is best, as nothing was validated.
+        """
+        folder = self.config[self.subcommand].export
+        if folder is None or not self.trainer.is_global_zero:
+            return
+        best: Any = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if not best:
+            raise DataError(
+                "export: no checkpoint is the best, as nothing was validated; export the last one with `python -m "
+                f"cvg.export --checkpoint {self.trainer.log_dir}/checkpoints/last.ckpt --out {folder}`"
+            )
+        load_checkpoint(best).save_pretrained(folder)
+        print(f"best checkpoint: {best}\nwrote {folder}")
 
 
 def main(args: list[str] | None = None) -> CompositionCLI:
@@ -60,18 +69,27 @@ def main(args: list[str] | None = None) -> CompositionCLI:
         args: the arguments; those of the process when None.
 
     Raises:
-        SystemExit: code 2 for bad options and bad input, and when the memory does not suffice.
+        SystemExit: code 2 for bad options and bad input, and when the memory does not suffice; 130 on Ctrl-C.
     """
+    quiet.silence()
+    if args is None:
+        sys.argv[1:] = located(sys.argv[1:])  # where Lightning reads them, here and in the processes it starts
+    base = {"default_config_files": [str(shipped("lightning_configs/base.yaml"))]}
     with exit_with_message({}, {MemoryError: "a smaller --data.batch_size"}):
-        return CompositionCLI(
-            CompositionModule,
-            CompositionDataModule,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_kwargs={"parser_mode": _MODE},
-            save_config_kwargs={"overwrite": True},
-            args=args,
-        )
+        try:
+            return CompositionCLI(
+                CompositionModule,
+                CompositionDataModule,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_kwargs={name: dict(base) for name in CompositionCLI.subcommands()},
+                save_config_kwargs={"overwrite": True},
+                args=None if args is None else located(args),
+            )
+        except SystemExit as end:
+            if isinstance(end.__context__, KeyboardInterrupt):  # Lightning shuts down, and ends with 1
+                raise KeyboardInterrupt from None
+            raise
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from cvg.common.errors import SettingsError, UserError
 from cvg.common.files import read_json, write_json
 from cvg.reporting.table import columns, interval, number
 
-CONFIG = Path(__file__).parents[1] / "lightning_configs" / "demo.yaml"
+CONFIGS = [Path("lightning_configs/shapes.yaml"), Path("lightning_configs/demo.yaml")]
+"""In a checkout, or as they ship (:func:`cvg.common.configs.located`)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def run_step(step: Step, out: Path, after: bool) -> bool:
     return True
 
 
-def preparation(out: Path, generator: str, config: Path, clips: int, synthetic: int, device: str) -> list[Step]:
+def preparation(out: Path, generator: str, configs: list[Path], clips: int, synthetic: int, device: str) -> list[Step]:
     """The steps up to the trained classifier."""
     log, rendered = out / "train", out / "shards"
     folders = [str(rendered)]
@@ -105,7 +106,8 @@ def preparation(out: Path, generator: str, config: Path, clips: int, synthetic: 
             Step("synthesize", synthesize, videos / "manifest.jsonl"),
             Step("record", record, made / "shards.json"),
         ]
-    train = ["cvg.train", "fit", "--config", str(config), "--data.shards", json.dumps(folders)]
+    train = ["cvg.train", "fit"] + [part for config in configs for part in ("--config", str(config))]
+    train += ["--data.shards", json.dumps(folders)]
     train += ["--trainer.accelerator", "cpu" if device == "cpu" else "auto"]
     train += ["--trainer.logger.init_args.save_dir", str(out)]
     train += ["--trainer.logger.init_args.name", "train", "--trainer.logger.init_args.version", "log"]
@@ -157,7 +159,7 @@ def summary(out: Path) -> str:
 def main(
     out: Path = Path("runs/demo"),
     generator: str = "shapes-wan",
-    config: Path = CONFIG,
+    configs: list[Path] = CONFIGS,
     clips: int = 120,
     synthetic: int = 0,
     prompts: int = 24,
@@ -172,7 +174,7 @@ def main(
     Args:
         out: working folder; run again to go on where it stopped.
         generator: pipeline folder, hub id, or shipped name.
-        config: training configuration.
+        configs: training configurations, each laid over those before it.
         clips: rendered clips to invert.
         synthetic: videos of the generator's own to train on besides, with the latents they were sampled through.
         prompts: held-out prompts to evaluate.
@@ -190,7 +192,7 @@ def main(
     options = ["--classifier", str(out / "classifier"), "--generator", generator, "--steps", str(steps)]
     options += ["--batch_size", str(batch_size), "--device", device]
     ran = False
-    for step in preparation(out, generator, config, clips, synthetic, device):
+    for step in preparation(out, generator, configs, clips, synthetic, device):
         ran |= run_step(step, out, ran)
     ran |= run_step(evaluation(out, options, prompts, control_prompts), out, ran)
     for step in presentation(out, options, samples, device):

@@ -6,7 +6,6 @@ coarsely), reads the label off them with linear probes, and writes what `make in
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import asdict
 from pathlib import Path
@@ -29,8 +28,6 @@ from data_prep import manifest
 from data_prep.latents import Method, Settings
 from data_prep.recording import check_steps, taps, token_grid
 from data_prep.sharding import shard
-
-TRAINING = Path(__file__).parents[1] / "lightning_configs"
 
 
 def write_yaml(path: Path, comment: str, values: dict[str, Any]) -> None:
@@ -120,15 +117,11 @@ def main(
     inversion |= {"labels": str(Path(labels).absolute()) if Path(labels).is_file() else labels}
     comment = f'make invert DATA=manifest.jsonl OUT={shards} ARGS="--config {out / "invert.yaml"}"'
     write_yaml(out / "invert.yaml", comment, inversion)
-    base = TRAINING / ("shapes.yaml" if hub.is_shipped_name(generator) else "video.yaml")
-    training: dict[str, Any] = {
-        "base": os.path.relpath(base, out.absolute()),
-        "trainer": {"logger": {"init_args": {"name": out.name}}},
-        "data": {"shards": [str(shards)]},
-    }
-    if Path(labels).is_file():  # the base's mirrors are those of the shapes world's labels
+    training: dict[str, Any] = {"data": {"shards": [str(shards)]}}
+    if Path(labels).is_file():  # the mirrors of the configuration below it are those of the shapes world's labels
         training["data"]["mirror"] = None
-    write_yaml(out / "train.yaml", f"make train CONFIG={out / 'train.yaml'}", training)
+    below = f"lightning_configs/{'shapes' if hub.is_shipped_name(generator) else 'video'}.yaml"
+    write_yaml(out / "train.yaml", f'make train CONFIG="{below} {out / "train.yaml"}"', training)
     score = choice.chosen
     spread = f"{score.accuracy:.2f} [{score.low:.2f}, {score.high:.2f}]"
     print(f"at {chosen['at']}, layers {chosen['layers']}, heads {chosen['heads']}: {out / 'invert.yaml'}")

@@ -12,9 +12,9 @@ from data_prep import demo
 
 
 def test_the_generators_own_videos_join_the_training(tmp_path: Path) -> None:
-    without = demo.preparation(tmp_path, "shapes-wan", demo.CONFIG, 10, 0, "cpu")
+    without = demo.preparation(tmp_path, "shapes-wan", demo.CONFIGS, 10, 0, "cpu")
     assert [step.name for step in without] == ["render", "invert", "train", "export"]
-    both = demo.preparation(tmp_path, "shapes-wan", demo.CONFIG, 10, 20, "cpu")
+    both = demo.preparation(tmp_path, "shapes-wan", demo.CONFIGS, 10, 20, "cpu")
     assert [step.name for step in both] == ["render", "invert", "synthesize", "record", "train", "export"]
     record, train = both[3].command, both[4].command
     assert record[record.index("--method") + 1] == "trajectory"

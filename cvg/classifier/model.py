@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: the Hub mixin reads the type of `config` from the signature.
 import copy
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -263,7 +264,8 @@ class CompositionClassifier(
         if Path(name).is_dir():
             check_config(Path(name) / "config.json")
         try:
-            return super().from_pretrained(name, strict=True, **kwargs)
+            with redirect_stdout(None):  # the mixin prints that it reads a folder
+                return super().from_pretrained(name, strict=True, **kwargs)
         except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             raise ModelError(
                 f"classifier {name}: cannot be loaded ({str(error).splitlines()[0]}); give a folder written by "

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser, auto_cli, get_loader
 
+from cvg.common import quiet
+from cvg.common.configs import located
 from cvg.common.errors import UserError
 
 _EPILOG = (
@@ -90,12 +92,13 @@ def run(
         SystemExit: code 2 after ``error: <message>`` on stderr for wrong options, every UserError, and when the memory
             does not suffice; 130 on Ctrl-C.
     """
-    given = [_underscored(argument) for argument in (sys.argv[1:] if args is None else args)]
+    given = located([_underscored(argument) for argument in (sys.argv[1:] if args is None else args)])
     options: dict[str, Any] = {}
 
     @functools.wraps(function)
     def call(**parsed: Any) -> Any:
         options.update(parsed)
+        quiet.silence()
         return function(**parsed)
 
     with exit_with_message(options, remedies):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def arguments(shards: Path, out: Path, path: Path, *options: str) -> list[str]:
     values = {
-        "config": ROOT / "lightning_configs/shapes_none.yaml",
+        "config": ROOT / "lightning_configs/shapes.yaml",
         "data.shards": f"[{shards}]",
         "data.mirror": "null",
         "trainer.accelerator": "cpu",
@@ -34,6 +34,7 @@ def arguments(shards: Path, out: Path, path: Path, *options: str) -> list[str]:
         "trainer.logger.init_args.save_dir": out,
         "model.backbone": "vlm",
         "model.backbone_path": path,
+        "model.backbone_layer": -1,
         "model.backbone_pool": 2,
     }
     return ["fit", *(f"--{name}={value}" for name, value in values.items()), *options]

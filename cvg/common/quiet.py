@@ -1,0 +1,57 @@
+"""Silence for what libraries say that nobody who runs a command can do anything about.
+
+Each line names one message. Warnings in general, downloads' bars and everything else stay.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning's use of torch
+    r"LightningCLI's args parameter is intended",  # a command called from Python, by tests
+    r"The '\w+' does not have many workers",  # records are cached in memory; more processes would each hold them
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    r"Experiment logs directory .* exists and is not empty",  # going on with a training
+    r"The dirpath has changed from",  # of validation and test, which write beside the training
+)
+"""Beginnings of messages, as regular expressions."""
+NOTES = (
+    "💡 Tip:",  # products of lightning's makers
+    "TPU available:",
+    "Loading `train_dataloader` to estimate",
+    "`Trainer.fit` stopped: `max_",  # it trained as long as it was told to
+)
+"""Beginnings of what lightning logs."""
+
+
+def silence() -> None:
+    """Silence these in this process, and in those that it starts. Call it once the command's modules are imported."""
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # with it, the tokenizers warn in each forked process
+    _hide_loading_bars()
+
+
+def _hide_loading_bars() -> None:
+    """Hide the bars of reading a model's parts from disk, which takes moments; those of downloads stay."""
+    if "diffusers" in sys.modules:  # where it is not, no pipeline is loaded, and importing it takes seconds
+        from diffusers.utils import logging as of_diffusers
+
+        of_diffusers.disable_progress_bar()
+    if "torch" in sys.modules:  # a VLM may be loaded later on
+        from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+        from transformers.utils import logging as of_transformers
+
+        downloads = not are_progress_bars_disabled()
+        of_transformers.disable_progress_bar()
+        if downloads:  # transformers switches them off too
+            enable_progress_bars()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NOTES)
