@@ -84,7 +84,7 @@ sample: setup  ## prompt -> guided video: PROMPT="...", by runs/classifier where
 	$(PY) -m cvg.sample --prompt "$$PROMPT" --out "$(or $(OUT),runs/sample)" $(WITH_CLASSIFIER) $(ARGS) $(WITH_GENERATOR)
 
 evaluate: setup  ## composition accuracy, guided and unguided; the same classifier
-	$(PY) -m cvg.evaluate --suite shapes --json "$(or $(OUT),runs/evaluation.json)" $(WITH_CLASSIFIER) $(ARGS) $(WITH_GENERATOR)
+	$(PY) -m cvg.evaluate --suite shapes --out "$(or $(OUT),runs/evaluation.json)" $(WITH_CLASSIFIER) $(ARGS) $(WITH_GENERATOR)
 
 report: setup  ## tables and figures of an evaluation
 	$(PY) -m cvg.report --out "$(or $(OUT),runs/report.html)" $(ARGS)

@@ -200,7 +200,7 @@ def ask(
     classifier = CompositionClassifier.from_pretrained(path)
     name = re.sub("[^a-z]+", "-", question.row)
     result = folder / f"{name}.json"
-    command = ["cvg.evaluate", "--classifier", str(path), "--json", str(result), "--controls", "false"]
+    command = ["cvg.evaluate", "--classifier", str(path), "--out", str(result), "--controls", "false"]
     for option, value in zip(("--prompts", "--seed", "--steps"), settings, strict=True):
         command += [option, str(value)]
     if question.wording is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import torch
@@ -18,15 +19,14 @@ from cvg.common.errors import SettingsError
 from cvg.common.files import write_json
 from cvg.common.fingerprint import whole_fingerprint
 from cvg.composition import LabelSet
-from cvg.evaluation.runner import Runner
+from cvg.evaluation.rows import SCHEMA, Row
+from cvg.evaluation.runner import Kept, Runner
+from cvg.evaluation.suites import Case, load_suite
 from cvg.evaluation.summary import summarise
 from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import render
-from cvg.shapes.suite import load_suite
-
-SCHEMA = 1
 
 
 def classifier_identity(classifier: CompositionClassifier, name: str) -> dict[str, Any]:
@@ -45,11 +45,45 @@ def classifier_identity(classifier: CompositionClassifier, name: str) -> dict[st
     }
 
 
+def versions() -> dict[str, str]:
+    """Of what figures may depend on."""
+    return {
+        "cvg": cvg.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+    }
+
+
+def run_cases(runner: Runner, cases: Sequence[Case], batch_size: int, controlled: int) -> list[Row]:
+    """Run all cases, batch after batch, under a bar that shows how many are right so far.
+
+    Args:
+        runner: of the suite that the cases are from.
+        cases: at least one.
+        batch_size: cases at a time.
+        controlled: the first so many cases get controls, rounded up to whole batches.
+    """
+    runner.warm_up(cases[0])
+    rows: list[Row] = []
+    with tqdm(total=len(cases), desc="evaluate", unit="prompt") as bar:
+        for number, start in enumerate(range(0, len(cases), batch_size)):
+            batch = cases[start : start + batch_size]
+            rows += runner.batch(batch, start < controlled, guided_first=number % 2 == 1)
+            unguided = sum(row.unguided.right for row in rows) / len(rows)
+            guided = sum(row.guided.right for row in rows) / len(rows)
+            bar.set_postfix_str(f"right: unguided {unguided:.2f}, guided {guided:.2f}", refresh=False)
+            bar.update(len(batch))
+    return rows
+
+
 def main(
-    suite: Literal["shapes"] = "shapes",
+    suite: str = "shapes",
     prompts: int = 200,
     seed: int = 0,
-    json: Path = Path("runs/evaluation.json"),
+    out: Path = Path("runs/evaluation.json"),
+    videos: Path | None = None,
+    fps: int = 8,
     classifier: str = "shapes-classifier",
     labels: Path | None = None,
     generator: str | None = None,
@@ -67,10 +101,13 @@ def main(
     The figures go to a JSON file, with a row per prompt, and in short to the terminal.
 
     Args:
-        suite: prompts and judge.
+        suite: prompts and their judge: shapes.
         prompts: how many prompts; fewer are a prefix of more.
         seed: of prompts and initial noise.
-        json: file to write.
+        out: JSON file to write.
+        videos: folder to keep every case's videos in, under unguided/ and guided/, named as the suite names them; they
+            are not kept when left out.
+        fps: frames per second of the kept videos.
         classifier: exported classifier folder, hub id, or shipped name.
         labels: label set (YAML) that the prompts are made of, in its wordings, instead of the suite's own. A classifier
             with an anchored head is guided towards labels and wordings that it was never trained on.
@@ -89,7 +126,7 @@ def main(
         )
     if guiding.guided_steps < 1:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
-    world = load_suite(suite, LabelSet.load(labels) if labels else None)
+    world = load_suite(suite, LabelSet.load(labels) if labels else None, loading.device)
     model = CompositionClassifier.from_pretrained(classifier)
     if labels:
         model = model.with_labels(world.labels)
@@ -102,17 +139,10 @@ def main(
     for case in cases:  # an unknown label is an error now, not in the last batch
         for relation in case.composition.relations:
             model.labels.index(relation.label)
-    runner = Runner(world, sampler, steps, guidance_scale, seed)
-    runner.warm_up(cases[0])
+    runner = Runner(world, sampler, steps, guidance_scale, seed, Kept(videos, fps) if videos else None)
     controlled = 0 if not controls else prompts if control_prompts is None else control_prompts
-    rows = []
-    with tqdm(total=prompts, desc="evaluate", unit="prompt") as bar:
-        for number, start in enumerate(range(0, prompts, batch_size)):
-            batch = cases[start : start + batch_size]
-            rows += runner.batch(batch, start < controlled, guided_first=number % 2 == 1)
-            right = [sum(row[side]["right"] for row in rows) / len(rows) for side in ("unguided", "guided")]
-            bar.set_postfix_str(f"right: unguided {right[0]:.2f}, guided {right[1]:.2f}", refresh=False)
-            bar.update(len(batch))
+    rows = run_cases(runner, cases, batch_size, controlled)
+    figures = summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold)
     result = {
         "schema": SCHEMA,
         "suite": suite,
@@ -129,18 +159,13 @@ def main(
         },
         "generator": frozen.identity(),
         "classifier": classifier_identity(model, classifier),
-        "versions": {
-            "cvg": cvg.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-        },
-        **summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold),
-        "rows": rows,
+        "versions": versions(),
+        **figures,
+        "rows": [row.to_dict() for row in rows],
     }
-    write_json(json, result)
-    print(render(result))
-    print(f"\nwrote {json}")
+    write_json(out, result)
+    print(render(figures))
+    print(f"\nwrote {out}")
     return result
 
 

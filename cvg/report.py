@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError, UserError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet, parse
+from cvg.evaluation.rows import Evaluation, read_evaluation
+from cvg.evaluation.suites import Score, Suite, load_suite, scores
 from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
@@ -23,11 +26,15 @@ from cvg.reporting import charts as figures
 from cvg.reporting import inspection, overlays, page
 from cvg.reporting.page import Section, image
 from cvg.reporting.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
-from cvg.shapes.suite import Suite, load_suite
 
 
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:
-    """Side-by-side clips that ``python -m cvg.sample`` wrote, judged by the suite from their files.
+    """Side-by-side clips that ``python -m cvg.sample`` wrote, scored by the suite from their files.
+
+    Args:
+        folder: where they are.
+        suite: whose judge looks at them.
+        most: show this many, at most.
 
     Raises:
         DataError: the folder has none.
@@ -47,19 +54,18 @@ def clip_section(folder: Path, suite: Suite, most: int) -> Section:
         try:
             composition = parse(meta["prompt"], suite.labels)
             halves = {"unguided": both[:, :, : width // 2], "guided": both[:, :, width // 2 :]}
-            verdicts = [(side, _verdict(suite.judge(half, composition))) for side, half in halves.items()]
-        except UserError:  # a prompt outside the suite's world is shown without a verdict
-            verdicts = []
-        clips.append(
-            image(path.read_bytes(), meta["prompt"], "image/gif") | {"seed": meta["seed"], "verdicts": verdicts}
-        )
+            found = scores(suite, list(halves.values()), [composition] * len(halves))
+            shown = [(side, _shown(score)) for side, score in zip(halves, found, strict=True)]
+        except UserError:  # a prompt that the suite's judge does not know is shown without a score
+            shown = []
+        clips.append(image(path.read_bytes(), meta["prompt"], "image/gif") | {"seed": meta["seed"], "scores": shown})
     return {"title": "Clips", "note": "Left: unguided. Right: guided, from the same initial noise.", "clips": clips}
 
 
-def _verdict(judgement: Any) -> dict[str, Any]:
-    seen = ", ".join(label or "undecided" for label in judgement.labels)
-    problems = "; ".join(judgement.problems)
-    return {"right": judgement.right, "text": "right" if judgement.right else f"wrong ({problems or seen})"}
+def _shown(score: Score) -> dict[str, Any]:
+    seen = ", ".join(label or "undecided" for label in score.labels)
+    problems = "; ".join(score.problems)
+    return {"right": score.right, "text": "right" if score.right else f"wrong ({problems or seen})"}
 
 
 def training_section(folder: Path) -> Section:
@@ -78,13 +84,13 @@ def training_section(folder: Path) -> Section:
     return {"title": "Training", "note": note, "images": images, "rows": rows}
 
 
-def _asked(result: dict[str, Any]) -> LabelSet | None:
-    """The label set that an evaluation asked for instead of the suite's; earlier versions knew none."""
-    labels = result["settings"].get("labels")
+def _asked(result: Evaluation) -> LabelSet | None:
+    """The label set that an evaluation asked for instead of the suite's."""
+    labels = result["settings"]["labels"]
     return LabelSet(labels) if labels else None
 
 
-def overlay_section(result: dict[str, Any], count: int, loading: Loading) -> Section:
+def overlay_section(result: Evaluation, count: int, loading: Loading) -> Section:
     """Entity maps of the evaluation's first prompts; runs the generator on them again."""
     settings = result["settings"]
     classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
@@ -95,8 +101,8 @@ def overlay_section(result: dict[str, Any], count: int, loading: Loading) -> Sec
     rows = result["rows"][:count]
     computed = overlays.compute(
         sampler,
-        [parse(row["prompt"], classifier.labels) for row in rows],
-        [row["seed"] for row in rows],
+        [parse(row.prompt, classifier.labels) for row in rows],
+        [row.seed for row in rows],
         settings["steps"],
         settings["guidance_scale"],
     )
@@ -113,7 +119,7 @@ def overlay_section(result: dict[str, Any], count: int, loading: Loading) -> Sec
     return {"title": "Entity maps", "note": note, "maps": maps}
 
 
-def sections(result: dict[str, Any]) -> list[Section]:
+def sections(result: Evaluation) -> list[Section]:
     """Tables and figures that the evaluation's JSON holds."""
     done = result["satisfied"]
     bars = image(
@@ -129,8 +135,8 @@ def sections(result: dict[str, Any]) -> list[Section]:
     if result["controls"]:
         found.append({"title": "Controls", "rows": control_rows(result["controls"])})
     note = (
-        "How often the classifier's verdict on the unguided latents of an early step is the judge's verdict on the "
-        "finished unguided video."
+        "How often the classifier's verdict on the unguided latents of an early step is the judge's reading of "
+        "the finished unguided video."
     )
     found.append({"title": "Predictability", "note": note, "rows": predictability_rows(result["predictability"])})
     rows = [
@@ -148,7 +154,7 @@ def sections(result: dict[str, Any]) -> list[Section]:
     return found
 
 
-def inspection_sections(result: dict[str, Any], shards: Path) -> list[Section]:
+def inspection_sections(result: Evaluation, shards: Path) -> list[Section]:
     """Which stored maps tell the label, and what the evaluation's classifier sees in some of them."""
     classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
     try:
@@ -158,11 +164,18 @@ def inspection_sections(result: dict[str, Any], shards: Path) -> list[Section]:
     return [which, *(part.section() for part in inspection.seen(shards, classifier, "val"))]
 
 
-def settings_section(result: dict[str, Any]) -> Section:
+def settings_section(result: Evaluation) -> Section:
     """Everything needed to run it again."""
     rows = [["setting", "value"]]
-    for part in ("settings", "generator", "classifier", "versions", "timing"):
-        for name, value in result[part].items():
+    parts: dict[str, Mapping[str, Any]] = {
+        "settings": result["settings"],
+        "generator": result["generator"],
+        "classifier": result["classifier"],
+        "versions": result["versions"],
+        "timing": result["timing"],
+    }
+    for part, values in parts.items():
+        for name, value in values.items():
             if isinstance(value, dict | list):
                 value = json.dumps(_rounded(value))
             rows.append([f"{part}: {name}", str(_rounded(value))])
@@ -177,17 +190,17 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def prompt_rows(result: dict[str, Any]) -> list[list[str]]:
+def prompt_rows(result: Evaluation) -> list[list[str]]:
     """One line per prompt."""
     rows = [["prompt", "seed", "unguided", "guided", "target probability before, after"]]
     for row in result["rows"]:
         seen = [
-            ("right: " if row[side]["right"] else "wrong: ") + ", ".join(label or "?" for label in row[side]["labels"])
-            for side in ("unguided", "guided")
+            ("right: " if score.right else "wrong: ") + ", ".join(label or "?" for label in score.labels)
+            for score in (row.unguided, row.guided)
         ]
-        when = [row["guided"][name] for name in ("probability_before", "probability_after")]
+        when = row.guided.probability_before, row.guided.probability_after
         probabilities = ", ".join(f"{number(b)} → {number(a)}" for b, a in zip(*when, strict=True))
-        rows.append([row["prompt"], str(row["seed"]), *seen, probabilities])
+        rows.append([row.prompt, str(row.seed), *seen, probabilities])
     return rows
 
 
@@ -213,18 +226,15 @@ def main(
         clips: clips to show, at most.
         maps: prompts whose entity maps are shown; they are sampled again with the evaluation's generator and
             classifier. 0 shows none and loads neither.
-        loading: where and how the generator is computed for the entity maps; its dtype is the evaluation's.
+        loading: where and how the generator is computed for the entity maps, and where the judge is; the generator's
+            dtype is the evaluation's.
     """
     if out.suffix not in (".html", ".htm"):
         raise SettingsError(f"out {out}: give a file name that ends in .html")
-    result = read_json(evaluation)
-    if not isinstance(result, dict) or result.get("schema") != 1 or "rows" not in result:
-        raise DataError(
-            f"evaluation {evaluation}: not a result of this version's `python -m cvg.evaluate`; run it again"
-        )
+    result = read_evaluation(evaluation)
     found = sections(result)
     if samples is not None:
-        found.insert(1, clip_section(samples, load_suite(result["suite"], _asked(result)), clips))
+        found.insert(1, clip_section(samples, load_suite(result["suite"], _asked(result), loading.device), clips))
     if maps > 0:
         found.append(overlay_section(result, maps, loading))
     key = [

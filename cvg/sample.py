@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from tqdm import tqdm
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import SettingsError
-from cvg.common.files import write_json
+from cvg.common.files import slug, write_json
 from cvg.composition import Composition, parse
 from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler, SampleResult
+from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_gif, write_video
 
@@ -28,37 +28,6 @@ class _Job:
     composition: Composition
     seed: int
     path: Path
-
-
-def traces(result: SampleResult) -> list[list[dict[str, Any]]]:
-    """Per prompt and relation, what guidance did: target probability and loss over the iterations of each step."""
-    owners = [index for index, composition in enumerate(result.compositions) for _ in composition.relations]
-    rows: list[list[dict[str, Any]]] = [[] for _ in result.compositions]
-    for r, owner in enumerate(owners):
-        relation = result.compositions[owner].relations[len(rows[owner])]
-        steps: list[dict[str, Any]] = []
-        for step, trail in result.probabilities.items():
-            values = [float(probability_R[r]) for probability_R in trail]
-            while len(values) > 1 and values[-1] == values[-2]:  # left alone while others went on
-                values.pop()
-            steps.append(
-                {
-                    "step": step,
-                    "probability": values,
-                    "loss": [-float(np.log(max(value, 1e-12))) for value in values],
-                }
-            )
-        seen = [value for step in steps for value in step["probability"]]
-        rows[owner].append(
-            {
-                "label": relation.label,
-                "entities": [entity.phrase for entity in relation.entities],
-                "probability_before": seen[0] if seen else None,
-                "probability_after": seen[-1] if seen else None,
-                "steps": steps,
-            }
-        )
-    return rows
 
 
 def main(
@@ -110,7 +79,7 @@ def main(
     seeds = [seed] if isinstance(seed, int) else seed
     compositions = [parse(text, model.labels, entities, label) for text in prompts]
     jobs = [
-        _Job(composition, value, out / f"{_slug(composition.prompt)}_seed{value}")
+        _Job(composition, value, out / f"{slug(composition.prompt)}_seed{value}")
         for composition in compositions
         for value in seeds
     ]
@@ -126,7 +95,7 @@ def main(
         options: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale, "size": size}
         plain = _sample(sampler, batch, guided=False, **options)
         shown = _sample(sampler, batch, guided=True, **options) if guidance == "on" else plain
-        details = traces(shown)
+        details = traces(shown, model.labels)
         for index, job in enumerate(batch):
             video = to_frames(shown.video_BCFHW[index])
             path = job.path.with_name(job.path.name + ".mp4")
@@ -183,10 +152,6 @@ def _sample(sampler: GuidedSampler, batch: Sequence[_Job], guided: bool, **optio
         guided=guided,
         **options,
     )
-
-
-def _slug(prompt: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:80]
 
 
 if __name__ == "__main__":

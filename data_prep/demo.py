@@ -123,7 +123,7 @@ def preparation(out: Path, generator: str, configs: list[Path], clips: int, synt
 def evaluation(out: Path, options: list[str], prompts: int, control_prompts: int) -> Step:
     """Evaluation of the trained classifier on held-out prompts."""
     controls = ["--control_prompts", str(control_prompts)] if control_prompts else ["--controls", "false"]
-    command = ["cvg.evaluate", "--json", str(out / "evaluation.json"), "--prompts", str(prompts), *options, *controls]
+    command = ["cvg.evaluate", "--out", str(out / "evaluation.json"), "--prompts", str(prompts), *options, *controls]
     return Step("evaluate", command, out / "evaluation.json")
 
 

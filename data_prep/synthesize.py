@@ -8,10 +8,10 @@ Each video keeps the latents it was sampled through, for ``data_prep.invert --me
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from cvg.common.cli import run
 from cvg.common.files import atomic, read_json, write_json
+from cvg.composition import template_of
+from cvg.evaluation.suites import Case, Suite, load_suite
 from cvg.generators import Generator, Loading, load_generator
+from cvg.judging import Reading
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_video
-from cvg.shapes.oracle import read
-from cvg.shapes.renderer import FPS, FRAMES, SIZE
-from cvg.shapes.world import KINDS, LABELS, Spec, sample_spec
 from data_prep import manifest
 
 LEAST_SIGMA = 0.6
@@ -34,7 +34,7 @@ LEAST_SIGMA = 0.6
 @dataclass(frozen=True)
 class _Job:
     index: int
-    spec: Spec
+    case: Case
     folder: Path
 
     @property
@@ -44,6 +44,14 @@ class _Job:
     @property
     def outcome(self) -> Path:
         return self.folder / "outcomes" / f"{self.name}.json"
+
+    @property
+    def video(self) -> Path:
+        return self.folder / "videos" / f"{self.name}.mp4"
+
+    @property
+    def latents(self) -> Path:
+        return self.folder / "latents" / f"{self.name}.safetensors"
 
 
 def sample_with_trajectory(
@@ -69,85 +77,93 @@ def sample_with_trajectory(
     return generator.decode_latents(final), torch.stack(kept, dim=1), levels[:early]
 
 
-def label(spec: Spec, frames: np.ndarray) -> tuple[tuple[str, ...] | None, str]:
-    """What the video shows of each relation of the spec, or None and the reason why it cannot be used."""
-    reading = read(frames)
-    if reading.problems or set(reading.tracks) != set(spec.entities):
+def shown(reading: Reading) -> tuple[tuple[str, ...] | None, str]:
+    """The label that a video shows of each relation asked, or None and the reason why the video cannot be used."""
+    if not reading.entities_right:
         return None, "entities"
-    labels = []
-    for relation in spec.relations:
-        entities = [spec.entities[i] for i in relation.entities]
-        found = reading.label(LABELS[relation.label].group, entities)
-        if found is None:
-            return None, "cannot tell"
-        labels.append(found)
-    return tuple(labels), ""
+    labels = tuple(label for label in reading.labels if label is not None)
+    return (labels, "") if len(labels) == len(reading.labels) else (None, "cannot tell")
+
+
+def make_batch(
+    generator: Generator, suite: Suite, jobs: Sequence[_Job], steps: int, size: tuple[int, int, int], fps: float
+) -> None:
+    """Sample videos, have them judged, and write those that can be labelled, with their latents; and all outcomes."""
+    asked = [job.case.composition for job in jobs]
+    seeds = [job.case.seeds[0] for job in jobs]
+    prompts = [composition.prompt for composition in asked]
+    video_BCFHW, latents, sigmas = sample_with_trajectory(generator, prompts, seeds, steps, size)
+    videos = [to_frames(video_CFHW) for video_CFHW in video_BCFHW]
+    for i, (job, reading) in enumerate(zip(jobs, suite.judge(videos, asked), strict=True)):
+        labels, reason = shown(reading)
+        if labels is not None:
+            write_video(job.video, videos[i], fps=fps)
+            with atomic(job.latents) as path:
+                save_file({"latents": latents[i].half().cpu().contiguous(), "sigmas": sigmas.float().cpu()}, path)
+        write_json(job.outcome, {"labels": labels, "reason": reason})
+
+
+def row(job: _Job, labels: Sequence[str]) -> manifest.Row:
+    """The manifest's row of a video that shows these labels."""
+    composition = job.case.composition
+    return manifest.Row(
+        id=job.name,
+        video=job.video,
+        template=template_of(composition),
+        entities=tuple(entity.phrase for entity in composition.entities),
+        relations=tuple(
+            (label, tuple(composition.entities.index(entity) for entity in relation.entities))
+            for label, relation in zip(labels, composition.relations, strict=True)
+        ),
+        split=manifest.split_of(f"videos/{job.name}.mp4", None, None),
+        source="generator",
+        trajectory=job.latents,
+    )
 
 
 def main(
     out: Path = Path("runs/synthetic"),
     clips: int = 400,
     generator: str = "shapes-wan",
+    suite: str = "shapes",
     steps: int = 50,
     seed: int = 0,
+    size: tuple[int, int, int] = (13, 64, 64),
+    fps: int = 8,
     batch_size: int = 16,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> None:
-    """Generate videos, label them with the oracle, and write OUT/manifest.jsonl.
+    """Generate videos, label them with a suite's judge, and write OUT/manifest.jsonl.
 
     Args:
         out: folder of videos, latents and the manifest; a run that was stopped goes on.
-        clips: videos to generate; those that the oracle cannot label are left out and counted.
-        generator: a generator of the shapes world: folder or shipped name.
+        clips: videos to generate; those that the judge cannot label are left out and counted.
+        generator: a generator of what the suite asks for: folder, hub id, or shipped name.
+        suite: whose training prompts are asked and whose judge labels the videos: shapes.
         steps: denoising steps.
         seed: of prompts and noise.
+        size: frames, height, width in pixels.
+        fps: frames per second of the files.
         batch_size: videos at a time.
         loading: where and how the generator is computed.
     """
+    asking = load_suite(suite, device=loading.device)
     model = load_generator(generator, loading)
-    jobs = []
-    for index in range(clips):
-        rng = np.random.default_rng([seed, index, 6])
-        jobs.append(_Job(index, sample_spec(rng, KINDS[index % len(KINDS)]), out))
+    jobs = [_Job(index, case, out) for index, case in enumerate(asking.training_cases(clips, seed))]
     batches = [jobs[start : start + batch_size] for start in range(0, clips, batch_size)]
     for batch in tqdm(batches, desc="synthesize", unit="batch"):
-        if all(job.outcome.exists() for job in batch):
-            continue
-        seeds = [seed * 10**6 + job.index for job in batch]
-        prompts = [job.spec.prompt for job in batch]
-        videos, latents, sigmas = sample_with_trajectory(model, prompts, seeds, steps, (FRAMES, SIZE, SIZE))
-        for i, job in enumerate(batch):
-            frames = to_frames(videos[i])
-            labels, reason = label(job.spec, frames)
-            if labels is not None:
-                write_video(out / "videos" / f"{job.name}.mp4", frames, fps=FPS)
-                with atomic(out / "latents" / f"{job.name}.safetensors") as path:
-                    save_file({"latents": latents[i].half().cpu().contiguous(), "sigmas": sigmas.float().cpu()}, path)
-            write_json(job.outcome, {"labels": labels, "reason": reason})
+        if not all(job.outcome.exists() for job in batch):
+            make_batch(model, asking, batch, steps, size, fps)
     rows: list[manifest.Row] = []
     left_out: Counter[str] = Counter()
     for job in jobs:
         outcome = read_json(job.outcome)
         if outcome["labels"] is None:
             left_out[outcome["reason"]] += 1
-            continue
-        rows.append(
-            manifest.Row(
-                id=job.name,
-                video=out / "videos" / f"{job.name}.mp4",
-                template=job.spec.template,
-                entities=job.spec.entities,
-                relations=tuple(
-                    (name, relation.entities)
-                    for name, relation in zip(outcome["labels"], job.spec.relations, strict=True)
-                ),
-                split=manifest.split_of(f"videos/{job.name}.mp4", None, None),
-                source="generator",
-                trajectory=out / "latents" / f"{job.name}.safetensors",
-            )
-        )
-    manifest.write(out / "manifest.jsonl", rows)
-    print(f"{len(rows)} videos in {out / 'manifest.jsonl'}; left out: {dict(left_out) or 'none'}")
+        else:
+            rows.append(row(job, outcome["labels"]))
+    manifest.write(out / manifest.NAME, rows)
+    print(f"{len(rows)} videos in {out / manifest.NAME}; left out: {dict(left_out) or 'none'}")
 
 
 if __name__ == "__main__":

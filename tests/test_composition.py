@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvg.common.errors import UserError
-from cvg.composition import Composition, LabelSet, build, compose, contradict, parse
+from cvg.composition import Composition, LabelSet, build, compose, contradict, parse, template_of
 from cvg.shapes.world import TEMPLATES
 
 LABELS = LabelSet.load("shapes")
@@ -180,6 +180,27 @@ def test_bad_templates(template: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         compose(template, ["dog", "cat"], ["above"])
     assert message in str(caught.value)
+
+
+def test_a_template_comes_back_from_its_composition() -> None:
+    """For every prompt of the world, for braces in the text, and for a label that no words state."""
+    for template, slots in itertools.chain.from_iterable(TEMPLATES.values()):
+        count = 1 + max(max(indices) for _, indices in slots)
+        relations = [(LABELS.groups[group][0].name, indices) for group, indices in slots]
+        wordings = [LABELS[name].wordings[0] for name, _ in relations]
+        assert template_of(build(template, ENTITIES[:count], relations, wordings)) == template
+    for template, wordings in (("a {{big}} {e1} {r0} a {e0}", ["over"]), ("a {e0}{r0} and a {e1}", [""])):
+        found = build(template, ["dog", "cat"], [("above", (1, 0))], wordings)
+        phrases = [entity.phrase for entity in found.entities]
+        prompt, _, _ = compose(template_of(found), phrases, wordings)
+        assert prompt == found.prompt
+
+
+def test_two_things_of_the_same_words_have_no_template() -> None:
+    found = build("a {e0} {r0}", ["dog"], [("left", (0,))], ["moving left"])
+    twice = Composition(found.prompt, found.relations * 2)
+    with pytest.raises(UserError, match="'moving left' is part of two things"):
+        template_of(twice)
 
 
 def test_build_needs_a_wording_per_relation() -> None:

@@ -19,16 +19,19 @@ from cvg.classifier.anchors import CAPTIONS
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.statistics import mcnemar, paired_bootstrap, paired_shares, wilson
-from cvg.composition import LabelSet, build, parse
+from cvg.composition import LabelSet, parse
 from cvg.evaluate import main
-from cvg.evaluation.early import early_verdicts, reachable_slots, run_plain
+from cvg.evaluation.early import early_verdicts, reachable_guided_steps, run_plain
+from cvg.evaluation.rows import Row, read_evaluation
 from cvg.evaluation.runner import Timing, untrained, wrong_target
+from cvg.evaluation.suites import load_suite, scores
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
 from cvg.generators import load_generator
 from cvg.guidance.sampler import GuidedSampler
+from cvg.media.video import read_video
 from cvg.reporting.table import render as render_table
 from cvg.shapes.renderer import render
-from cvg.shapes.suite import ShapesSuite, load_suite
+from cvg.shapes.suite import ShapesSuite
 from cvg.shapes.world import KINDS, LABELS, entity_tuples, sample_scene, sample_spec
 
 
@@ -126,50 +129,54 @@ def test_shapes_of_another_label_set() -> None:
 def test_shapes_judge_and_wrong_target() -> None:
     rng = np.random.default_rng(0)
     spec = sample_spec(rng, "two_relations")
-    composition = build(
-        spec.template,
-        spec.entities,
-        [(relation.label, relation.entities) for relation in spec.relations],
-        spec.wordings,
-    )
+    composition = spec.composition
     frames = render(sample_scene(spec, rng))
     suite = ShapesSuite()
-    verdict = suite.judge(frames, composition)
-    assert verdict.right and verdict.labels == tuple(relation.label for relation in spec.relations)
+    (score,) = scores(suite, [frames], [composition])
+    assert score.right and score.labels == [relation.label for relation in spec.relations]
     other = wrong_target(composition, suite, seed=0)
     assert other.prompt == composition.prompt and other == wrong_target(composition, suite, seed=0)
     for before, after in zip(composition.relations, other.relations, strict=True):
         assert before.label != after.label and LABELS[before.label].group == LABELS[after.label].group
-    assert not suite.judge(frames, other).right
+    found = scores(suite, [frames, frames[:, ::-1]], [other, composition])
+    assert [score.right for score in found] == [False, False] and found[0].entities_right
     with pytest.raises(UserError, match="known: shapes"):
         load_suite("vbench")
+
+
+def test_every_case_and_candidate_has_a_file_of_its_own() -> None:
+    suite = ShapesSuite()
+    cases = suite.cases(40, seed=0)
+    names = [suite.video_name(case, candidate) for case in cases for candidate in range(len(case.seeds))]
+    assert len(set(names)) == 40 * 4 and all(Path(name).suffix == ".mp4" for name in names)
 
 
 # Figures from rows
 
 
-def _row(plain: str, guided: str, **changes: Any) -> dict[str, Any]:
-    def side(label: str) -> dict[str, Any]:
-        return {"right": label == "left", "entities_right": True, "labels": [label], "smoothness": 0.9}
+def _row(plain: str, guided: str) -> Row:
+    def score(label: str) -> dict[str, Any]:
+        right = label == "left"
+        return {"right": right, "entities_right": True, "labels": [label], "smoothness": 0.9, "problems": []}
 
-    return {
+    values = {
         "prompt": "a red circle moving left",
         "seed": 1,
         "group": "motion",
         "labels": ["left"],
-        "unguided": side(plain),
-        "guided": side(guided) | {"probability_before": [0.2], "probability_after": [0.99]},
-        "early": [{"slot": 0, "step": 0, "labels": ["up"], "probability": [0.2]}],
-        "zero_step": side(plain) | {"max_abs_difference": 0.0},
-        "untrained": side(plain),
-        "wrong_target": side("up") | {"target": ["up"]},
+        "unguided": score(plain),
+        "guided": score(guided) | {"probability_before": [0.2], "probability_after": [0.99]},
+        "early": [{"guided_step": 0, "step": 0, "labels": ["up"], "probability": [0.2]}],
+        "zero_step": score(plain) | {"max_abs_difference": 0.0},
+        "untrained": score(plain),
+        "wrong_target": score("up") | {"target": ["up"]},
         "candidates": [
-            {"seed": 1, "score": -2.0, "right": plain == "left"},
-            {"seed": 2, "score": -1.0, "right": True},
-            {"seed": 3, "score": -3.0, "right": False},
+            {"seed": 1, "log_probability": -2.0, "right": plain == "left"},
+            {"seed": 2, "log_probability": -1.0, "right": True},
+            {"seed": 3, "log_probability": -3.0, "right": False},
         ],
-        **changes,
     }
+    return Row.model_validate(values)
 
 
 ROWS = [_row("right", "left"), _row("left", "left"), _row("up", "right"), _row("left", "left")]
@@ -198,8 +205,8 @@ def test_controls_predictability_and_satisfied() -> None:
     done = satisfied(ROWS, 0.95)
     assert done["before"]["share"] == 0 and done["after"]["share"] == 1
     assert done["wrong_though_satisfied"]["share"] == 0.25
-    undecided = [_row("left", "left") | {"unguided": ROWS[0]["unguided"] | {"labels": [None]}}]
-    assert predictability(undecided, LABELS)[0]["agreement"] is None
+    unclear = ROWS[0].unguided.model_copy(update={"labels": [None]})
+    assert predictability([ROWS[0].model_copy(update={"unguided": unclear})], LABELS)[0]["agreement"] is None
 
 
 def test_summary_and_table() -> None:
@@ -210,7 +217,7 @@ def test_summary_and_table() -> None:
     assert found["time_ratio"] == 1.25
     text = render_table(found)
     assert "bit-identical" in text and "n = 2 (equal time)" in text and "1.25" in text
-    bare = [{name: value for name, value in row.items() if name not in ("zero_step", "candidates")} for row in ROWS]
+    bare = [row.model_copy(update={"zero_step": None, "candidates": None}) for row in ROWS]
     found = summarise(bare, TIMING, KINDS, LABELS, 0.95)
     assert found["controls"] is None and found["best_of_n"] == [] and found["best_of_n_equal_time"] is None
     assert "control" not in render_table(found)
@@ -224,10 +231,10 @@ def test_plain_run_is_the_samplers_bit_for_bit(sampler: GuidedSampler) -> None:
     plain = run_plain(sampler, [composition], [5], tiny.STEPS)
     reference = sampler([composition.prompt], [5], guided=False, steps=tiny.STEPS)
     assert torch.equal(plain.video_BCFHW, reference.video_BCFHW)
-    assert list(reachable_slots(sampler, tiny.STEPS)) == sorted(plain.latents) == [0, 1]
+    assert list(reachable_guided_steps(sampler, tiny.STEPS)) == sorted(plain.latents) == [0, 1]
     assert 0 < plain.early_seconds < plain.seconds
     first, second = early_verdicts(sampler, [composition], plain.latents, tiny.STEPS)
-    assert (first.slot, first.step, second.slot, second.step) == (0, 0, 1, 1)
+    assert (first.guided_step, first.step, second.guided_step, second.step) == (0, 0, 1, 1)
     assert float(first.log_probability_RY.exp().sum()) == pytest.approx(1, abs=1e-5)
     guided = sampler([composition.prompt], [5], steps=tiny.STEPS)
     target = sampler.classifier.labels.index("left")
@@ -254,13 +261,29 @@ def test_evaluation_schema(result: dict[str, Any]) -> None:
     assert result["time_ratio"] > 0 and len(result["timing"]["ratio_per_batch"]) == 2
     assert [entry["n"] for entry in result["best_of_n"]] == [1, 2, 3, 4]
     assert "accuracy" in result["best_of_n_equal_time"]
-    assert [entry["slot"] for entry in result["predictability"]] == [0, 1]
+    assert [entry["guided_step"] for entry in result["predictability"]] == [0, 1]
     assert result["settings"]["guiding"]["guided_steps"] == 4
     assert len(result["classifier"]["fingerprint"]) == len(result["generator"]["fingerprint"]) == 16
     first, second = result["rows"]
     assert first["seed"] != second["seed"] and len(first["candidates"]) == 4 and "candidates" not in second
     assert {"prompt", "seed", "group", "labels", "unguided", "guided", "early"} <= set(second)
     assert result["controls"]["n"] == 1
+
+
+def test_rows_come_back_from_their_file(folder: Path, result: dict[str, Any], tmp_path: Path) -> None:
+    path = tiny.make_evaluation(folder)
+    assert [row.to_dict() for row in read_evaluation(path)["rows"]] == result["rows"]
+    changes: list[tuple[str, Any]] = [
+        ("schema: Input should be 2", {"schema": 1}),
+        ("rows.0.seed: Input should be a valid integer", {"rows": [result["rows"][0] | {"seed": "one"}]}),
+        ("rows.0.slot: Extra inputs are not permitted", {"rows": [result["rows"][0] | {"slot": 1}]}),
+        ("timing: Field required", {name: value for name, value in result.items() if name != "timing"}),
+    ]
+    for message, change in changes:
+        file = tmp_path / "changed.json"
+        file.write_text(json.dumps(change if "rows" in change and "suite" in change else result | change))
+        with pytest.raises(UserError, match=f"changed.json: not a result of this version.*{message}.*run it again"):
+            read_evaluation(file)
 
 
 def test_zero_step_is_bit_identical(result: dict[str, Any]) -> None:
@@ -275,7 +298,7 @@ def test_guidance_moved_the_samples(result: dict[str, Any]) -> None:
 
 def test_same_seed_same_rows(folder: Path, result: dict[str, Any], tmp_path: Path) -> None:
     args = [
-        f"--json={tmp_path / 'again.json'}",
+        f"--out={tmp_path / 'again.json'}",
         f"--classifier={folder / 'classifier'}",
         "--prompts=1",
         "--batch_size=1",
@@ -284,6 +307,17 @@ def test_same_seed_same_rows(folder: Path, result: dict[str, Any], tmp_path: Pat
     kept = {name: result["rows"][0][name] for name in again["rows"][0]}
     assert json.loads(json.dumps(again["rows"][0])) == kept
     assert again["controls"] is None
+
+
+def test_videos_are_kept_where_the_suite_lays_them_out(folder: Path, tmp_path: Path) -> None:
+    _, classifier = tiny.make_both(folder)
+    options = {"prompts": 2, "batch_size": 2, "steps": tiny.STEPS, "controls": False}
+    main(out=tmp_path / "out.json", videos=tmp_path / "videos", classifier=str(classifier), **options)
+    suite = ShapesSuite()
+    names = {suite.video_name(case) for case in suite.cases(2, seed=0)}
+    for side in ("unguided", "guided"):
+        assert {path.name for path in (tmp_path / "videos" / side).iterdir()} == names
+        assert all(read_video(tmp_path / "videos" / side / name, 13, 64, 64).std() > 0 for name in names)
 
 
 def test_prompts_of_another_label_set(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,12 +331,12 @@ def test_prompts_of_another_label_set(folder: Path, tmp_path: Path, capsys: pyte
     backbone = {"name": "none", "path": str(vlm)}
     tiny.make_classifier(load_generator(str(pipeline)), tmp_path / "anchored", head=head, backbone=backbone)
     options = {"prompts": 2, "steps": tiny.STEPS, "controls": False, "labels": tmp_path / "labels.yaml"}
-    found = main(json=tmp_path / "out.json", classifier=str(tmp_path / "anchored"), **options)
+    found = main(out=tmp_path / "out.json", classifier=str(tmp_path / "anchored"), **options)
     assert sorted(row["labels"][0] for row in found["rows"]) == ["up", "up left"]
     assert all("rising" in row["prompt"] for row in found["rows"]) and set(found["guided"]["groups"]) == {"motion"}
     assert "rising" in report.main(tmp_path / "out.json", tmp_path / "report.html", maps=1).read_text()
     with pytest.raises(UserError, match="'up': the classifier knows .*linear head"):
-        main(json=tmp_path / "out.json", classifier=str(linear), **options)
+        main(out=tmp_path / "out.json", classifier=str(linear), **options)
 
 
 @pytest.mark.parametrize("option", ["--prompts=0", "--guiding.guided_steps=0", "--steps=1", "--classifier=/nowhere"])
@@ -311,7 +345,7 @@ def test_bad_options_are_one_message(
 ) -> None:
     _, classifier = tiny.make_both(folder)
     with pytest.raises(SystemExit) as error:
-        run(main, "evaluate", args=[f"--classifier={classifier}", f"--json={tmp_path / 'x.json'}", option])
+        run(main, "evaluate", args=[f"--classifier={classifier}", f"--out={tmp_path / 'x.json'}", option])
     assert error.value.code == 2
     message = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(message) == 1

@@ -12,13 +12,34 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cvg.common.errors import UserError
-from cvg.composition import LabelSet, build
-from cvg.shapes import oracle
+from cvg.composition import Composition, LabelSet, build
+from cvg.judging import Reading, load_judge
+from cvg.judging.geometry import label_shown
+from cvg.judging.quality import smoothness
+from cvg.shapes.oracle import ShapesOracle, find_entities
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import LABELS, RelationSpec, Spec, sample_scene, sample_spec
 
 Frames = NDArray[np.uint8]
+ORACLE = ShapesOracle()
 GREY = Background((70, 72, 68), (10, -10), "noise", 5, 3)
+
+
+def read(frames: Frames, asked: Spec | Composition, judge: ShapesOracle = ORACLE) -> Reading:
+    (reading,) = judge([frames], [asked.composition if isinstance(asked, Spec) else asked])
+    return reading
+
+
+def right(frames: Frames, asked: Spec | Composition) -> bool:
+    composition = asked.composition if isinstance(asked, Spec) else asked
+    reading = read(frames, composition)
+    return reading.entities_right and reading.labels == tuple(relation.label for relation in composition.relations)
+
+
+def label(frames: Frames, group: str, *entities: str, among: LabelSet = LABELS) -> str | None:
+    """The label of a group that a clip shows of some entities."""
+    tracks, _ = find_entities(frames)
+    return label_shown([label.name for label in among.groups[group]], [tracks[entity] for entity in entities])
 
 
 @functools.cache
@@ -66,9 +87,9 @@ def share_right(count: int, change: Callable[[Frames, int], Frames]) -> float:
     wrong = []
     for seed in range(count):
         spec, frames = clip(seed)
-        verdict = oracle.judge(change(frames, seed), spec)
-        if not verdict.composition_right:
-            wrong.append((seed, spec.prompt, verdict))
+        spoilt = change(frames, seed)
+        if not right(spoilt, spec):
+            wrong.append((seed, spec.prompt, read(spoilt, spec)))
     print(f"right: {count - len(wrong)} of {count}; wrong: {wrong[:5]}")
     return 1 - len(wrong) / count
 
@@ -96,60 +117,57 @@ def test_agrees_with_the_renderer_on_thousands(change: str) -> None:
 def test_a_wrong_label_is_told_apart() -> None:
     for seed in range(60):
         spec, frames = clip(seed)
-        reading = oracle.read(frames)
         for relation in spec.relations:
             entities = tuple(spec.entities[i] for i in relation.entities)
-            assert reading.label(LABELS[relation.label].group, entities) == relation.label
+            assert label(frames, LABELS[relation.label].group, *entities) == relation.label
             if relation.label in ("left of", "right of", "above", "below"):
-                assert reading.label("spatial", entities[::-1]) != relation.label
+                assert label(frames, "spatial", *entities[::-1]) != relation.label
 
 
 def test_every_entity_is_named() -> None:
     for color, shape in itertools.product(COLORS, SHAPES):
         for radius in (5.5, 9.0):
-            assert list(oracle.read(scene(sprite(f"{color} {shape}", radius=radius))).tracks) == [f"{color} {shape}"]
+            assert list(find_entities(scene(sprite(f"{color} {shape}", radius=radius)))[0]) == [f"{color} {shape}"]
 
 
 def test_tracks_are_exact_to_a_fraction_of_a_pixel() -> None:
-    track = oracle.read(scene(sprite("cyan triangle"))).tracks["cyan triangle"]
+    track = read(scene(sprite("cyan triangle")), moving_left("cyan triangle")).tracks["cyan triangle"]
     assert np.abs(track - LEFTWARDS).max() * SIZE < 0.3
 
 
 def test_other_sizes_and_lengths() -> None:
     frames = scene(sprite("red square", line((0.8, 0.3), (0.3, 0.3), 7)))
     for video in (frames.repeat(5, axis=1).repeat(5, axis=2), frames[:, 4:56, 2:60]):
-        assert oracle.judge(video, moving_left("red square")).composition_right
+        assert right(video, moving_left("red square"))
 
 
 def test_composition_is_taken_too() -> None:
     composition = build("A {e0} {r0} a {e1}", ["Red circle", "blue  square"], [("above", (0, 1))], ["over"])
     frames = scene(sprite("red circle"), sprite("blue square", STILL))
-    assert oracle.judge(frames, composition).composition_right
-    assert not oracle.judge(frames[:, ::-1], composition).composition_right
+    assert right(frames, composition)
+    assert not right(frames[:, ::-1], composition)
 
 
 def test_empty_clip() -> None:
     frames = np.repeat(render(Scene((sprite("red circle"),), GREY))[:1, :1, :1], 64, 1).repeat(64, 2).repeat(13, 0)
-    verdict = oracle.judge(frames, moving_left("red circle"))
-    assert verdict == oracle.Verdict(False, (None,), False, ("red circle: not there",))
+    reading = read(frames, moving_left("red circle"))
+    assert reading == Reading((None,), ("red circle: not there",)) and not reading.entities_right
 
 
 def test_static_clip_has_no_motion_label() -> None:
-    reading = oracle.read(scene(sprite("red circle", STILL)))
-    assert reading.problems == () and reading.label("motion", ("red circle",)) is None
-    assert reading.label("motion", ("blue circle",)) is None
+    frames = scene(sprite("red circle", STILL))
+    assert read(frames, moving_left("red circle")) == Reading((None,))
+    assert read(frames, moving_left("blue circle")).labels == (None,)
 
 
 def test_diagonal_is_ambiguous() -> None:
-    reading = oracle.read(scene(sprite("red circle", line((0.2, 0.2), (0.8, 0.8)))))
-    assert reading.label("motion", ("red circle",)) is None
+    assert label(scene(sprite("red circle", line((0.2, 0.2), (0.8, 0.8)))), "motion", "red circle") is None
     frames = scene(
         sprite("red circle", line((0.2, 0.2), (0.2, 0.25))), sprite("blue circle", line((0.7, 0.7), (0.7, 0.7)))
     )
-    reading = oracle.read(frames)
-    assert len(reading.tracks) == 2
-    assert reading.label("spatial", ("red circle", "blue circle")) is None
-    assert reading.label("relative_motion", ("red circle", "blue circle")) is None
+    assert len(find_entities(frames)[0]) == 2
+    assert label(frames, "spatial", "red circle", "blue circle") is None
+    assert label(frames, "relative_motion", "red circle", "blue circle") is None
 
 
 def test_diagonals_are_labels_where_they_are_asked_for() -> None:
@@ -157,106 +175,121 @@ def test_diagonals_are_labels_where_they_are_asked_for() -> None:
     eight = LabelSet(
         {"motion": {"entities": 1, "labels": {name: [name] for name in ("right", "up right", "up", "left")}}}
     )
-    seen = {}
+    upwards = build("a {e0} {r0}", ["red circle"], [("up", (0,))], ["moving up"])
+    seen, judge = {}, ShapesOracle(eight)
     for degrees in range(0, 91, 3):
         way = 0.3 * np.array([np.cos(np.radians(degrees)), -np.sin(np.radians(degrees))])
         path = 0.5 + way * np.linspace(-0.5, 0.5, FRAMES)[:, None]
-        seen[degrees] = oracle.read(scene(sprite("red circle", path))).label("motion", ("red circle",), eight)
+        (seen[degrees],) = read(scene(sprite("red circle", path)), upwards, judge).labels
     assert {seen[degrees] for degrees in range(0, 19, 3)} == {"right"}
     assert {seen[degrees] for degrees in range(27, 64, 3)} == {"up right"}
     assert {seen[degrees] for degrees in range(72, 91, 3)} == {"up"}
-    assert oracle.read(scene(sprite("red circle", path))).label("motion", ("red circle",)) == "up"
+    assert read(scene(sprite("red circle", path)), upwards).labels == ("up",)
 
 
 def test_two_blobs_of_one_colour() -> None:
-    verdict = oracle.judge(scene(sprite("red circle"), sprite("red circle", STILL)), moving_left("red circle"))
-    assert not verdict.entities_right and "several blobs" in verdict.problems[0]
+    reading = read(scene(sprite("red circle"), sprite("red circle", STILL)), moving_left("red circle"))
+    assert not reading.entities_right and "several blobs" in reading.problems[0]
 
 
 def test_wrong_shape_and_swapped_colours() -> None:
     frames = scene(sprite("red square"))
     for entity in ("red circle", "red triangle", "blue square"):
-        verdict = oracle.judge(frames, moving_left(entity))
-        assert verdict.problems == (f"{entity}: not there", "red square: not asked for") and verdict.labels == (None,)
-    spec = Spec("spatial", "", ("red circle", "blue square"), (RelationSpec("above", (0, 1)),), ("above",))
-    assert oracle.judge(scene(sprite("red circle"), sprite("blue square", STILL)), spec).composition_right
-    assert not oracle.judge(scene(sprite("blue circle"), sprite("red square", STILL)), spec).entities_right
+        reading = read(frames, moving_left(entity))
+        assert reading.problems == (f"{entity}: not there", "red square: not asked for") and reading.labels == (None,)
+    spec = Spec(
+        "spatial", "a {e0} {r0} a {e1}", ("red circle", "blue square"), (RelationSpec("above", (0, 1)),), ("above",)
+    )
+    assert right(scene(sprite("red circle"), sprite("blue square", STILL)), spec)
+    assert not read(scene(sprite("blue circle"), sprite("red square", STILL)), spec).entities_right
 
 
 def test_something_coloured_that_was_not_asked_for() -> None:
-    verdict = oracle.judge(scene(sprite("red circle"), sprite("blue circle", STILL)), moving_left("red circle"))
-    assert not verdict.entities_right and verdict.labels == ("left",) and not verdict.composition_right
+    reading = read(scene(sprite("red circle"), sprite("blue circle", STILL)), moving_left("red circle"))
+    assert not reading.entities_right and reading.labels == ("left",)
     grey = Sprite("circle", (215, 215, 215), 3, STILL)
     frames = render(Scene((sprite("red circle"),), GREY, (grey,)))
-    assert oracle.judge(frames, moving_left("red circle")).composition_right
+    assert right(frames, moving_left("red circle"))
 
 
 def test_missing_frames() -> None:
     frames, empty = scene(sprite("red circle")), scene(sprite("red circle", STILL + 2))
     few, many = frames.copy(), frames.copy()
     few[[0, 6]], many[[0, 1, 6, 12]] = empty[0], empty[0]
-    assert oracle.judge(few, moving_left("red circle")).composition_right
-    verdict = oracle.judge(many, moving_left("red circle"))
-    assert verdict.problems == ("red circle: not there", "red circle: not there in 4 of 13 frames")
+    assert right(few, moving_left("red circle"))
+    reading = read(many, moving_left("red circle"))
+    assert reading.problems == ("red circle: not there", "red circle: not there in 4 of 13 frames")
     flicker = frames.copy()
     flicker[5] = scene(sprite("red circle"), sprite("blue square", STILL))[5]
-    assert oracle.judge(flicker, moving_left("red circle")).composition_right
+    assert right(flicker, moving_left("red circle"))
 
 
 def test_unclear_shape_and_colour() -> None:
     squares, circles = scene(sprite("red square")), scene(sprite("red circle"))
     turning = np.concatenate([squares[:6], circles[6:]])
-    assert oracle.read(turning).problems == ("red blob: its shape is unclear",)
-    assert oracle.read(scene(sprite("red circle", line((0.5, 0.05), (0.5, 0.05))))).tracks == {}  # half outside
+    assert find_entities(turning)[1] == ("red blob: its shape is unclear",)
+    assert find_entities(scene(sprite("red circle", line((0.5, 0.05), (0.5, 0.05)))))[0] == {}  # half outside
     orange = Sprite("circle", (240, 130, 30), 7.5, LEFTWARDS)
-    reading = oracle.read(render(Scene((orange,), GREY)))
-    assert reading.tracks == {} and "its colour is unclear" in reading.problems[0]
+    tracks, problems = find_entities(render(Scene((orange,), GREY)))
+    assert tracks == {} and "its colour is unclear" in problems[0]
     pale = Sprite("circle", (150, 90, 90), 7.5, LEFTWARDS)
-    assert oracle.read(render(Scene((pale,), GREY))).problems == ("red: its colour is unclear",)
+    assert find_entities(render(Scene((pale,), GREY)))[1] == ("red: its colour is unclear",)
 
 
 def test_jump() -> None:
     frames = np.concatenate([scene(sprite("red circle", STILL))[:6], scene(sprite("red circle"))[6:]])
-    assert any("jumps" in problem for problem in oracle.read(frames).problems)
+    assert any("jumps" in problem for problem in find_entities(frames)[1])
 
 
 def test_touching_colours_make_no_third() -> None:
     left, right = line((0.4, 0.75), (0.4, 0.75)), line((0.609, 0.75), (0.609, 0.75))
     frames = scene(sprite("red square", left), sprite("green square", right))
-    reading = oracle.read(spoil(frames, 1.0, 2, 0))
-    assert set(reading.tracks) == {"red square", "green square"} and reading.problems == ()
+    tracks, problems = find_entities(spoil(frames, 1.0, 2, 0))
+    assert set(tracks) == {"red square", "green square"} and problems == ()
 
 
 def test_smoothness() -> None:
     frames = scene(sprite("red circle"))
-    assert oracle.smoothness(scene(sprite("red circle", STILL))) == 1.0
+    assert smoothness(scene(sprite("red circle", STILL))) == 1.0
     flicker = frames.copy()
     flicker[::2] //= 2
-    assert 0.98 < oracle.smoothness(frames) < 1 and oracle.smoothness(flicker) < 0.9
+    assert 0.98 < smoothness(frames) < 1 and smoothness(flicker) < 0.9
     checker = np.zeros((5, 48, 48, 3), np.uint8)
     checker[::2] = 255
-    assert oracle.smoothness(checker) == 0.0
+    assert smoothness(checker) == 0.0
+
+
+def test_a_batch_is_read_clip_by_clip() -> None:
+    judge = load_judge("shapes")
+    assert isinstance(judge, ShapesOracle)
+    clips = [clip(seed) for seed in range(3)]
+    asked = [spec.composition for spec, _ in clips]
+    assert judge([frames for _, frames in clips], asked) == [read(frames, spec) for spec, frames in clips]
+    with pytest.raises(UserError, match="judge 'vlm': unknown; known: shapes"):
+        load_judge("vlm")
 
 
 def test_errors() -> None:
     frames = scene(sprite("red circle"))
     with pytest.raises(UserError, match="the oracle knows the colours"):
-        oracle.judge(frames, build("a {e0} {r0}", ["dog"], [("left", (0,))], ["moving left"]))
-    with pytest.raises(UserError, match="label group 'size'"):
-        oracle.read(frames).label("size", ("red circle",))
+        read(frames, build("a {e0} {r0}", ["dog"], [("left", (0,))], ["moving left"]))
+    with pytest.raises(UserError, match="label 'big' is not in the label set"):
+        read(frames, build("a {e0} {r0}", ["red circle"], [("big", (0,))], ["growing"]))
     with pytest.raises(UserError, match="relates 2 entities, 1 given"):
-        oracle.read(frames).label("spatial", ("red circle",))
+        read(frames, build("a {e0} {r0}", ["red circle"], [("above", (0,))], ["above"]))
+    with pytest.raises(UserError, match="judge shapes: label 'big' of group 'size' cannot be judged"):
+        ShapesOracle(LabelSet({"size": {"entities": 1, "labels": {"big": ["big"], "small": ["small"]}}}))
     cases: list[Any] = [frames[:2], frames[:, :40], frames[..., :2], frames.astype(np.float32), frames[0]]
     for bad in cases:
         with pytest.raises(UserError, match="clip: "):
-            oracle.read(bad)
+            read(bad, moving_left("red circle"))
 
 
 def test_is_quick() -> None:
     clips = [clip(seed) for seed in range(40)]
     start = time.process_time()  # of this process alone: the machine may be busy
     for spec, frames in clips:
-        oracle.judge(frames, spec)
+        read(frames, spec)
     milliseconds = (time.process_time() - start) / len(clips) * 1000
     print(f"{milliseconds:.1f} ms per clip")
     assert milliseconds < 40  # measured: 6; the bound leaves room for slow machines

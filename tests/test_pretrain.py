@@ -20,7 +20,7 @@ from cvg.composition import parse
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
-from cvg.judging.geometry import holds, judging
+from cvg.judging.geometry import holds, margins_for
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec
 from data_prep.pretrain import captioned, clip, clips, store, text, transformer, vae
@@ -142,7 +142,7 @@ def test_every_guise_shows_what_its_caption_says() -> None:
             for relation, wording in zip(spec.relations, spec.wordings, strict=True):
                 tracks = [scene.sprites[i].track_F2 for i in relation.entities]
                 others = captioned.WORDINGS.groups[captioned.WORDINGS[relation.label].group]
-                margins = judging(label.name for label in others)
+                margins = margins_for(label.name for label in others)
                 assert [label.name for label in others if holds(label.name, tracks, margins)] == [relation.label]
                 assert wording in captioned.WORDINGS[relation.label].wordings
                 wordings.add(wording)

@@ -9,7 +9,7 @@ import pytest
 
 from cvg.common import cli
 from cvg.media.video import read_video
-from cvg.shapes import oracle
+from cvg.shapes.oracle import ShapesOracle
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import HELD_OUT_ENTITIES, LABELS
 from data_prep.manifest import load
@@ -29,7 +29,9 @@ def test_as_a_user(tmp_path: Path) -> None:
     assert len(rows) == 12 and {row.source for row in rows} == {"render"}
     for row in rows:
         frames = read_video(row.video, FRAMES, SIZE, SIZE)
-        assert oracle.judge(frames, row.composition(LABELS, random.Random(0))).composition_right
+        asked = row.composition(LABELS, random.Random(0))
+        (reading,) = ShapesOracle()([frames], [asked])
+        assert reading.entities_right and reading.labels == tuple(relation.label for relation in asked.relations)
 
 
 def test_resumes_and_is_deterministic(tmp_path: Path) -> None:

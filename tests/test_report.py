@@ -78,7 +78,7 @@ def shards(evaluation: Path, tmp_path: Path) -> Path:
                 }
                 writer.write(Record(f"{split}{number}", maps[0], maps[1], (True, True), "above", meta))
         counts[split] = {"above": 4}
-    names = ("generator", "layers", "heads", "sigmas", "grid", "slots", "labels")
+    names = ("generator", "layers", "heads", "sigmas", "grid", "token_grid", "slots", "labels")
     ShardInfo(**{name: getattr(config, name) for name in names}, steps=3, source="test", counts=counts).save(folder)
     return folder
 

@@ -86,7 +86,7 @@ def make_evaluation(folder: Path) -> Path:
     path = folder / "evaluation.json"
     if not path.exists():
         _, classifier = make_both(folder)
-        main(prompts=2, json=path, classifier=str(classifier), steps=STEPS, batch_size=1, control_prompts=1)
+        main(prompts=2, out=path, classifier=str(classifier), steps=STEPS, batch_size=1, control_prompts=1)
     return path
 
 

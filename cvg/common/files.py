@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,3 +70,8 @@ def read_json(path: str | Path) -> Any:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise DataError(f"{path}: not valid JSON ({error}); write it again") from error
+
+
+def slug(text: str) -> str:
+    """A text as part of a file name: lower-case letters and digits, dashes between, at most 80 characters."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 Interval = tuple[float, float]
 
@@ -24,6 +25,7 @@ def wilson(successes: float, count: int, z: float = Z95) -> Interval:
     """
     if count == 0:
         return 0.0, 1.0
+    # By hand: scipy's (`binomtest(...).proportion_ci`) takes whole successes only.
     share, z2 = successes / count, z**2
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
@@ -46,26 +48,36 @@ def paired_shares(won: int, lost: int, count: int) -> Interval:
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Exact two-sided p-value that items change for better and for worse equally often (McNemar 1947)."""
-    count = won + lost
-    tail = sum(math.comb(count, i) for i in range(min(won, lost) + 1))
-    return min(1.0, 2 * tail / 2**count)
+    """Exact two-sided p-value that items change for better and for worse equally often (McNemar 1947).
+
+    Args:
+        won: items right the second time only.
+        lost: items right the first time only.
+    """
+    changed = won + lost
+    return float(stats.binomtest(won, changed, 0.5).pvalue) if changed else 1.0
 
 
 def paired_bootstrap(differences: Sequence[float], seed: int = 0) -> Interval:
-    """95% percentile bootstrap interval of a mean of paired differences; (0, 0) of nothing."""
-    if not differences:
-        return 0.0, 0.0
-    values = np.asarray(differences, np.float64)
-    rng = np.random.default_rng(seed)
-    # One row at a time would be slow and all at once large: blocks of a million draws.
-    block = max(1, 1_000_000 // len(values))
-    means: list[float] = []
-    while len(means) < RESAMPLES:
-        rows = min(block, RESAMPLES - len(means))
-        means.extend(values[rng.integers(len(values), size=(rows, len(values)))].mean(axis=1).tolist())
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    """95% percentile bootstrap interval of a mean of paired differences; (0, 0) of nothing.
+
+    Args:
+        differences: one per pair.
+        seed: of the resampling.
+    """
+    if len(differences) < 2:  # nothing to resample
+        return (float(differences[0]), float(differences[0])) if len(differences) else (0.0, 0.0)
+    # One resample at a time would be slow and all at once large: blocks of a million draws.
+    found = stats.bootstrap(
+        (np.asarray(differences, np.float64),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=max(1, 1_000_000 // len(differences)),
+        confidence_level=0.95,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -133,6 +133,34 @@ def build(
     )
 
 
+def template_of(composition: Composition) -> str:
+    """The template that, filled with a composition's parts, is its prompt: the inverse of :func:`compose`.
+
+    Returns:
+        The prompt with ``{e0}``, ... for ``composition.entities`` and ``{r0}``, ... for the wordings of
+        ``composition.relations``, each in order.
+
+    Raises:
+        PromptError: the parts overlap: two relations share their words, or a wording holds an entity.
+    """
+    parts = [(entity.start, entity.end, f"{{e{i}}}") for i, entity in enumerate(composition.entities)]
+    parts += [(relation.start, relation.end, f"{{r{i}}}") for i, relation in enumerate(composition.relations)]
+    template, at = "", 0
+    for start, end, name in sorted(parts):
+        if start < at:
+            raise PromptError(
+                f"prompt {composition.prompt!r}: {composition.prompt[start:end]!r} is part of two things that it "
+                "states, so no template has it; state each in words of its own"
+            )
+        template += _escaped(composition.prompt[at:start]) + name
+        at = end
+    return template + _escaped(composition.prompt[at:])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -> Composition:
     """The same prompt with every relation wrong (p-): each wording replaced with one of a wrong label of its group.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,14 +13,14 @@ import torch
 from torch import Tensor
 
 from cvg.classifier.model import CompositionClassifier
-from cvg.composition import Composition
-from cvg.evaluation.early import EarlyVerdict, early_verdicts, run_plain
-from cvg.guidance.sampler import GuidedSampler
+from cvg.composition import Composition, RelationBatch
+from cvg.evaluation.early import EarlyVerdict, PlainRun, early_verdicts, run_plain
+from cvg.evaluation.rows import Candidate, Early, GuidedScore, Row, WrongTargetScore, ZeroStepScore
+from cvg.evaluation.suites import Case, Score, Suite, scores
+from cvg.guidance.sampler import GuidedSampler, SampleResult
+from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
-from cvg.sample import traces
-from cvg.shapes.suite import Case, Suite
-
-Row = dict[str, Any]
+from cvg.media.video import write_video
 
 
 @dataclass
@@ -48,21 +49,41 @@ def wrong_target(composition: Composition, suite: Suite, seed: int) -> Compositi
     return replace(composition, relations=tuple(relations))
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where videos are kept, beside their scores.
+
+    Attributes:
+        folder: gets the folders ``unguided`` and ``guided``, each laid out as the suite lays out its videos.
+        fps: frames per second of the files.
+    """
+
+    folder: Path
+    fps: float = 8
+
+
 class Runner:
     """Runs batches of cases.
 
     Args:
-        suite: prompts and judge.
+        suite: prompts and their judge.
         sampler: the generator and the classifier under test.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when None.
         seed: of the untrained classifier and the wrong targets.
+        kept: where the videos of every case are kept; nowhere when None.
     """
 
     def __init__(
-        self, suite: Suite, sampler: GuidedSampler, steps: int, guidance_scale: float | None = None, seed: int = 0
+        self,
+        suite: Suite,
+        sampler: GuidedSampler,
+        steps: int,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+        kept: Kept | None = None,
     ) -> None:
-        self.suite, self.sampler, self.seed = suite, sampler, seed
+        self.suite, self.sampler, self.seed, self.kept = suite, sampler, seed, kept
         self.options: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale}
         self.timing = Timing()
         config = sampler.config
@@ -72,7 +93,7 @@ class Runner:
 
     def warm_up(self, case: Case) -> None:
         """Run one case both ways, so that one-time costs do not enter the timing."""
-        run_plain(self.sampler, [case.composition], case.seeds[:1], **self.options)
+        self._plain([case])
         self._guided(self.sampler, [case], [case.composition])
 
     def batch(self, cases: Sequence[Case], controls: bool, guided_first: bool) -> list[Row]:
@@ -83,106 +104,118 @@ class Runner:
             controls: run the controls too.
             guided_first: which goes first; alternate it, so that a drift of the machine's speed cancels.
         """
-        compositions = [case.composition for case in cases]
+        asked = [case.composition for case in cases]
+        plain, guided = self._both(cases, guided_first)
+        early = self._early_verdicts(plain, asked)
+        relations = RelationBatch.of(asked, self.sampler.classifier.labels)
+        unguided_scores, guided_scores = (self._scores(run.video_BCFHW, asked) for run in (plain, guided))
+        details = traces(guided, self.sampler.classifier.labels)
+        rows = [
+            Row(
+                prompt=case.composition.prompt,
+                seed=case.seeds[0],
+                group=case.group,
+                labels=[relation.label for relation in case.composition.relations],
+                unguided=unguided_scores[index],
+                guided=GuidedScore(
+                    **dict(guided_scores[index]),
+                    probability_before=[relation["probability_before"] for relation in details[index]],
+                    probability_after=[relation["probability_after"] for relation in details[index]],
+                ),
+                early=[self._early(verdict, relations, index) for verdict in early],
+            )
+            for index, case in enumerate(cases)
+        ]
+        if self.kept is not None:
+            self._keep(self.kept, cases, {"unguided": plain.video_BCFHW, "guided": guided.video_BCFHW})
+        if controls:
+            rows = self._with_controls(rows, cases, plain.video_BCFHW)
+            rows = self._with_candidates(rows, cases, early, relations)
+        return rows
+
+    def _both(self, cases: Sequence[Case], guided_first: bool) -> tuple[PlainRun, SampleResult]:
+        """The cases unguided and guided, timed."""
+        asked = [case.composition for case in cases]
         if guided_first:
-            guided = self._guided(self.sampler, cases, compositions)
-        seeds = [case.seeds[0] for case in cases]
-        plain = run_plain(self.sampler, compositions, seeds, **self.options)
+            guided = self._guided(self.sampler, cases, asked)
+        plain = self._plain(cases)
         if not guided_first:
-            guided = self._guided(self.sampler, cases, compositions)
-        began = time.perf_counter()
-        early = early_verdicts(self.sampler, compositions, plain.latents, self.options["steps"])
-        self.timing.verdict.append(time.perf_counter() - began)
+            guided = self._guided(self.sampler, cases, asked)
         self.timing.unguided.append(plain.seconds)
         self.timing.guided.append(guided.seconds)
         self.timing.early.append(plain.early_seconds)
-        details = traces(guided)
-        rows = []
-        for index, case in enumerate(cases):
-            before = [relation["probability_before"] for relation in details[index]]
-            after = [relation["probability_after"] for relation in details[index]]
-            verdict = self._judge(guided.video_BCFHW[index], case.composition)
-            verdict |= {"probability_before": before, "probability_after": after}
-            rows.append(
-                {
-                    "prompt": case.composition.prompt,
-                    "seed": case.seeds[0],
-                    "group": case.group,
-                    "labels": [relation.label for relation in case.composition.relations],
-                    "unguided": self._judge(plain.video_BCFHW[index], case.composition),
-                    "guided": verdict,
-                    "early": self._early(early, compositions, index),
-                }
-            )
-        if controls:
-            self._controls(rows, cases, plain.video_BCFHW)
-            self._candidates(rows, cases, early)
-        return rows
+        return plain, guided
 
-    def _guided(self, sampler: GuidedSampler, cases: Sequence[Case], targets: Sequence[Composition]) -> Any:
+    def _plain(self, cases: Sequence[Case], candidate: int = 0) -> PlainRun:
+        asked = [case.composition for case in cases]
+        return run_plain(self.sampler, asked, [case.seeds[candidate] for case in cases], **self.options)
+
+    def _guided(self, sampler: GuidedSampler, cases: Sequence[Case], targets: Sequence[Composition]) -> SampleResult:
         prompts = [case.composition.prompt for case in cases]
         return sampler(prompts, [case.seeds[0] for case in cases], targets, guided=True, **self.options)
 
-    def _judge(self, video_CFHW: Tensor, composition: Composition) -> Row:
-        verdict = asdict(self.suite.judge(to_frames(video_CFHW), composition))
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in verdict.items()}
+    def _early_verdicts(self, plain: PlainRun, asked: Sequence[Composition]) -> list[EarlyVerdict]:
+        """What the classifier makes of the unguided latents, timed."""
+        began = time.perf_counter()
+        early = early_verdicts(self.sampler, asked, plain.latents, self.options["steps"])
+        self.timing.verdict.append(time.perf_counter() - began)
+        return early
 
-    def _early(self, verdicts: Sequence[EarlyVerdict], compositions: Sequence[Composition], sample: int) -> list[Row]:
+    def _scores(self, video_BCFHW: Tensor, asked: Sequence[Composition]) -> list[Score]:
+        return scores(self.suite, [to_frames(video_CFHW) for video_CFHW in video_BCFHW], asked)
+
+    def _keep(self, kept: Kept, cases: Sequence[Case], sides: dict[str, Tensor]) -> None:
+        for side, video_BCFHW in sides.items():
+            for case, video_CFHW in zip(cases, video_BCFHW, strict=True):
+                write_video(kept.folder / side / self.suite.video_name(case), to_frames(video_CFHW), kept.fps)
+
+    def _early(self, verdict: EarlyVerdict, relations: RelationBatch, sample: int) -> Early:
+        """A sample's part of a verdict."""
         labels = self.sampler.classifier.labels
-        mine = _relations(compositions, sample)
-        targets = [labels.index(relation.label) for relation in compositions[sample].relations]
-        return [
-            {
-                "slot": verdict.slot,
-                "step": verdict.step,
-                "labels": [labels.labels[int(verdict.log_probability_RY[r].argmax())].name for r in mine],
-                "probability": [
-                    float(verdict.log_probability_RY[r, target].exp()) for r, target in zip(mine, targets, strict=True)
-                ],
-            }
-            for verdict in verdicts
-        ]
+        mine = relations.rows((sample,))
+        return Early(
+            guided_step=verdict.guided_step,
+            step=verdict.step,
+            labels=[labels.labels[int(verdict.log_probability_RY[r].argmax())].name for r in mine],
+            probability=[float(verdict.log_probability_RY[r, relations.target_R[r]].exp()) for r in mine],
+        )
 
-    def _controls(self, rows: list[Row], cases: Sequence[Case], plain_BCFHW: Tensor) -> None:
-        compositions = [case.composition for case in cases]
-        wrong = [wrong_target(composition, self.suite, self.seed) for composition in compositions]
-        zero = self._guided(self.zero, cases, compositions).video_BCFHW
-        fresh = self._guided(self.untrained, cases, compositions).video_BCFHW
-        misled = self._guided(self.sampler, cases, wrong).video_BCFHW
+    def _with_controls(self, rows: Sequence[Row], cases: Sequence[Case], plain_BCFHW: Tensor) -> list[Row]:
+        asked = [case.composition for case in cases]
+        wrong = [wrong_target(composition, self.suite, self.seed) for composition in asked]
+        zero_BCFHW = self._guided(self.zero, cases, asked).video_BCFHW
+        fresh_BCFHW = self._guided(self.untrained, cases, asked).video_BCFHW
+        misled_BCFHW = self._guided(self.sampler, cases, wrong).video_BCFHW
+        zero, fresh, misled = (self._scores(video, asked) for video in (zero_BCFHW, fresh_BCFHW, misled_BCFHW))
+        controlled = []
         for index, row in enumerate(rows):
-            row["zero_step"] = self._judge(zero[index], compositions[index])
-            row["zero_step"]["max_abs_difference"] = float((zero[index] - plain_BCFHW[index]).abs().max())
-            row["untrained"] = self._judge(fresh[index], compositions[index])
-            row["wrong_target"] = self._judge(misled[index], compositions[index])
-            row["wrong_target"]["target"] = [relation.label for relation in wrong[index].relations]
+            difference = float((zero_BCFHW[index] - plain_BCFHW[index]).abs().max())
+            target = [relation.label for relation in wrong[index].relations]
+            found = {
+                "zero_step": ZeroStepScore(**dict(zero[index]), max_abs_difference=difference),
+                "untrained": fresh[index],
+                "wrong_target": WrongTargetScore(**dict(misled[index]), target=target),
+            }
+            controlled.append(row.model_copy(update=found))
+        return controlled
 
-    def _candidates(self, rows: list[Row], cases: Sequence[Case], early: Sequence[EarlyVerdict]) -> None:
-        """Unguided videos of the other seeds, each with the classifier's score of its last guided slot's z_t."""
-        compositions = [case.composition for case in cases]
+    def _with_candidates(
+        self, rows: Sequence[Row], cases: Sequence[Case], early: Sequence[EarlyVerdict], relations: RelationBatch
+    ) -> list[Row]:
+        """Unguided videos of all seeds, each with the classifier's verdict on its last guided step's z_t."""
+        asked = [case.composition for case in cases]
+        candidates: list[list[Candidate]] = [[] for _ in cases]
+        right = [row.unguided.right for row in rows]
         for number in range(len(cases[0].seeds)):
             if number:
-                seeds = [case.seeds[number] for case in cases]
-                plain = run_plain(self.sampler, compositions, seeds, **self.options)
-                early = early_verdicts(self.sampler, compositions, plain.latents, self.options["steps"])
-            judged = max((v for v in early if v.slot < self.sampler.config.guided_steps), key=lambda v: v.slot)
-            for index, (row, case) in enumerate(zip(rows, cases, strict=True)):
-                labels = self.sampler.classifier.labels
-                targets = [labels.index(relation.label) for relation in case.composition.relations]
-                mine = _relations(compositions, index)
-                score = sum(
-                    float(judged.log_probability_RY[r, target]) for r, target in zip(mine, targets, strict=True)
+                plain = self._plain(cases, number)
+                early = early_verdicts(self.sampler, asked, plain.latents, self.options["steps"])
+                right = [score.right for score in self._scores(plain.video_BCFHW, asked)]
+            used = [verdict for verdict in early if verdict.guided_step < self.sampler.config.guided_steps]
+            log_probability_RY = max(used, key=lambda verdict: verdict.guided_step).log_probability_RY
+            for index, case in enumerate(cases):
+                targets = [float(log_probability_RY[r, relations.target_R[r]]) for r in relations.rows((index,))]
+                candidates[index].append(
+                    Candidate(seed=case.seeds[number], log_probability=sum(targets), right=right[index])
                 )
-                right = self._judge(plain.video_BCFHW[index], case.composition)["right"] if number else None
-                row.setdefault("candidates", []).append(
-                    {
-                        "seed": case.seeds[number],
-                        "score": score,
-                        "right": row["unguided"]["right"] if right is None else right,
-                    }
-                )
-
-
-def _relations(compositions: Sequence[Composition], sample: int) -> range:
-    """Where a sample's relations lie among those of the batch."""
-    start = sum(len(composition.relations) for composition in compositions[:sample])
-    return range(start, start + len(compositions[sample].relations))
+        return [row.model_copy(update={"candidates": mine}) for row, mine in zip(rows, candidates, strict=True)]

@@ -7,15 +7,21 @@ from typing import Any
 
 from cvg.common.statistics import mcnemar, mean, paired_bootstrap, paired_shares, wilson
 from cvg.composition import LabelSet
-from cvg.evaluation.runner import Row, Timing
+from cvg.evaluation.rows import Candidate, Figures, Row
+from cvg.evaluation.runner import Timing
+from cvg.evaluation.suites import Score
+
+Entry = dict[str, Any]
+"""One group of figures, as JSON has it."""
+SIDES = ("unguided", "guided")
 
 
-def share(hits: Sequence[bool], name: str = "share") -> Row:
+def share(hits: Sequence[bool], name: str = "share") -> Entry:
     """A share with its Wilson interval; the share of nothing is None."""
     return {name: mean(hits), "ci95": list(wilson(sum(hits), len(hits))), "n": len(hits)}
 
 
-def gain(before: Sequence[bool], after: Sequence[bool]) -> Row:
+def gain(before: Sequence[bool], after: Sequence[bool]) -> Entry:
     """The difference of two shares over the same cases, with interval and exact McNemar p-value."""
     won = sum(b and not a for a, b in zip(before, after, strict=True))
     lost = sum(a and not b for a, b in zip(before, after, strict=True))
@@ -29,20 +35,27 @@ def gain(before: Sequence[bool], after: Sequence[bool]) -> Row:
     }
 
 
+def _side(row: Row, side: str) -> Score:
+    """The score of a row's video of this side: a field of :class:`Row`."""
+    score = getattr(row, side)
+    assert isinstance(score, Score)
+    return score
+
+
 def _right(rows: Sequence[Row], side: str) -> list[bool]:
-    return [row[side]["right"] for row in rows]
+    return [_side(row, side).right for row in rows]
 
 
-def _accuracy(rows: Sequence[Row], side: str, groups: Sequence[str], labels: LabelSet) -> Row:
+def _accuracy(rows: Sequence[Row], side: str, groups: Sequence[str], labels: LabelSet) -> Entry:
     relations = [
         (labels[wanted].group, seen == wanted)
         for row in rows
-        for wanted, seen in zip(row["labels"], row[side]["labels"], strict=True)
+        for wanted, seen in zip(row.labels, _side(row, side).labels, strict=True)
     ]
     return {
         **share(_right(rows, side), "accuracy"),
         "groups": {
-            group: share(_right([row for row in rows if row["group"] == group], side), "accuracy") for group in groups
+            group: share(_right([row for row in rows if row.group == group], side), "accuracy") for group in groups
         },
         "relations": {
             group: share([right for name, right in relations if name == group], "accuracy") for group in labels.groups
@@ -50,22 +63,21 @@ def _accuracy(rows: Sequence[Row], side: str, groups: Sequence[str], labels: Lab
     }
 
 
-def quality(rows: Sequence[Row]) -> Row:
+def quality(rows: Sequence[Row]) -> Entry:
     """What guidance must not spoil: the entities, and the smoothness of the motion."""
-    sides: Row = {
-        side: {
-            "entities_right": share([row[side]["entities_right"] for row in rows]),
-            "smoothness": mean([row[side]["smoothness"] for row in rows]),
-        }
-        for side in ("unguided", "guided")
+    entities = {side: [_side(row, side).entities_right for row in rows] for side in SIDES}
+    smoothness = {side: [_side(row, side).smoothness for row in rows] for side in SIDES}
+    change = [after - before for before, after in zip(*smoothness.values(), strict=True)]
+    return {
+        **{side: {"entities_right": share(entities[side]), "smoothness": mean(smoothness[side])} for side in SIDES},
+        "difference": {
+            "entities_right": gain(*entities.values()),
+            "smoothness": {"value": mean(change), "ci95": list(paired_bootstrap(change))},
+        },
     }
-    change = [row["guided"]["smoothness"] - row["unguided"]["smoothness"] for row in rows]
-    entities = gain(*([row[side]["entities_right"] for row in rows] for side in ("unguided", "guided")))
-    smoothness = {"value": mean(change), "ci95": list(paired_bootstrap(change))}
-    return sides | {"difference": {"entities_right": entities, "smoothness": smoothness}}
 
 
-def timing_summary(timing: Timing) -> Row:
+def timing_summary(timing: Timing) -> Entry:
     """Total and per-batch wall time, guided over unguided."""
     return {
         "unguided_seconds": sum(timing.unguided),
@@ -76,26 +88,24 @@ def timing_summary(timing: Timing) -> Row:
     }
 
 
-def best_of(rows: Sequence[Row], timing: Timing, ratio: float) -> Row:
+def best_of(rows: Sequence[Row], timing: Timing, ratio: float) -> Entry:
     """Unguided best-of-n, picked by the classifier on early latents.
 
-    ``time_multiple`` finishes all candidates; ``time_multiple_dropping`` drops the losers as soon as they are judged,
-    the cheapest way to spend the time. The one at equal time is the largest n whose dropping multiple guidance pays
-    for, and at least the whole videos that its time buys.
+    ``time_multiple`` finishes all candidates; ``time_multiple_dropping`` drops the losers as soon as the classifier has
+    seen them, the cheapest way to spend the time. The one at equal time is the largest n whose dropping multiple
+    guidance pays for, and at least the whole videos that its time buys.
     """
-    rows = [row for row in rows if "candidates" in row]
+    tried = [(row, row.candidates) for row in rows if row.candidates is not None]
     total = sum(timing.unguided)
-    most = min((len(row["candidates"]) for row in rows), default=0)
     table = []
-    for n in range(1, most + 1):
-        picked = [max(row["candidates"][:n], key=lambda candidate: candidate["score"]) for row in rows]
+    for n in range(1, min((len(candidates) for _, candidates in tried), default=0) + 1):
         verdicts = n * sum(timing.verdict) if n > 1 else 0.0
         table.append(
             {
-                **share([candidate["right"] for candidate in picked], "accuracy"),
-                "prompts": len(rows),
+                **share([_picked(candidates, n).right for _, candidates in tried], "accuracy"),
+                "prompts": len(tried),
                 "n": n,
-                "any_right": mean([any(c["right"] for c in row["candidates"][:n]) for row in rows]),
+                "any_right": mean([any(candidate.right for candidate in candidates[:n]) for _, candidates in tried]),
                 "time_multiple": (n * total + verdicts) / total,
                 "time_multiple_dropping": (total + (n - 1) * sum(timing.early) + verdicts) / total,
             }
@@ -103,27 +113,34 @@ def best_of(rows: Sequence[Row], timing: Timing, ratio: float) -> Row:
     affordable = [
         entry for entry in table if entry["n"] <= max(1, int(ratio)) or entry["time_multiple_dropping"] <= ratio
     ]
-    compared = gain([entry["right"] for entry in _chosen(rows, affordable)], _right(rows, "guided")) if rows else None
-    equal = (affordable[-1] | {"guided_gain": compared}) if affordable else None
+    equal = None
+    if affordable:
+        chosen = [_picked(candidates, affordable[-1]["n"]).right for _, candidates in tried]
+        equal = affordable[-1] | {"guided_gain": gain(chosen, _right([row for row, _ in tried], "guided"))}
     return {"best_of_n": table, "best_of_n_equal_time": equal}
 
 
-def _chosen(rows: Sequence[Row], affordable: Sequence[Row]) -> list[Row]:
-    n = affordable[-1]["n"]
-    return [max(row["candidates"][:n], key=lambda candidate: candidate["score"]) for row in rows]
+def _picked(candidates: Sequence[Candidate], n: int) -> Candidate:
+    """The one of the first n that the classifier prefers."""
+    return max(candidates[:n], key=lambda candidate: candidate.log_probability)
 
 
-def controls(rows: Sequence[Row]) -> Row | None:
+def controls(rows: Sequence[Row]) -> Entry | None:
     """Guidance that must do nothing, must not help, and must obey; None where no row has them."""
-    rows = [row for row in rows if "zero_step" in row]
+    rows = [row for row in rows if row.zero_step is not None]
     if not rows:
         return None
     plain = _right(rows, "unguided")
+    wrong = [row.wrong_target for row in rows if row.wrong_target is not None]
 
-    def shows(side: str) -> list[bool]:
-        return [row[side]["entities_right"] and row[side]["labels"] == row["wrong_target"]["target"] for row in rows]
+    def shows(scores: Sequence[Score]) -> list[bool]:
+        """Whether each video shows the wrong target."""
+        return [
+            score.entities_right and score.labels == asked.target for score, asked in zip(scores, wrong, strict=True)
+        ]
 
-    zero = [row["zero_step"]["max_abs_difference"] for row in rows]
+    misled, unguided = shows(wrong), shows([row.unguided for row in rows])
+    zero = [row.zero_step.max_abs_difference for row in rows if row.zero_step is not None]
     return {
         "n": len(rows),
         "guided": {"gain": gain(plain, _right(rows, "guided"))},
@@ -134,30 +151,30 @@ def controls(rows: Sequence[Row]) -> Row | None:
         },
         "untrained": {"gain": gain(plain, _right(rows, "untrained"))},
         "wrong_target": {
-            "follows_target": share(shows("wrong_target")),
+            "follows_target": share(misled),
             "follows_prompt": share(_right(rows, "wrong_target")),
-            "unguided_follows_target": share(shows("unguided")),
+            "unguided_follows_target": share(unguided),
             "unguided_follows_prompt": share(plain),
-            "gain": gain(shows("unguided"), shows("wrong_target")),
+            "gain": gain(unguided, misled),
         },
     }
 
 
-def predictability(rows: Sequence[Row], labels: LabelSet) -> list[Row]:
-    """Per early slot: how often the classifier's verdict on the unguided z_t is the judge's on the finished video.
+def predictability(rows: Sequence[Row], labels: LabelSet) -> list[Entry]:
+    """Per early guided step: how often the classifier's verdict on the unguided z_t is the label of the finished video.
 
     Relations whose finished video leaves the judge undecided do not count. ``target_when_right`` and
     ``target_when_wrong`` are the mean target probabilities of videos that end up right and wrong.
     """
     table = []
-    for index, first in enumerate(rows[0]["early"] if rows else []):
+    for index, first in enumerate(rows[0].early if rows else []):
         agree: dict[str, list[bool]] = {group: [] for group in labels.groups}
         target: dict[bool, list[float]] = {True: [], False: []}
         chance = []
         for row in rows:
-            early = row["early"][index]
+            early = row.early[index]
             for wanted, said, seen, p in zip(
-                row["labels"], early["labels"], row["unguided"]["labels"], early["probability"], strict=True
+                row.labels, early.labels, row.unguided.labels, early.probability, strict=True
             ):
                 if seen is not None:
                     agree[labels[wanted].group].append(said == seen)
@@ -166,8 +183,8 @@ def predictability(rows: Sequence[Row], labels: LabelSet) -> list[Row]:
         everything = [hit for hits in agree.values() for hit in hits]
         table.append(
             {
-                "slot": first["slot"],
-                "step": first["step"],
+                "guided_step": first.guided_step,
+                "step": first.step,
                 **share(everything, "agreement"),
                 "chance": mean(chance),
                 "groups": {group: share(hits, "agreement") for group, hits in agree.items()},
@@ -178,45 +195,55 @@ def predictability(rows: Sequence[Row], labels: LabelSet) -> list[Row]:
     return table
 
 
-def satisfied(rows: Sequence[Row], threshold: float) -> Row:
+def satisfied(rows: Sequence[Row], threshold: float) -> Entry:
     """Target probability before and after guidance, and how often a satisfied sample is wrong all the same."""
+    before = [row.guided.probability_before for row in rows]
+    after = [row.guided.probability_after for row in rows]
 
-    def all_pass(row: Row, when: str) -> bool:
-        return all(p is not None and p >= threshold for p in row["guided"][when])
+    def passes(probabilities: Sequence[float | None]) -> bool:
+        return all(p is not None and p >= threshold for p in probabilities)
 
-    def probabilities(when: str) -> list[float]:
-        return [p for row in rows for p in row["guided"][when] if p is not None]
+    def average(probabilities: Sequence[Sequence[float | None]]) -> float | None:
+        return mean([p for of_row in probabilities for p in of_row if p is not None])
 
-    done = [row for row in rows if all_pass(row, "probability_after")]
+    done = [row.guided for row, of_row in zip(rows, after, strict=True) if passes(of_row)]
     return {
         "threshold": threshold,
-        "probability_before": mean(probabilities("probability_before")),
-        "probability_after": mean(probabilities("probability_after")),
-        "before": share([all_pass(row, "probability_before") for row in rows]),
-        "after": share([all_pass(row, "probability_after") for row in rows]),
-        "wrong_though_satisfied": share([not row["guided"]["right"] for row in done]),
-        "entities_wrong_though_satisfied": share([not row["guided"]["entities_right"] for row in done]),
+        "probability_before": average(before),
+        "probability_after": average(after),
+        "before": share([passes(of_row) for of_row in before]),
+        "after": share([passes(of_row) for of_row in after]),
+        "wrong_though_satisfied": share([not score.right for score in done]),
+        "entities_wrong_though_satisfied": share([not score.entities_right for score in done]),
     }
 
 
 def summarise(
     rows: Sequence[Row], timing: Timing, groups: Sequence[str], labels: LabelSet, threshold: float
-) -> dict[str, Any]:
-    """All figures of an evaluation."""
+) -> Figures:
+    """All figures of an evaluation.
+
+    Args:
+        rows: one per case.
+        timing: of the batches they were run in.
+        groups: of the suite.
+        labels: of the suite.
+        threshold: target probability from which guidance leaves a sample alone.
+    """
     ratio = sum(timing.guided) / sum(timing.unguided)
-    plain, guided = _right(rows, "unguided"), _right(rows, "guided")
     by_group = {
-        group: gain(*(_right([row for row in rows if row["group"] == group], side) for side in ("unguided", "guided")))
-        for group in groups
+        group: gain(*(_right([row for row in rows if row.group == group], side) for side in SIDES)) for group in groups
     }
+    chosen = best_of(rows, timing, ratio)
     return {
         "unguided": _accuracy(rows, "unguided", groups, labels),
         "guided": _accuracy(rows, "guided", groups, labels),
-        "gain": gain(plain, guided) | {"groups": by_group},
+        "gain": gain(*(_right(rows, side) for side in SIDES)) | {"groups": by_group},
         "quality": quality(rows),
         "time_ratio": ratio,
         "timing": timing_summary(timing),
-        **best_of(rows, timing, ratio),
+        "best_of_n": chosen["best_of_n"],
+        "best_of_n_equal_time": chosen["best_of_n_equal_time"],
         "controls": controls(rows),
         "predictability": predictability(rows, labels),
         "satisfied": satisfied(rows, threshold),

@@ -1,8 +1,7 @@
-"""What each label of the shapes world means, as geometry on the tracks of entity centres.
+"""What labels of place and of motion mean, as geometry on the tracks of entity centres.
 
-One definition serves both sides. The renderer asks for relations that hold with a wide margin (``RENDER``); the
-oracle, which measures tracks in pixels, accepts them with a narrower one (``JUDGE``), so that nothing lies between
-"rendered as true" and "judged true".
+One definition serves all who need it: judges, which measure tracks in pixels, accept a relation that holds with the
+margins ``JUDGE``; a renderer asks for wider ones, so that nothing lies between "rendered as true" and "judged true".
 
 Tracks are (..., F, 2) arrays of centres (x to the right, y down) in units of the frame's side, 0 to 1.
 """
@@ -10,7 +9,7 @@ Tracks are (..., F, 2) arrays of centres (x to the right, y down) in units of th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,7 +32,7 @@ DIRECTIONS: dict[str, tuple[float, float]] = {
     "down left": (-DIAGONAL, DIAGONAL),
     "down right": (DIAGONAL, DIAGONAL),
 }
-"""The last four are no labels of the world: they are for asking what a classifier makes of labels it never saw."""
+"""The shapes world has no diagonals: they are for asking what a classifier makes of labels it never saw."""
 APPROACH: dict[str, int] = {"towards": -1, "away from": 1}
 
 
@@ -54,11 +53,10 @@ class Margins:
     off_axis: float
 
 
-RENDER = Margins(motion=0.2, spatial=0.28, approach=0.22, off_axis=0.4)
 JUDGE = Margins(motion=0.12, spatial=0.12, approach=0.08, off_axis=0.8)
 
 
-def judging(labels: Iterable[str]) -> Margins:
+def margins_for(labels: Iterable[str]) -> Margins:
     """``JUDGE``, for a group of these labels: with diagonals among them, each direction has an eighth of the circle."""
     diagonal = any(all(DIRECTIONS.get(label, (0, 0))) for label in labels)
     return replace(JUDGE, off_axis=math.tan(math.pi / 8)) if diagonal else JUDGE
@@ -72,7 +70,7 @@ def displacement(track_F2: Track) -> Track:
     return slope * (frames - 1)
 
 
-def holds(label: str, tracks: list[Track], margins: Margins = JUDGE) -> NDArray[np.bool_]:
+def holds(label: str, tracks: Sequence[Track], margins: Margins = JUDGE) -> NDArray[np.bool_]:
     """Whether ``label`` holds for (subject,) or (subject, object) tracks, elementwise over leading dimensions.
 
     Raises:
@@ -91,3 +89,21 @@ def holds(label: str, tracks: list[Track], margins: Margins = JUDGE) -> NDArray[
     along = vector @ direction
     off = np.abs(vector @ np.array([-direction[1], direction[0]]))
     return np.asarray((along >= least) & (off <= margins.off_axis * along))
+
+
+def label_shown(group: Sequence[str], tracks: Sequence[Track]) -> str | None:
+    """The one label of a group that holds for (subject,) or (subject, object) tracks, or None.
+
+    Args:
+        group: names of labels that exclude one another; each has a geometry here.
+        tracks: (F, 2) each.
+
+    Returns:
+        The label; None where none holds, or several do.
+
+    Raises:
+        KeyError: a label that has no geometry here.
+    """
+    margins = margins_for(group)
+    true = [label for label in group if holds(label, tracks, margins)]
+    return true[0] if len(true) == 1 else None

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cvg.common.errors import DataError
+from cvg.evaluation.rows import Figures
 
 GREY, BLUE, ORANGE, GREEN = "#9aa3ad", "#2b6cb0", "#c2571a", "#3a7d44"
 
@@ -29,18 +30,19 @@ def _plain(panel: Any) -> None:
     panel.set_axisbelow(True)
 
 
-def accuracy_bars(result: dict[str, Any]) -> bytes:
+def accuracy_bars(result: Figures) -> bytes:
     """Unguided and guided accuracy, overall and per group, with 95% intervals."""
-    names = ["all", *result["unguided"]["groups"]]
+    unguided, guided = result["unguided"], result["guided"]
+    names = ["all", *unguided["groups"]]
     figure = Figure(figsize=(1.5 * len(names) + 1, 3.2), layout="constrained")
     panel = figure.subplots()
-    for offset, side, colour in ((-0.2, "unguided", GREY), (0.2, "guided", BLUE)):
-        entries = [result[side], *result[side]["groups"].values()]
+    for offset, name, side, colour in ((-0.2, "unguided", unguided, GREY), (0.2, "guided", guided, BLUE)):
+        entries = [side, *side["groups"].values()]
         values = np.array([entry["accuracy"] or 0.0 for entry in entries])
         bounds = np.array([entry["ci95"] for entry in entries])
         errors = np.clip(np.stack([values - bounds[:, 0], bounds[:, 1] - values]), 0, None)
         places = np.arange(len(names)) + offset
-        panel.bar(places, values, 0.38, yerr=errors, color=colour, label=side, ecolor="#3c4043", capsize=3)
+        panel.bar(places, values, 0.38, yerr=errors, color=colour, label=name, ecolor="#3c4043", capsize=3)
     panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
     panel.set(ylim=(0, 1.02), ylabel="composition accuracy")
     panel.legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, 1.14))

@@ -25,8 +25,8 @@ class Overlay:
         prompt: the prompt.
         label: the relation's label.
         entities: phrase of each present entity slot.
-        steps: denoising step of each guided slot.
-        unguided_SKFHW: the volumes of the unguided z_t, per guided slot.
+        steps: denoising step of each guided step.
+        unguided_SKFHW: the volumes of the unguided z_t, per guided step.
         guided_SKFHW: those of the guided z_t', after its edits.
         unguided_frames: the finished videos, (F, H, W, 3) uint8.
         guided_frames: the same, guided.
@@ -49,7 +49,7 @@ def compute(
     steps: int,
     guidance_scale: float | None = None,
 ) -> list[Overlay]:
-    """Sample prompts unguided and guided and keep the volumes of the guided slots: one overlay per relation.
+    """Sample prompts unguided and guided and keep the volumes of the guided steps: one overlay per relation.
 
     Args:
         sampler: generator, classifier and guidance settings.
@@ -58,30 +58,30 @@ def compute(
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the pipeline's default when None.
     """
-    slots = sampler.guided_steps(steps)
+    guided_steps = sampler.guided_steps(steps)
     plain = run_plain(sampler, compositions, seeds, steps, guidance_scale)
     edited: dict[int, Tensor] = {}
 
-    def look(step: int, z: Tensor) -> None:
-        if step in slots:
-            edited[slots[step]] = z.clone()
+    def keep(step: int, z: Tensor) -> None:
+        if step in guided_steps:
+            edited[guided_steps[step]] = z.clone()
 
     prompts = [composition.prompt for composition in compositions]
-    guided = sampler(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale, observe=look)
+    guided = sampler(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale, observe=keep)
     before, after = (
-        {verdict.slot: verdict.volume_RKFHW for verdict in early_verdicts(sampler, compositions, latents, steps)}
+        {verdict.guided_step: verdict.volume_RKFHW for verdict in early_verdicts(sampler, compositions, latents, steps)}
         for latents in (plain.latents, edited)
     )
-    order = sorted(slots.values())
+    order = sorted(guided_steps.values())
     relations = RelationBatch.of(compositions, sampler.classifier.labels)
     return [
         Overlay(
             prompt=compositions[prompt].prompt,
             label=relation.label,
             entities=tuple(entity.phrase for entity in relation.entities),
-            steps=sorted(slots),
-            unguided_SKFHW=torch.stack([before[slot][row] for slot in order]),
-            guided_SKFHW=torch.stack([after[slot][row] for slot in order]),
+            steps=sorted(guided_steps),
+            unguided_SKFHW=torch.stack([before[guided_step][row] for guided_step in order]),
+            guided_SKFHW=torch.stack([after[guided_step][row] for guided_step in order]),
             unguided_frames=to_frames(plain.video_BCFHW[prompt]),
             guided_frames=to_frames(guided.video_BCFHW[prompt]),
         )
@@ -90,7 +90,7 @@ def compute(
 
 
 def draw(overlay: Overlay) -> bytes:
-    """A PNG picture: rows are guided slots, unguided above guided; columns are latent frames."""
+    """A PNG picture: rows are guided steps, unguided above guided; columns are latent frames."""
     sides = (
         ("unguided", overlay.unguided_frames, overlay.unguided_SKFHW),
         ("guided", overlay.guided_frames, overlay.guided_SKFHW),

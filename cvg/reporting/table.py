@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cvg.evaluation.rows import Figures
+
 
 def number(value: float | None, signed: bool = False, digits: int = 2) -> str:
     """A figure, or a dash where there is none."""
@@ -28,12 +30,8 @@ def columns(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "-" * max(len(line) for line in lines), *lines[1:]])
 
 
-def render(result: dict[str, Any]) -> str:
-    """The tables that ``python -m cvg.evaluate`` prints.
-
-    Args:
-        result: what it writes to its JSON file.
-    """
+def render(result: Figures) -> str:
+    """The tables that ``python -m cvg.evaluate`` prints."""
     done, gain = result["satisfied"], result["gain"]
     summary = [
         f"time guided / unguided: {number(result['time_ratio'])}",
@@ -50,7 +48,7 @@ def render(result: dict[str, Any]) -> str:
     return "\n\n".join([*blocks, columns(predictability_rows(result["predictability"]))])
 
 
-def main_rows(result: dict[str, Any]) -> list[list[str]]:
+def main_rows(result: Figures) -> list[list[str]]:
     """Accuracy and quality, unguided and guided."""
     plain, guided, gain = result["unguided"], result["guided"], result["gain"]
     quality, count = result["quality"], str(plain["n"])
@@ -86,9 +84,10 @@ def main_rows(result: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def best_of_rows(result: dict[str, Any]) -> list[list[str]]:
+def best_of_rows(result: Figures) -> list[list[str]]:
     """Unguided best-of-n."""
-    equal = result["best_of_n_equal_time"]["n"]
+    chosen = result["best_of_n_equal_time"]
+    equal = chosen["n"] if chosen else None
     return [
         ["unguided best of n", "accuracy", "any right", "time", "time, losers dropped early"],
         *(
@@ -123,7 +122,7 @@ def control_rows(controls: dict[str, Any]) -> list[list[str]]:
 
 
 def predictability_rows(table: list[dict[str, Any]]) -> list[list[str]]:
-    """The classifier's verdict on early unguided latents against the judge's on the finished videos."""
+    """The classifier's verdict on early unguided latents against the judge's reading of the finished videos."""
     return [
         ["unguided z_t at step", "classifier agrees with judge", "n", "chance", "p(target): video right", "wrong"],
         *(

@@ -9,130 +9,96 @@ every statistic over frames stands up to a fifth of bad frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.common.errors import DataError, PromptError
-from cvg.composition import Composition, LabelSet
+from cvg.common.errors import PromptError, SettingsError
+from cvg.composition import Composition, Entity, LabelSet, Relation
 from cvg.composition.phrases import plain
-from cvg.judging.geometry import Track, holds, judging
+from cvg.judging.base import Frames, Reading, checked_frames
+from cvg.judging.geometry import APPROACH, DIRECTIONS, Track, label_shown
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE
-from cvg.shapes.world import ENTITIES, LABELS, Spec
+from cvg.shapes.world import ENTITIES, LABELS
 
 # Chroma is max - min of RGB, 0 to 255.
 COLOURFUL = 45.0  # least chroma of a coloured pixel; backgrounds and grey dots stay below 25
 LEAST_PEAK = 70.0  # least chroma at the heart of a named colour: washed-out blobs are a problem, not an entity
 HUE_TOLERANCE = 18.0  # degrees from a colour's hue; the closest two are 48 apart, the renderer's jitter is 6
 BAD_FRAMES = 0.2  # share of frames in which something may go wrong without consequence
+LEAST_SIDE = 48  # pixels: of smaller frames, shapes cannot be told apart
 JUMP = 0.2  # frame sides: a step this long from one frame to the next is a jump
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What :func:`judge` found.
+class ShapesOracle:
+    """The judge of the shapes world (:class:`cvg.judging.Judge`): pixels alone, no model.
 
-    Attributes:
-        entities_right: exactly the wanted entities are there, in their colours and shapes, and nothing else coloured.
-        labels: per relation the label of its group that the clip shows, None when that cannot be told.
-        composition_right: the entities are right and every label is the wanted one.
-        problems: why the entities are not right, or empty.
+    Args:
+        labels: the labels that it tells apart, each among those of its group; the world's own when None.
+        device: what judges with a model are given; this one has none and computes on the CPU.
+
+    Raises:
+        SettingsError: a label that has no geometry, or is of a group that the world does not have.
     """
 
-    entities_right: bool
-    labels: tuple[str | None, ...]
-    composition_right: bool
-    problems: tuple[str, ...]
+    def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
+        self.labels = labels or LABELS
+        for label in self.labels.labels:
+            if label.name not in {**DIRECTIONS, **APPROACH} or label.group not in LABELS.groups:
+                raise SettingsError(
+                    f"judge shapes: label {label.name!r} of group {label.group!r} cannot be judged; known labels: "
+                    f"{', '.join({**DIRECTIONS, **APPROACH})}, in groups {', '.join(LABELS.groups)}"
+                )
 
-
-@dataclass(frozen=True)
-class Reading:
-    """What a clip shows.
-
-    Attributes:
-        tracks: per entity phrase (``"red circle"``) its centres (F, 2), x right and y down, in frame sides.
-        problems: everything coloured that is no clear entity, in words.
-    """
-
-    tracks: dict[str, Track]
-    problems: tuple[str, ...]
-
-    def label(self, group: str, entities: Sequence[str], among: LabelSet = LABELS) -> str | None:
-        """The label of ``group`` that holds for (subject,) or (subject, object).
+    def __call__(self, videos: Sequence[Frames], asked: Sequence[Composition]) -> list[Reading]:
+        """Read a batch of videos.
 
         Args:
-            group: of ``among``.
-            entities: their phrases.
-            among: labels that have a geometry in :mod:`cvg.judging.geometry`.
-
-        Returns:
-            The label's name; None when an entity is not there, or when not exactly one label holds.
+            videos: see :func:`find_entities`.
+            asked: what each of them was to show; entities are of the shapes world, such as ``"red circle"``.
 
         Raises:
-            PromptError: there is no such group, or the group relates another number of entities.
+            PromptError: an entity that is not of the shapes world, or a label that is not in the label set or relates
+                another number of entities.
+            DataError: frames that cannot be read.
         """
-        labels = among.groups.get(group)
-        if labels is None:
-            raise PromptError(f"label group {group!r}: the oracle knows {', '.join(among.groups)}")
-        if len(entities) != labels[0].entities:
-            raise PromptError(f"label group {group!r}: relates {labels[0].entities} entities, {len(entities)} given")
-        if any(entity not in self.tracks for entity in entities):
+        return [self._read(video, composition) for video, composition in zip(videos, asked, strict=True)]
+
+    def _read(self, frames_FHWC: Frames, asked: Composition) -> Reading:
+        tracks, unclear = find_entities(frames_FHWC)
+        entities = [_known(entity) for entity in asked.entities]
+        missing = [f"{entity}: not there" for entity in entities if entity not in tracks]
+        extra = [f"{entity}: not asked for" for entity in tracks if entity not in entities]
+        labels = tuple(self._label(relation, tracks) for relation in asked.relations)
+        return Reading(labels, (*missing, *extra, *unclear), tracks)
+
+    def _label(self, relation: Relation, tracks: Mapping[str, Track]) -> str | None:
+        """The label of the relation's group that holds between its entities."""
+        label, phrases = self.labels[relation.label], [_known(entity) for entity in relation.entities]
+        if len(phrases) != label.entities:
+            raise PromptError(f"label {label.name!r}: relates {label.entities} entities, {len(phrases)} given")
+        if any(phrase not in tracks for phrase in phrases):
             return None
-        tracks = [self.tracks[entity] for entity in entities]
-        margins = judging(label.name for label in labels)
-        true = [label.name for label in labels if holds(label.name, tracks, margins)]
-        return true[0] if len(true) == 1 else None
+        group = [other.name for other in self.labels.groups[label.group]]
+        return label_shown(group, [tracks[phrase] for phrase in phrases])
 
 
-def judge(frames_FHWC: NDArray[np.uint8], wanted: Spec | Composition, among: LabelSet = LABELS) -> Verdict:
-    """Whether a clip shows a composition.
-
-    Args:
-        frames_FHWC: see :func:`read`.
-        wanted: what the clip was to show; its entities must be of the shapes world, such as ``"red circle"``.
-        among: see :meth:`Reading.label`.
-
-    Raises:
-        UserError: an entity or a label that is not of the shapes world, or frames that cannot be read.
-    """
-    reading, (entities, relations) = read(frames_FHWC), _wanted(wanted)
-    missing = [f"{entity}: not there" for entity in entities if entity not in reading.tracks]
-    extra = [f"{entity}: not asked for" for entity in reading.tracks if entity not in entities]
-    problems = (*missing, *extra, *reading.problems)
-    labels = tuple(reading.label(among[label].group, phrases, among) for label, phrases in relations)
-    right = not problems and labels == tuple(label for label, _ in relations)
-    return Verdict(not problems, labels, right, problems)
-
-
-def smoothness(frames_FHWC: NDArray[np.uint8]) -> float:
-    """How well each frame is foretold by its neighbours: 1 - mean |x[t] - (x[t-1] + x[t+1]) / 2| / 255.
-
-    It is in [0, 1]: 1 for a still clip, near 1 for steady motion, lower for flicker, popping and jitter. It rewards
-    stillness, so compare clips that show the same motion. Rendered clips have 0.98 to 1.00.
-
-    Args:
-        frames_FHWC: (F, H, W, 3) uint8, F >= 3.
-
-    Raises:
-        UserError: fewer than three frames, or another type or shape.
-    """
-    video = _checked(frames_FHWC).astype(np.float32)
-    return float(1 - np.abs(video[1:-1] - (video[:-2] + video[2:]) / 2).mean() / 255)
-
-
-def read(frames_FHWC: NDArray[np.uint8]) -> Reading:
+def find_entities(frames_FHWC: Frames) -> tuple[dict[str, Track], tuple[str, ...]]:
     """Find the entities of a clip and their tracks.
 
     Args:
         frames_FHWC: (F, H, W, 3) uint8 RGB; F >= 3, sides >= 48. Large frames are averaged down to about 64 pixels.
 
+    Returns:
+        Per entity phrase (``"red circle"``) its centres (F, 2), x right and y down, in frame sides; and everything
+        coloured that is no clear entity, in words.
+
     Raises:
-        UserError: frames of another type or shape, too few or too small.
+        DataError: frames of another type or shape, too few or too small.
     """
-    video = _shrink(_checked(frames_FHWC))
+    video = _shrink(checked_frames(frames_FHWC, LEAST_SIDE))
     red, green, blue = np.moveaxis(video, -1, 0)  # numpy's own max over so short an axis is many times slower
     chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     coloured = np.nonzero(chroma >= COLOURFUL)
@@ -172,33 +138,18 @@ def read(frames_FHWC: NDArray[np.uint8]) -> Reading:
                 problems.append(f"{what}: jumps from place to place")
         if extra.mean() > BAD_FRAMES:
             problems.append(f"{name}: several blobs in {int(extra.sum())} of {len(extra)} frames")
-    return Reading(tracks, tuple(problems))
+    return tracks, tuple(problems)
 
 
-def _wanted(wanted: Spec | Composition) -> tuple[list[str], list[tuple[str, tuple[str, ...]]]]:
-    """Entity phrases, and per relation its label and entity phrases."""
-    if isinstance(wanted, Spec):
-        names = list(wanted.entities)
-        relations = [(r.label, tuple(wanted.entities[i] for i in r.entities)) for r in wanted.relations]
-    else:
-        names = [plain(entity.phrase) for entity in wanted.entities]
-        relations = [(r.label, tuple(plain(entity.phrase) for entity in r.entities)) for r in wanted.relations]
-    for name in names:
-        if name not in ENTITIES:
-            raise PromptError(
-                f"entity {name!r}: the oracle knows the colours {', '.join(COLORS)} and the shapes "
-                f"{', '.join(SHAPES)}; name one of each, such as {ENTITIES[0]!r}"
-            )
-    return names, relations
-
-
-def _checked(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    frames = np.asarray(frames)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-        raise DataError(f"clip: {frames.dtype} of shape {frames.shape}; expected uint8 (frames, height, width, 3)")
-    if frames.shape[0] < 3 or min(frames.shape[1:3]) < 48:
-        raise DataError(f"clip: shape {frames.shape}; needs at least 3 frames of at least 48 x 48 pixels")
-    return frames
+def _known(entity: Entity) -> str:
+    """The phrase of an entity, spelt as the world spells it."""
+    phrase = plain(entity.phrase)
+    if phrase not in ENTITIES:
+        raise PromptError(
+            f"entity {phrase!r}: the oracle knows the colours {', '.join(COLORS)} and the shapes "
+            f"{', '.join(SHAPES)}; name one of each, such as {ENTITIES[0]!r}"
+        )
+    return phrase
 
 
 def _shrink(frames: NDArray[np.uint8]) -> Array:

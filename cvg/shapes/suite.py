@@ -1,98 +1,37 @@
-"""What an evaluation asks for and who judges it.
-
-A suite gives held-out prompts and a verdict on a finished video. It sees neither generator nor classifier.
-"""
+"""The shapes world as a suite: held-out entities and pairs, judged by the world's oracle from pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvg.common.errors import SettingsError
-from cvg.composition import Composition, LabelSet, build
-from cvg.judging.geometry import APPROACH, DIRECTIONS
-from cvg.shapes import oracle
+from cvg.common.files import slug
+from cvg.composition import Composition, LabelSet
+from cvg.evaluation.suites.base import CANDIDATES, Case, Score, all_or_nothing
+from cvg.judging.base import Frames, Reading
+from cvg.shapes.oracle import ShapesOracle
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
-
-CANDIDATES = 4
-"""Seeds per prompt: the first is the paired one, the others are for best-of-n."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One prompt of a suite.
-
-    Attributes:
-        composition: prompt and what it asks for.
-        group: the part of the suite it is counted in.
-        seeds: ``CANDIDATES`` seeds of initial noise.
-    """
-
-    composition: Composition
-    group: str
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a video shows.
-
-    Attributes:
-        right: the entities and every relation are as asked.
-        entities_right: the asked entities, in their colours and shapes, and nothing else.
-        labels: per relation, the label of its group that the video shows; None if that cannot be told.
-        smoothness: of the motion, 0 to 1.
-        problems: what is wrong with the entities.
-    """
-
-    right: bool
-    entities_right: bool
-    labels: tuple[str | None, ...]
-    smoothness: float
-    problems: tuple[str, ...]
-
-
-class Suite(Protocol):
-    """Prompts and their judge."""
-
-    name: str
-    labels: LabelSet
-    groups: tuple[str, ...]
-
-    def cases(self, count: int, seed: int) -> list[Case]:
-        """``count`` held-out prompts, groups in turn. Fewer are a prefix of more."""
-        ...
-
-    def judge(self, frames_FHWC: NDArray[np.uint8], composition: Composition) -> Judgement:
-        """Compare a video with what was asked. Raises UserError for what the judge cannot tell."""
-        ...
 
 
 class ShapesSuite:
-    """Held-out entities and pairs of the shapes world, judged by its oracle from pixels.
+    """Prompts of the shapes world (:class:`cvg.evaluation.suites.Suite`). Its groups are the world's kinds of prompts.
 
     Args:
         labels: what prompts ask for, in these wordings; kinds of prompts that need other groups are left out. The
             world's own labels when None.
+        device: torch device of the judge.
 
     Raises:
-        UserError: labels that the oracle cannot judge, or of which no kind of prompt can be made.
+        SettingsError: labels that the oracle cannot judge, or of which no kind of prompt can be made.
     """
 
     name = "shapes"
 
-    def __init__(self, labels: LabelSet | None = None) -> None:
+    def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
         self.labels = labels or LABELS
-        for label in self.labels.labels:
-            if label.name not in {**DIRECTIONS, **APPROACH} or label.group not in LABELS.groups:
-                raise SettingsError(
-                    f"suite shapes: label {label.name!r} of group {label.group!r} cannot be judged; known labels: "
-                    f"{', '.join({**DIRECTIONS, **APPROACH})}, in groups {', '.join(LABELS.groups)}"
-                )
+        self.judge = ShapesOracle(self.labels, device)
         self.groups: tuple[str, ...] = tuple(
             kind
             for kind in KINDS
@@ -109,19 +48,26 @@ class ShapesSuite:
             rng = np.random.default_rng([seed, index])
             kind = self.groups[index % len(self.groups)]
             spec = self._deal(sample_spec(rng, kind, held_out=True), decks, rng)
-            relations = [(relation.label, relation.entities) for relation in spec.relations]
-            composition = build(spec.template, spec.entities, relations, spec.wordings)
             seeds = np.random.SeedSequence([seed, index, 1]).generate_state(CANDIDATES)
-            cases.append(Case(composition, kind, tuple(int(value) for value in seeds)))
+            cases.append(Case(spec.composition, kind, tuple(int(value) for value in seeds)))
         return cases
 
-    def judge(self, frames_FHWC: NDArray[np.uint8], composition: Composition) -> Judgement:
-        """See :func:`cvg.shapes.oracle.judge`."""
-        verdict = oracle.judge(frames_FHWC, composition, self.labels)
-        smoothness = oracle.smoothness(frames_FHWC)
-        return Judgement(
-            verdict.composition_right, verdict.entities_right, verdict.labels, smoothness, verdict.problems
-        )
+    def training_cases(self, count: int, seed: int) -> list[Case]:
+        """Kinds in turn; entities, labels and wordings are drawn uniformly."""
+        cases = []
+        for index in range(count):
+            kind = self.groups[index % len(self.groups)]
+            spec = sample_spec(np.random.default_rng([seed, index, 6]), kind, among=self.labels)
+            cases.append(Case(spec.composition, kind, (seed * 10**6 + index,)))
+        return cases
+
+    def score(self, frames_FHWC: Frames, asked: Composition, reading: Reading) -> Score:
+        """All or nothing: entities and every label."""
+        return all_or_nothing(frames_FHWC, asked, reading)
+
+    def video_name(self, case: Case, candidate: int = 0) -> str:
+        """Prompt and seed, as samples are named."""
+        return f"{slug(case.composition.prompt)}_seed{case.seeds[candidate]}.mp4"
 
     def _deal(self, spec: Spec, decks: dict[tuple[str, int], list[str]], rng: np.random.Generator) -> Spec:
         relations, wordings = [], []
@@ -134,13 +80,3 @@ class ShapesSuite:
             relations.append(replace(relation, label=label.name))
             wordings.append(label.wordings[rng.integers(len(label.wordings))])
         return replace(spec, relations=tuple(relations), wordings=tuple(wordings))
-
-
-SUITES: dict[str, Callable[[LabelSet | None], Suite]] = {ShapesSuite.name: ShapesSuite}
-
-
-def load_suite(name: str, labels: LabelSet | None = None) -> Suite:
-    """The suite of that name, asking for these labels instead of its own. SettingsError lists the known ones."""
-    if name not in SUITES:
-        raise SettingsError(f"suite {name!r}: unknown; known: {', '.join(SUITES)}")
-    return SUITES[name](labels)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.composition import LabelSet
+from cvg.composition import Composition, LabelSet, build
 from cvg.judging import geometry
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite
 
 LABELS = LabelSet.load("shapes")
+RENDER = geometry.Margins(motion=0.2, spatial=0.28, approach=0.22, off_axis=0.4)
+"""How clearly relations hold in rendered clips: more so than judges ask for."""
 KINDS = ("motion", "spatial", "relative_motion", "two_relations")
 
 ENTITIES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
@@ -56,6 +58,12 @@ class Spec:
         names |= {f"r{i}": wording for i, wording in enumerate(self.wordings)}
         return self.template.format(**names)
 
+    @property
+    def composition(self) -> Composition:
+        """What the prompt asks for."""
+        relations = [(relation.label, relation.entities) for relation in self.relations]
+        return build(self.template, self.entities, relations, self.wordings)
+
 
 TEMPLATES: dict[str, tuple[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], ...]] = {
     "motion": (("a {e0} {r0}", (("motion", (0,)),)),),
@@ -90,7 +98,11 @@ def entity_tuples(count: int, held_out: bool) -> list[tuple[str, ...]]:
 
 
 def sample_spec(
-    rng: np.random.Generator, kind: str | None = None, held_out: bool = False, labels: Sequence[str] | None = None
+    rng: np.random.Generator,
+    kind: str | None = None,
+    held_out: bool = False,
+    labels: Sequence[str] | None = None,
+    among: LabelSet = LABELS,
 ) -> Spec:
     """Draw a composition: kind, template, entities, labels and wordings, each uniformly.
 
@@ -99,6 +111,7 @@ def sample_spec(
         kind: one of ``KINDS``; drawn when None.
         held_out: entities from the held-out share instead of the training share.
         labels: the labels of the relations instead of drawn ones.
+        among: the label set that labels and wordings are drawn from; it has the groups that the kind needs.
     """
     kind = kind or str(rng.choice(KINDS))
     choices = TEMPLATES[kind]
@@ -107,8 +120,8 @@ def sample_spec(
     entities = tuples[rng.integers(len(tuples))]
     specs, wordings = [], []
     for i, (group, indices) in enumerate(slots):
-        candidates = LABELS.groups[group]
-        label = LABELS[labels[i]] if labels else candidates[rng.integers(len(candidates))]
+        candidates = among.groups[group]
+        label = among[labels[i]] if labels else candidates[rng.integers(len(candidates))]
         specs.append(RelationSpec(label.name, indices))
         wordings.append(label.wordings[rng.integers(len(label.wordings))])
     return Spec(kind, template, entities, tuple(specs), tuple(wordings))
@@ -145,7 +158,7 @@ def _sample_tracks(spec: Spec, rng: np.random.Generator) -> tuple[list[float], l
             gap = np.linalg.norm(tracks[0] - tracks[1], axis=-1).min(axis=-1)
             valid &= gap > (sum(radii) * 1.05 + 1) / SIZE
         for relation in spec.relations:
-            valid &= geometry.holds(relation.label, [tracks[i] for i in relation.entities], geometry.RENDER)
+            valid &= geometry.holds(relation.label, [tracks[i] for i in relation.entities], RENDER)
         if valid.any():
             first = int(np.argmax(valid))
             return radii, [track[first] for track in tracks]

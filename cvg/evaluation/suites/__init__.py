@@ -1,1 +1,6 @@
-"""Suites: the prompts of an evaluation, and the judge that reads their videos."""
+"""Suites: what an evaluation asks for, who judges it, and what counts as right."""
+
+from cvg.evaluation.suites.base import CANDIDATES, Case, Score, Suite, scores
+from cvg.evaluation.suites.registry import load_suite
+
+__all__ = ["CANDIDATES", "Case", "Score", "Suite", "load_suite", "scores"]
