@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError
+from cvg.common.errors import PromptError, SettingsError
 from cvg.common.files import slug, write_json
 from cvg.composition import Composition, parse
 from cvg.generators import Loading, load_generator
@@ -21,6 +21,8 @@ from cvg.guidance.sampler import GuidedSampler, SampleResult
 from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_gif, write_video
+
+REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say by hand what a prompt asks for"}
 
 
 @dataclass(frozen=True)
@@ -155,4 +157,4 @@ def _sample(sampler: GuidedSampler, batch: Sequence[_Job], guided: bool, **optio
 
 
 if __name__ == "__main__":
-    run(main, prog="python -m cvg.sample")
+    run(main, prog="python -m cvg.sample", remedies=REMEDIES)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from cvg.common.errors import SettingsError, UserError
+from cvg.common.errors import SettingsError
 from cvg.composition import LabelSet, RelationBatch, contradict
 from cvg.diffusion.trajectory import psnr
 from cvg.generators import Generator
 from cvg.grounding.maps import resample
 from cvg.grounding.slots import slot_maps
 from cvg.media.pixels import to_video
-from cvg.media.video import read_video
+from cvg.media.video import VideoError, read_video
 from cvg.shards.records import Record
 from data_prep.latents import Settings, latents_at
 from data_prep.manifest import Row
@@ -42,7 +42,7 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
     frames, height, width = settings.size
     try:
         pixels = read_video(row.video, frames, height, width, start=row.start, end=row.end)
-    except UserError as error:
+    except VideoError as error:
         raise Rejected("unreadable", str(error)) from error
     video = to_video(pixels)[None]
     clean = generator.encode_video(video.to(generator.device))

@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 
+from cvg import sample
 from cvg.common import cli
 from cvg.common.errors import UserError
 
@@ -215,3 +216,12 @@ def test_dashes_in_option_names_are_underscores_and_values_stay() -> None:
 
     assert cli.run(sizes, "python -m thing", args=["--batch-size=3", "--name", "a-b"]) == (3, "a-b")
     assert cli.run(sizes, "python -m thing", args=["--batch-size", "4"]) == (4, "x")
+
+
+def test_a_prompt_that_is_not_understood_names_the_options_that_say_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.run(sample.main, "sample", args=["--prompt=a dog behind a car"], remedies=sample.REMEDIES)
+    said = capsys.readouterr().err
+    assert "no known relation" in said and said.endswith(
+        "; --entities and --label say by hand what a prompt asks for\n"
+    )

@@ -114,7 +114,7 @@ def test_entities_by_hand_with_occurrences() -> None:
 
 def test_label_by_hand() -> None:
     ambiguous = "a dog moving to the left of a car"
-    with pytest.raises(UserError, match="'moving to the left of' can be read as 'left' and as 'left of'.*--label"):
+    with pytest.raises(UserError, match="'moving to the left of' can be read as 'left' and as 'left of'.*the label"):
         parse(ambiguous, LABELS)
     assert summary(parse(ambiguous, LABELS, label="left of")) == [("left of", "dog", "car")]
     assert summary(parse(ambiguous, LABELS, label=["left"])) == [("left", "dog")]
@@ -135,9 +135,13 @@ def test_label_and_entities_by_hand_need_no_known_wording() -> None:
     ("prompt", "options", "messages"),
     [
         (" ", {}, ["prompt is empty"]),
-        ("a dog behind a car", {}, ["no known relation", "'dog'", "'car'", "moving left", "--label", "--entities"]),
-        ("moving left", {}, ["no clear subject", "noun phrases none", "'moving left' (left)", "--entities"]),
-        ("a dog left of", {}, ["no clear object", "'dog'", "'left of' (left of)", "--entities"]),
+        (
+            "a dog behind a car",
+            {},
+            ["no known relation", "'dog'", "'car'", "moving left", "the relation's label and entities"],
+        ),
+        ("moving left", {}, ["no clear subject", "noun phrases none", "'moving left' (left)", "Give the entities"]),
+        ("a dog left of", {}, ["no clear object", "'dog'", "'left of' (left of)", "Give the entities"]),
         ("a dog left of, a car", {}, ["no clear object", "'car'"]),
         ("a dog left of in the snow", {}, ["no clear object", "'snow'"]),
         ("a dog and a cat moving left", {}, ["no clear subject", "'dog', 'cat'"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -88,6 +89,33 @@ def test_only_its_adapter_knows_a_family() -> None:
     words = {*ADAPTERS, "attn1"}  # "attn2", what most call it, is the default of `Generator.site`
     named = {name for name, path in MODULES.items() if any(word in path.read_text() for word in words)}
     assert named <= adapters | training | {"cvg.generators.registry"}
+
+
+def messages(path: Path) -> list[str]:
+    """The texts of a module but its docstrings."""
+    tree = ast.parse(path.read_text())
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [str(node.value) for node in texts if id(node) not in docs]
+
+
+def test_only_commands_name_flags() -> None:
+    """A notebook's user has none to pass."""
+    commands = {name for name, path in MODULES.items() if "__main__" in path.read_text()} | {"cvg.common.cli"}
+    assert {"cvg.sample", "data_prep.invert"} <= commands
+    named = {
+        (name, text)
+        for name in MODULES.keys() - commands
+        for text in messages(MODULES[name])
+        if re.search(r"(?<![\w-])--[a-z]", text)
+    }
+    assert not named
 
 
 def test_the_graph_is_seen() -> None:

@@ -205,7 +205,7 @@ def test_heads_that_do_not_exist(xclip: Path) -> None:
         ({"name": "linear", "rank": 3}, "expected linear; anchored with "),
         (ANCHORED | {"rank": 0}, "rank is 0, expected 1 to 8"),
         (ANCHORED | {"rank": 9}, "rank is 9, expected 1 to 8"),
-        (JOINT, "own embeddings with text; give --model.backbone_layer -1 and --model.backbone_options"),
+        (JOINT, "own embeddings with text, and this one reads others; give the backbone layer -1"),
     ):
         with pytest.raises(UserError, match=message):
             CompositionClassifier(make_config(backbone={"name": "vlm", "path": str(xclip)}, head=head))
@@ -314,7 +314,7 @@ def test_a_classifier_of_another_label_set(xclip: Path) -> None:
     torch.testing.assert_close(
         other(make_maps(), PRESENT, STEPS_ALL)[:, 0], classifier(make_maps(), PRESENT, STEPS_ALL)[:, 0]
     )
-    with pytest.raises(UserError, match=r"'sideways': .*linear head .*--model.head anchored"):
+    with pytest.raises(UserError, match=r"'sideways': .*linear head .*an anchored or joint head"):
         CompositionClassifier(make_config()).with_labels(other.labels)
 
 
@@ -356,7 +356,7 @@ def test_new_labels_that_cannot_be_had(xclip: Path) -> None:
     strange = classifier.with_label("hovering", group="motion")
     with pytest.raises(UserError, match="'hovering' and 'wobbling': the backbone's text tower embeds them alike"):
         strange.with_label("wobbling", group="motion")  # an unknown word too
-    with pytest.raises(UserError, match=r"'beside': .*linear head .*--model.head anchored"):
+    with pytest.raises(UserError, match=r"'beside': .*linear head .*an anchored or joint head"):
         CompositionClassifier(make_config()).with_label("beside", entities=2)
 
 
@@ -520,7 +520,7 @@ def test_wordings_without_records_are_not_reported(shard_factory: Any, xclip: Pa
 
 
 def test_held_out_labels_need_an_anchored_head(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="linear head's weights .* stay random; use --model.head anchored"):
+    with pytest.raises(UserError, match="linear head's weights .* stay random; use an anchored head"):
         fit(tmp_path, shards, {}, {"hold_out": ["left"]})
     with pytest.raises(UserError, match="no text tower"):
         fit(tmp_path, shards, {"head": "anchored"})

@@ -189,13 +189,13 @@ def build_head(spec: dict[str, Any], backbone: Backbone, features: int, labels: 
     if backbone.joint_dim is None:
         raise SettingsError(
             f"head {name}: its anchors are text embeddings, and this backbone has no text tower; use a dual "
-            "encoder such as CLIP (docs/backbones.md), or --model.head linear"
+            "encoder such as CLIP (docs/backbones.md), or a linear head"
         )
     if name == "joint":
         if not backbone.reads_joint:
             raise SettingsError(
-                "head joint: it compares the backbone's own embeddings with text; give --model.backbone_layer -1 and "
-                "--model.backbone_options '{read: joint}', or use --model.head anchored"
+                "head joint: it compares the backbone's own embeddings with text, and this one reads others; give the "
+                "backbone layer -1 and the option read: joint, or use an anchored head"
             )
         return JointHead(features, labels, backbone.joint_dim, spec["tied"])
     if not 1 <= spec["rank"] <= backbone.joint_dim:

@@ -235,7 +235,7 @@ class CompositionClassifier(
             raise PromptError(
                 f"label {name!r}: the classifier knows {', '.join(self.labels.names)}, in wordings of its own, "
                 "and its linear head has no weights for others; use one of them, or a classifier trained with "
-                "--model.head anchored or joint (docs/new_labels.md)"
+                "an anchored or joint head (docs/new_labels.md)"
             )
 
     def nearest_label(self, name: str) -> tuple[str, float]:

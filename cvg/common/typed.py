@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, SettingsError
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def record(cls: type[T]) -> type[T]:
     that this was expected. `dataclasses.asdict`, ``replace`` and ``fields`` work.
 
     Raises:
-        UserError: on making one of which a field is unknown, missing or malformed.
+        SettingsError: on making one of which a field is unknown, missing or malformed.
     """
     made: Any = dataclass(cls, kw_only=True, config=ConfigDict(extra="forbid"))
     checked = made.__init__
@@ -39,7 +39,7 @@ def record(cls: type[T]) -> type[T]:
         try:
             checked(self, *args, **values)
         except ValidationError as error:
-            raise UserError(f"{cls.__name__}: {problem(cls, error, values)}") from error
+            raise SettingsError(f"{cls.__name__}: {problem(cls, error, values)}") from error
 
     made.__init__ = init
     found: type[T] = made
@@ -68,16 +68,16 @@ def read(kind: type[T], data: Any, where: str, remedy: str) -> T:
         remedy: what to do about it, to end the message with.
 
     Raises:
-        UserError: a field is missing, also one that has a default, or is unknown or malformed.
+        DataError: a field is missing, also one that has a default, or is unknown or malformed.
     """
     try:
         if not isinstance(data, dict):
-            raise UserError(f"{where}: a {type(data).__name__}, not an object; {remedy}")
+            raise DataError(f"{where}: a {type(data).__name__}, not an object; {remedy}")
         found: T = _adapter(kind).validate_python(data)
     except ValidationError as error:
-        raise UserError(f"{where}: {problem(kind, error, data)}; {remedy}") from error
+        raise DataError(f"{where}: {problem(kind, error, data)}; {remedy}") from error
     if missing := _missing(to_dict(found), data):
-        raise UserError(f"{where}: no {missing!r}; {remedy}")
+        raise DataError(f"{where}: no {missing!r}; {remedy}")
     return found
 
 

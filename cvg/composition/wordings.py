@@ -41,7 +41,7 @@ def match_relations(
         known = ", ".join(wording for label in labels.labels for wording in label.wordings)
         raise PromptError(
             f"prompt {prompt!r}: no known relation found. {_understood(prompt, every)}. Use a known wording ({known}), "
-            "or name the relation with --label and --entities"
+            "or give the relation's label and entities"
         )
     if entities is not None:
         return list(zip(matches, _locate_entities(prompt, matches, every, entities), strict=True))
@@ -49,7 +49,7 @@ def match_relations(
         if match.start == match.end:
             raise PromptError(
                 f"prompt {prompt!r}: has no known wording of label {match.label.name!r}, which would tell its entities."
-                f" {_understood(prompt, every)}. Name the entities with --entities"
+                f" {_understood(prompt, every)}. Give the entities"
             )
     slots = _parse_entities(prompt, every)
     for match in matches:
@@ -57,8 +57,8 @@ def match_relations(
             if not span:
                 raise PromptError(
                     f"prompt {prompt!r}: found no clear {what} {prompt[match.start : match.end]!r} (label "
-                    f"{match.label.name!r}). {_understood(prompt, every)}. Name the entities of every relation with "
-                    "--entities (and the relations with --label), or reword the prompt"
+                    f"{match.label.name!r}). {_understood(prompt, every)}. Give the entities of every relation "
+                    "(and its label), or reword the prompt"
                 )
     return [(match, [span for span in slots[match] if span]) for match in matches]
 
@@ -80,7 +80,7 @@ def _find_wordings(prompt: str, candidates: Iterable[Label], chosen: Sequence[Ma
                     words = prompt[min(start, match.start) : max(end, match.end)]
                     raise PromptError(
                         f"prompt {prompt!r}: {words!r} can be read as {match.label.name!r} and as {label.name!r}; "
-                        "choose one with --label, or use another wording"
+                        "give the label that is meant, or use another wording"
                     )
             if not crossing:
                 matches.append(Match(label, start, end))
@@ -161,7 +161,7 @@ def _locate_entities(
             for match in matches
         )
         raise PromptError(
-            f"prompt {prompt!r}: --entities has {len(phrases)} phrase(s), expected {expected}: for each relation in "
+            f"prompt {prompt!r}: the entities have {len(phrases)} phrase(s), expected {expected}: for each relation in "
             f"turn its entities, here {needs}. {_understood(prompt, every)}"
         )
     spans = [locate(prompt, phrase) for phrase in phrases]

@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from cvg.common.errors import ModelError, PromptError
+
 
 class EarlyExit(Exception):
     """Raised inside the generator once the last tapped layer is done. Never leaves this package."""
@@ -121,7 +123,10 @@ class AttentionTap:
                 mask = mask[:, call.heads]
         batch, heads, keys, width = key.shape
         entities = call.columns.shape[-1]
-        assert entities <= width, f"{entities} entities, but the head width is {width}"
+        if entities > width:
+            raise PromptError(
+                f"{entities} entities: the attention heads are {width} wide, and as many are read at once; give fewer"
+            )
         indicator = call.query.new_zeros(batch, keys, width)
         # Fused kernels want values as wide as the keys: the columns beyond the entities stay zero.
         text = indicator[:, self.keys]
@@ -156,9 +161,11 @@ class AttentionTap:
             for handle in handles:
                 handle.remove()
         missing = sorted(set(self.modules) - set(self._maps))
-        assert not missing, (
-            f"layers {missing} made no scaled_dot_product_attention call; set the native attention backend"
-        )
+        if missing:
+            raise ModelError(
+                f"generator: its layers {missing} made no scaled_dot_product_attention call, which maps are read off; "
+                "set the native attention backend"
+            )
 
     def _enter(self, layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:

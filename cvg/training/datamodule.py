@@ -161,7 +161,7 @@ class CompositionDataModule(L.LightningDataModule):
             if state_dict.get(name) != value:
                 raise DataError(
                     f"checkpoint: its training had {name} {state_dict.get(name)}, this one has {value}; resume with "
-                    "the data and options of that training, or start a new one with --model.warm_start"
+                    "the data and options of that training, or start a new one from its classifier (model.warm_start)"
                 )
 
     def _loader(self, split: str, training: bool) -> Loader:

@@ -171,8 +171,8 @@ class CompositionModule(L.LightningModule):
         labels, hold_out = self.classifier.labels, self.data.hold_out or []
         if hold_out and self.head["name"] == "linear":
             raise SettingsError(
-                "data.hold_out: a linear head's weights for a label that it never sees stay random; use --model.head "
-                "anchored"
+                "data.hold_out: a linear head's weights for a label that it never sees stay random; use an "
+                "anchored head"
             )
         self.compete = Competition(labels, self.group_softmax, hold_out)
         _, reworded = part_wordings(labels.labels, self.head.get("without", ()))
