@@ -1,9 +1,14 @@
 """The files that say what to install say the same, and the package holds what it needs."""
 
+import ast
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,7 @@ from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.renderer import FRAMES, SIZE
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("cvg", "data_prep", "lightning_configs")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DEPENDENCIES: list[str] = PROJECT["project"]["dependencies"]
 DEVELOPMENT: list[str] = PROJECT["project"]["optional-dependencies"]["dev"]
@@ -71,17 +77,95 @@ def test_version_is_that_of_the_package() -> None:
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    for package in ("cvg", "data_prep"):
-        for module in (ROOT / package).rglob("*.py"):
-            assert (module.parent / "__init__.py").exists(), f"{module.parent} has no __init__.py"
+    for module in modules(*PACKAGES):
+        assert (module.parent / "__init__.py").exists(), f"{module.parent} has no __init__.py"
+
+
+def modules(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
 
 
 def test_shipped_data_is_package_data() -> None:
-    patterns = PROJECT["tool"]["setuptools"]["package-data"]["cvg.shapes"]
-    folder = ROOT / "cvg/shapes"
-    covered = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    data = {path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    patterns: dict[str, list[str]] = PROJECT["tool"]["setuptools"]["package-data"]
+    covered = {
+        path
+        for module in modules(*PACKAGES)
+        if module.name == "__init__.py"
+        for package in ("*", ".".join(module.parent.relative_to(ROOT).parts))
+        for pattern in patterns.get(package, [])
+        for path in module.parent.glob(pattern)
+    }
+    data = [path for folder in PACKAGES for path in (ROOT / folder).rglob("*") if path.is_file()]
     assert {path for path in data if path.suffix not in (".py", ".pyc")} <= covered
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Each distribution by its own name, not as what another one pulls in."""
+    found = packages_distributions()
+    declared = {canonicalize_name(Requirement(line).name) for line in DEPENDENCIES}
+    for path in modules(*PACKAGES):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - set(PACKAGES):
+                assert declared & {canonicalize_name(owner) for owner in found[name]}, f"{path} imports {name}"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the wheel installs, in a folder of its own."""
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", str(source), str(source)], check=True)
+    (wheel,) = source.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return folder
+
+
+def outside(installed: Path, folder: Path, *command: str) -> str:
+    """A command's output, run from the wheel in a folder outside the checkout."""
+    environment = os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_file(installed: Path, tmp_path: Path) -> None:
+    files = [path for folder in PACKAGES for path in (ROOT / folder).rglob("*") if path.is_file()]
+    expected = {path.relative_to(ROOT) for path in files if path.suffix != ".pyc"}
+    assert expected <= {path.relative_to(installed) for path in installed.rglob("*")}
+    where = outside(installed, tmp_path, "-c", "import cvg; print(cvg.__file__)")
+    assert Path(where.strip()) == installed / "cvg/__init__.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in modules("cvg", "data_prep")
+        if '__name__ == "__main__"' in path.read_text()
+    ),
+)
+def test_every_command_starts_outside_the_checkout(command: str, installed: Path, tmp_path: Path) -> None:
+    assert "usage: " in outside(installed, tmp_path, "-m", command, "--help")
+
+
+@pytest.mark.slow
+def test_shipped_configurations_are_found_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
+    given = ["--config", "lightning_configs/shapes.yaml", "--config", "lightning_configs/demo.yaml", "--print_config"]
+    training = yaml.safe_load(outside(installed, tmp_path, "-m", "cvg.train", "fit", *given))
+    assert training["model"]["backbone_layer"] == 1 and training["data"]["shards"] == ["runs/shards"]
+    given = ["--config", "data_prep/configs/wan.yaml", "--data", "rows.jsonl", "--print_config"]
+    inversion = yaml.safe_load(outside(installed, tmp_path, "-m", "data_prep.invert", *given))
+    assert inversion["generator"].startswith("Wan-AI/")
 
 
 def test_shipped_weights_are_small_and_safe() -> None:
