@@ -16,10 +16,9 @@ import cvg
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import SettingsError
-from cvg.common.files import write_json
 from cvg.common.fingerprint import whole_fingerprint
 from cvg.composition import LabelSet
-from cvg.evaluation.rows import SCHEMA, Row
+from cvg.evaluation.rows import SCHEMA, Evaluation, Row, write_evaluation
 from cvg.evaluation.runner import Kept, Runner
 from cvg.evaluation.suites import Case, load_suite
 from cvg.evaluation.summary import summarise
@@ -94,7 +93,7 @@ def main(
     controls: bool = True,
     control_prompts: int | None = None,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure guidance on held-out prompts.
 
     Every prompt is sampled unguided and guided from the same initial noise, and the suite's judge looks at both videos.
@@ -120,9 +119,9 @@ def main(
         control_prompts: how many prompts the controls use, rounded up to whole batches; all when left out.
         loading: where and how the generator is computed.
     """
-    if prompts < 1 or batch_size < 1 or steps < 1 or (control_prompts is not None and control_prompts < 1):
+    if min(prompts, batch_size, steps, fps) < 1 or (control_prompts is not None and control_prompts < 1):
         raise SettingsError(
-            "prompts, steps, batch_size and control_prompts must be at least 1 (--controls false skips them)"
+            "prompts, steps, batch_size, fps and control_prompts must be at least 1 (--controls false skips them)"
         )
     if guiding.guided_steps < 1:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
@@ -143,28 +142,29 @@ def main(
     controlled = 0 if not controls else prompts if control_prompts is None else control_prompts
     rows = run_cases(runner, cases, batch_size, controlled)
     figures = summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold)
-    result = {
-        "schema": SCHEMA,
-        "suite": suite,
-        "settings": {
-            "prompts": prompts,
-            "seed": seed,
-            "steps": steps,
-            "guidance_scale": guidance_scale,
-            "labels": world.labels.to_dict() if labels else None,
-            "guiding": asdict(sampler.config),
-            "batch_size": batch_size,
-            **asdict(loading),
-            "threads": torch.get_num_threads(),
-        },
-        "generator": frozen.identity(),
-        "classifier": classifier_identity(model, classifier),
-        "versions": versions(),
-        **figures,
-        "rows": [row.to_dict() for row in rows],
+    settings = {
+        "prompts": prompts,
+        "seed": seed,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "labels": world.labels.to_dict() if labels else None,
+        "guiding": asdict(sampler.config),
+        "batch_size": batch_size,
+        **asdict(loading),
+        "threads": torch.get_num_threads(),
     }
-    write_json(out, result)
-    print(render(figures))
+    result = Evaluation(
+        schema=SCHEMA,
+        suite=suite,
+        settings=settings,
+        generator=frozen.identity(),
+        classifier=classifier_identity(model, classifier),
+        versions=versions(),
+        **vars(figures),
+        rows=rows,
+    )
+    write_evaluation(out, result)
+    print(render(result))
     print(f"\nwrote {out}")
     return result
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,19 +85,19 @@ def training_section(folder: Path) -> Section:
 
 def _asked(result: Evaluation) -> LabelSet | None:
     """The label set that an evaluation asked for instead of the suite's."""
-    labels = result["settings"]["labels"]
+    labels = result.settings["labels"]
     return LabelSet(labels) if labels else None
 
 
 def overlay_section(result: Evaluation, count: int, loading: Loading) -> Section:
     """Entity maps of the evaluation's first prompts; runs the generator on them again."""
-    settings = result["settings"]
-    classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
+    settings = result.settings
+    classifier = CompositionClassifier.from_pretrained(result.classifier["name"])
     if labels := _asked(result):
         classifier = classifier.with_labels(labels)
-    generator = load_generator(result["generator"]["name"], replace(loading, dtype=settings["dtype"]))
+    generator = load_generator(result.generator["name"], replace(loading, dtype=settings["dtype"]))
     sampler = GuidedSampler(generator, classifier, GuidanceConfig(**settings["guiding"]))
-    rows = result["rows"][:count]
+    rows = result.rows[:count]
     computed = overlays.compute(
         sampler,
         [parse(row.prompt, classifier.labels) for row in rows],
@@ -121,24 +120,24 @@ def overlay_section(result: Evaluation, count: int, loading: Loading) -> Section
 
 def sections(result: Evaluation) -> list[Section]:
     """Tables and figures that the evaluation's JSON holds."""
-    done = result["satisfied"]
+    done = result.satisfied
     bars = image(
         figures.accuracy_bars(result), "Share of videos whose entities and relations are all right; 95% intervals"
     )
     found = [{"title": "Accuracy", "images": [bars], "rows": main_rows(result)}]
-    if result["best_of_n"]:
+    if result.best_of_n:
         note = (
             "Unguided videos of several seeds; the classifier picks one on its early latents. Time is a multiple of "
             "one unguided video, for finishing all candidates and for dropping the losers once judged."
         )
         found.append({"title": "Best of n", "note": note, "rows": best_of_rows(result)})
-    if result["controls"]:
-        found.append({"title": "Controls", "rows": control_rows(result["controls"])})
+    if result.controls:
+        found.append({"title": "Controls", "rows": control_rows(result.controls)})
     note = (
         "How often the classifier's verdict on the unguided latents of an early step is the judge's reading of "
         "the finished unguided video."
     )
-    found.append({"title": "Predictability", "note": note, "rows": predictability_rows(result["predictability"])})
+    found.append({"title": "Predictability", "note": note, "rows": predictability_rows(result.predictability)})
     rows = [
         ["", "before guidance", "after"],
         ["mean target probability", number(done["probability_before"]), number(done["probability_after"])],
@@ -156,7 +155,7 @@ def sections(result: Evaluation) -> list[Section]:
 
 def inspection_sections(result: Evaluation, shards: Path) -> list[Section]:
     """Which stored maps tell the label, and what the evaluation's classifier sees in some of them."""
-    classifier = CompositionClassifier.from_pretrained(result["classifier"]["name"])
+    classifier = CompositionClassifier.from_pretrained(result.classifier["name"])
     try:
         which = inspection.probed(shards, "train").section()
     except TooFewVideos as error:
@@ -167,15 +166,8 @@ def inspection_sections(result: Evaluation, shards: Path) -> list[Section]:
 def settings_section(result: Evaluation) -> Section:
     """Everything needed to run it again."""
     rows = [["setting", "value"]]
-    parts: dict[str, Mapping[str, Any]] = {
-        "settings": result["settings"],
-        "generator": result["generator"],
-        "classifier": result["classifier"],
-        "versions": result["versions"],
-        "timing": result["timing"],
-    }
-    for part, values in parts.items():
-        for name, value in values.items():
+    for part in ("settings", "generator", "classifier", "versions", "timing"):
+        for name, value in getattr(result, part).items():
             if isinstance(value, dict | list):
                 value = json.dumps(_rounded(value))
             rows.append([f"{part}: {name}", str(_rounded(value))])
@@ -193,7 +185,7 @@ def _rounded(value: Any) -> Any:
 def prompt_rows(result: Evaluation) -> list[list[str]]:
     """One line per prompt."""
     rows = [["prompt", "seed", "unguided", "guided", "target probability before, after"]]
-    for row in result["rows"]:
+    for row in result.rows:
         seen = [
             ("right: " if score.right else "wrong: ") + ", ".join(label or "?" for label in score.labels)
             for score in (row.unguided, row.guided)
@@ -234,27 +226,27 @@ def main(
     result = read_evaluation(evaluation)
     found = sections(result)
     if samples is not None:
-        found.insert(1, clip_section(samples, load_suite(result["suite"], _asked(result), loading.device), clips))
+        found.insert(1, clip_section(samples, load_suite(result.suite, _asked(result), loading.device), clips))
     if maps > 0:
         found.append(overlay_section(result, maps, loading))
     key = [
-        ("unguided accuracy", number(result["unguided"]["accuracy"])),
-        ("guided accuracy", number(result["guided"]["accuracy"])),
-        ("gain (95%)", interval(result["gain"], "value", signed=True)),
-        ("time, guided / unguided", number(result["time_ratio"])),
+        ("unguided accuracy", number(result.unguided["accuracy"])),
+        ("guided accuracy", number(result.guided["accuracy"])),
+        ("gain (95%)", interval(result.gain, "value", signed=True)),
+        ("time, guided / unguided", number(result.time_ratio)),
     ]
     if training is not None:
         found.append(training_section(training))
     if shards is not None:
         found += inspection_sections(result, shards)
     found.append(settings_section(result))
-    settings = result["settings"]
+    settings = result.settings
     subtitle = (
         f"{settings['prompts']} held-out prompts, {settings['steps']} steps, seed {settings['seed']}; "
-        f"generator {result['generator']['name']}, classifier {result['classifier']['name']}. "
+        f"generator {result.generator['name']}, classifier {result.classifier['name']}. "
         "Unguided and guided videos start from the same noise."
     )
-    title = f"Compositional video guidance: {result['suite']}"
+    title = f"Compositional video guidance: {result.suite}"
     page.write(out, title, subtitle, key, found, prompt_rows(result))
     print(f"wrote {out}")
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from cvg.classifier.anchors import CAPTIONS
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.statistics import mcnemar, paired_bootstrap, paired_shares, wilson
+from cvg.common.typed import to_dict
 from cvg.composition import LabelSet, parse
 from cvg.evaluate import main
 from cvg.evaluation.early import early_verdicts, reachable_guided_steps, run_plain
-from cvg.evaluation.rows import Row, read_evaluation
+from cvg.evaluation.rows import Row, read_evaluation, write_evaluation
 from cvg.evaluation.runner import Timing, untrained, wrong_target
 from cvg.evaluation.suites import load_suite, scores
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
@@ -176,7 +178,7 @@ def _row(plain: str, guided: str) -> Row:
             {"seed": 3, "log_probability": -3.0, "right": False},
         ],
     }
-    return Row.model_validate(values)
+    return Row(**values)
 
 
 ROWS = [_row("right", "left"), _row("left", "left"), _row("up", "right"), _row("left", "left")]
@@ -205,21 +207,21 @@ def test_controls_predictability_and_satisfied() -> None:
     done = satisfied(ROWS, 0.95)
     assert done["before"]["share"] == 0 and done["after"]["share"] == 1
     assert done["wrong_though_satisfied"]["share"] == 0.25
-    unclear = ROWS[0].unguided.model_copy(update={"labels": [None]})
-    assert predictability([ROWS[0].model_copy(update={"unguided": unclear})], LABELS)[0]["agreement"] is None
+    undecided = replace(ROWS[0], unguided=replace(ROWS[0].unguided, labels=[None]))
+    assert predictability([undecided], LABELS)[0]["agreement"] is None
 
 
 def test_summary_and_table() -> None:
     found = summarise(ROWS, TIMING, KINDS, LABELS, 0.95)
-    assert found["unguided"]["accuracy"] == 0.5 and found["guided"]["accuracy"] == 0.75
-    assert found["gain"]["value"] == 0.25 and found["gain"]["groups"]["motion"]["won"] == 1
-    assert found["unguided"]["groups"]["spatial"]["accuracy"] is None
-    assert found["time_ratio"] == 1.25
+    assert found.unguided["accuracy"] == 0.5 and found.guided["accuracy"] == 0.75
+    assert found.gain["value"] == 0.25 and found.gain["groups"]["motion"]["won"] == 1
+    assert found.unguided["groups"]["spatial"]["accuracy"] is None
+    assert found.time_ratio == 1.25
     text = render_table(found)
     assert "bit-identical" in text and "n = 2 (equal time)" in text and "1.25" in text
-    bare = [row.model_copy(update={"zero_step": None, "candidates": None}) for row in ROWS]
+    bare = [replace(row, zero_step=None, candidates=None) for row in ROWS]
     found = summarise(bare, TIMING, KINDS, LABELS, 0.95)
-    assert found["controls"] is None and found["best_of_n"] == [] and found["best_of_n_equal_time"] is None
+    assert found.controls is None and found.best_of_n == [] and found.best_of_n_equal_time is None
     assert "control" not in render_table(found)
 
 
@@ -272,18 +274,25 @@ def test_evaluation_schema(result: dict[str, Any]) -> None:
 
 def test_rows_come_back_from_their_file(folder: Path, result: dict[str, Any], tmp_path: Path) -> None:
     path = tiny.make_evaluation(folder)
-    assert [row.to_dict() for row in read_evaluation(path)["rows"]] == result["rows"]
-    changes: list[tuple[str, Any]] = [
-        ("schema: Input should be 2", {"schema": 1}),
-        ("rows.0.seed: Input should be a valid integer", {"rows": [result["rows"][0] | {"seed": "one"}]}),
-        ("rows.0.slot: Extra inputs are not permitted", {"rows": [result["rows"][0] | {"slot": 1}]}),
-        ("timing: Field required", {name: value for name, value in result.items() if name != "timing"}),
+    again = tmp_path / "again.json"
+    write_evaluation(again, read_evaluation(path))
+    assert again.read_bytes() == path.read_bytes()
+    first = result["rows"][0]
+    older, wrong, unknown = ({**first, **change} for change in ({"slot": 1}, {"seed": "one"}, {"guided": {}}))
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("'schema' is 1; expected 2", result | {"schema": 1}),
+        ("'rows.seed'.*integer", result | {"rows": [wrong]}),
+        ("unknown key 'rows.slot'", result | {"rows": [older]}),
+        ("no 'rows.guided.right'", result | {"rows": [unknown]}),
+        ("no 'timing'", {name: value for name, value in result.items() if name != "timing"}),
     ]
     for message, change in changes:
-        file = tmp_path / "changed.json"
-        file.write_text(json.dumps(change if "rows" in change and "suite" in change else result | change))
-        with pytest.raises(UserError, match=f"changed.json: not a result of this version.*{message}.*run it again"):
-            read_evaluation(file)
+        again.write_text(json.dumps(change))
+        with pytest.raises(UserError, match=f"again.json: {message}.*; run `python -m cvg.evaluate`"):
+            read_evaluation(again)
+    again.write_text("[]")
+    with pytest.raises(UserError, match="again.json: a list, not an object"):
+        read_evaluation(again)
 
 
 def test_zero_step_is_bit_identical(result: dict[str, Any]) -> None:
@@ -304,9 +313,9 @@ def test_same_seed_same_rows(folder: Path, result: dict[str, Any], tmp_path: Pat
         "--batch_size=1",
     ]
     again = run(main, "evaluate", args=[*args, f"--steps={tiny.STEPS}", "--controls=false"])
-    kept = {name: result["rows"][0][name] for name in again["rows"][0]}
-    assert json.loads(json.dumps(again["rows"][0])) == kept
-    assert again["controls"] is None
+    row = to_dict(again.rows[0])
+    assert {name: result["rows"][0][name] for name in row} == row and "zero_step" not in row
+    assert again.controls is None
 
 
 def test_videos_are_kept_where_the_suite_lays_them_out(folder: Path, tmp_path: Path) -> None:
@@ -332,8 +341,8 @@ def test_prompts_of_another_label_set(folder: Path, tmp_path: Path, capsys: pyte
     tiny.make_classifier(load_generator(str(pipeline)), tmp_path / "anchored", head=head, backbone=backbone)
     options = {"prompts": 2, "steps": tiny.STEPS, "controls": False, "labels": tmp_path / "labels.yaml"}
     found = main(out=tmp_path / "out.json", classifier=str(tmp_path / "anchored"), **options)
-    assert sorted(row["labels"][0] for row in found["rows"]) == ["up", "up left"]
-    assert all("rising" in row["prompt"] for row in found["rows"]) and set(found["guided"]["groups"]) == {"motion"}
+    assert sorted(row.labels[0] for row in found.rows) == ["up", "up left"]
+    assert all("rising" in row.prompt for row in found.rows) and set(found.guided["groups"]) == {"motion"}
     assert "rising" in report.main(tmp_path / "out.json", tmp_path / "report.html", maps=1).read_text()
     with pytest.raises(UserError, match="'up': the classifier knows .*linear head"):
         main(out=tmp_path / "out.json", classifier=str(linear), **options)

@@ -5,23 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
-
-from cvg.common.errors import DataError
-from cvg.common.files import read_json
+from cvg.common.files import read_json, write_json
+from cvg.common.typed import read, record, to_dict
 from cvg.evaluation.suites.base import Score
 
 SCHEMA = 2
 """Version of the file; a reader refuses another."""
 
 
-class Record(BaseModel):
-    """Part of a row: exactly its fields, of their types, and it does not change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
+@record
 class GuidedScore(Score):
     """The score of a guided video, and what the classifier thought of its latents.
 
@@ -34,6 +26,7 @@ class GuidedScore(Score):
     probability_after: list[float | None]
 
 
+@record
 class ZeroStepScore(Score):
     """The score of a video that was guided with a step size of zero.
 
@@ -44,6 +37,7 @@ class ZeroStepScore(Score):
     max_abs_difference: float
 
 
+@record
 class WrongTargetScore(Score):
     """The score of a video that was guided to other labels than its prompt's.
 
@@ -54,7 +48,8 @@ class WrongTargetScore(Score):
     target: list[str]
 
 
-class Early(Record):
+@record
+class Early:
     """The classifier's verdict on unguided latents of one early step.
 
     Attributes:
@@ -70,7 +65,8 @@ class Early(Record):
     probability: list[float]
 
 
-class Candidate(Record):
+@record
+class Candidate:
     """One unguided video of a prompt, for best-of-n.
 
     Attributes:
@@ -84,7 +80,8 @@ class Candidate(Record):
     right: bool
 
 
-class Row(Record):
+@record
+class Row:
     """One case: what was asked, and what came of it.
 
     Attributes:
@@ -113,13 +110,31 @@ class Row(Record):
     wrong_target: WrongTargetScore | None = None
     candidates: list[Candidate] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The row as JSON has it."""
-        return self.model_dump(exclude_none=True)
+
+@record
+class Setup:
+    """What was evaluated, and what it takes to do it again.
+
+    Attributes:
+        schema: version of the file.
+        suite: the suite's name.
+        settings: options of the run.
+        generator: whose videos.
+        classifier: which one guided.
+        versions: of the software.
+    """
+
+    schema: Literal[2]
+    suite: str
+    settings: dict[str, Any]
+    generator: dict[str, Any]
+    classifier: dict[str, Any]
+    versions: dict[str, str]
 
 
-class Figures(TypedDict):
-    """What :func:`cvg.evaluation.summary.summarise` makes of all rows; each entry's keys are described there."""
+@record
+class Figures:
+    """What :func:`cvg.evaluation.summary.summarise` makes of all rows; it says what each entry holds."""
 
     unguided: dict[str, Any]
     guided: dict[str, Any]
@@ -134,30 +149,22 @@ class Figures(TypedDict):
     satisfied: dict[str, Any]
 
 
-class Evaluation(Figures):
-    """All that an evaluation found, and what it takes to run it again; :func:`read_evaluation` reads one back."""
+@record
+class Evaluation(Figures, Setup):
+    """All that an evaluation's file holds."""
 
-    schema: Literal[2]
-    suite: str
-    settings: dict[str, Any]
-    generator: dict[str, Any]
-    classifier: dict[str, Any]
-    versions: dict[str, str]
     rows: list[Row]
 
 
+def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+    """Write an evaluation as JSON. Controls that were not run are left out of its rows."""
+    write_json(path, vars(evaluation) | {"rows": [to_dict(row) for row in evaluation.rows]})
+
+
 def read_evaluation(path: Path) -> Evaluation:
-    """The evaluation that a JSON file holds.
+    """The evaluation that :func:`write_evaluation` wrote.
 
     Raises:
         DataError: the file cannot be read, or is no evaluation of this version; the message names what does not fit.
     """
-    try:
-        return TypeAdapter(Evaluation).validate_python(read_json(path))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise DataError(
-            f"evaluation {path}: not a result of this version's `python -m cvg.evaluate` ({where}: {first['msg']}); "
-            "run it again"
-        ) from error
+    return read(Evaluation, read_json(path), f"evaluation {path}", "run `python -m cvg.evaluate` of this version again")

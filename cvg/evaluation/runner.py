@@ -118,7 +118,7 @@ class Runner:
                 labels=[relation.label for relation in case.composition.relations],
                 unguided=unguided_scores[index],
                 guided=GuidedScore(
-                    **dict(guided_scores[index]),
+                    **vars(guided_scores[index]),
                     probability_before=[relation["probability_before"] for relation in details[index]],
                     probability_after=[relation["probability_after"] for relation in details[index]],
                 ),
@@ -191,12 +191,14 @@ class Runner:
         for index, row in enumerate(rows):
             difference = float((zero_BCFHW[index] - plain_BCFHW[index]).abs().max())
             target = [relation.label for relation in wrong[index].relations]
-            found = {
-                "zero_step": ZeroStepScore(**dict(zero[index]), max_abs_difference=difference),
-                "untrained": fresh[index],
-                "wrong_target": WrongTargetScore(**dict(misled[index]), target=target),
-            }
-            controlled.append(row.model_copy(update=found))
+            controlled.append(
+                replace(
+                    row,
+                    zero_step=ZeroStepScore(**vars(zero[index]), max_abs_difference=difference),
+                    untrained=fresh[index],
+                    wrong_target=WrongTargetScore(**vars(misled[index]), target=target),
+                )
+            )
         return controlled
 
     def _with_candidates(
@@ -218,4 +220,4 @@ class Runner:
                 candidates[index].append(
                     Candidate(seed=case.seeds[number], log_probability=sum(targets), right=right[index])
                 )
-        return [row.model_copy(update={"candidates": mine}) for row, mine in zip(rows, candidates, strict=True)]
+        return [replace(row, candidates=mine) for row, mine in zip(rows, candidates, strict=True)]

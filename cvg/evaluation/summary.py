@@ -235,16 +235,16 @@ def summarise(
         group: gain(*(_right([row for row in rows if row.group == group], side) for side in SIDES)) for group in groups
     }
     chosen = best_of(rows, timing, ratio)
-    return {
-        "unguided": _accuracy(rows, "unguided", groups, labels),
-        "guided": _accuracy(rows, "guided", groups, labels),
-        "gain": gain(*(_right(rows, side) for side in SIDES)) | {"groups": by_group},
-        "quality": quality(rows),
-        "time_ratio": ratio,
-        "timing": timing_summary(timing),
-        "best_of_n": chosen["best_of_n"],
-        "best_of_n_equal_time": chosen["best_of_n_equal_time"],
-        "controls": controls(rows),
-        "predictability": predictability(rows, labels),
-        "satisfied": satisfied(rows, threshold),
-    }
+    return Figures(
+        unguided=_accuracy(rows, "unguided", groups, labels),
+        guided=_accuracy(rows, "guided", groups, labels),
+        gain=gain(*(_right(rows, side) for side in SIDES)) | {"groups": by_group},
+        quality=quality(rows),
+        time_ratio=ratio,
+        timing=timing_summary(timing),
+        best_of_n=chosen["best_of_n"],
+        best_of_n_equal_time=chosen["best_of_n_equal_time"],
+        controls=controls(rows),
+        predictability=predictability(rows, labels),
+        satisfied=satisfied(rows, threshold),
+    )

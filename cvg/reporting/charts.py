@@ -32,7 +32,7 @@ def _plain(panel: Any) -> None:
 
 def accuracy_bars(result: Figures) -> bytes:
     """Unguided and guided accuracy, overall and per group, with 95% intervals."""
-    unguided, guided = result["unguided"], result["guided"]
+    unguided, guided = result.unguided, result.guided
     names = ["all", *unguided["groups"]]
     figure = Figure(figsize=(1.5 * len(names) + 1, 3.2), layout="constrained")
     panel = figure.subplots()

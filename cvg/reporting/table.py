@@ -32,26 +32,26 @@ def columns(rows: list[list[str]]) -> str:
 
 def render(result: Figures) -> str:
     """The tables that ``python -m cvg.evaluate`` prints."""
-    done, gain = result["satisfied"], result["gain"]
+    done, gain = result.satisfied, result.gain
     summary = [
-        f"time guided / unguided: {number(result['time_ratio'])}",
+        f"time guided / unguided: {number(result.time_ratio)}",
         f"better {gain['won']}, worse {gain['lost']} of {gain['n']} (McNemar p = {gain['p']:.2g})",
         f"target probability: {number(done['probability_before'])} before guidance, "
         f"{number(done['probability_after'])} after; wrong though satisfied: "
         f"{interval(done['wrong_though_satisfied'], 'share')}",
     ]
     blocks = [columns(main_rows(result)), "\n".join(summary)]
-    if result["best_of_n"]:
+    if result.best_of_n:
         blocks.append(columns(best_of_rows(result)))
-    if result["controls"]:
-        blocks.append(columns(control_rows(result["controls"])))
-    return "\n\n".join([*blocks, columns(predictability_rows(result["predictability"]))])
+    if result.controls:
+        blocks.append(columns(control_rows(result.controls)))
+    return "\n\n".join([*blocks, columns(predictability_rows(result.predictability))])
 
 
 def main_rows(result: Figures) -> list[list[str]]:
     """Accuracy and quality, unguided and guided."""
-    plain, guided, gain = result["unguided"], result["guided"], result["gain"]
-    quality, count = result["quality"], str(plain["n"])
+    plain, guided, gain = result.unguided, result.guided, result.gain
+    quality, count = result.quality, str(plain["n"])
     before, after, change = quality["unguided"], quality["guided"], quality["difference"]
     parts = [("all", plain, guided, gain)]
     parts += [(name, plain["groups"][name], guided["groups"][name], gain["groups"][name]) for name in plain["groups"]]
@@ -86,7 +86,7 @@ def main_rows(result: Figures) -> list[list[str]]:
 
 def best_of_rows(result: Figures) -> list[list[str]]:
     """Unguided best-of-n."""
-    chosen = result["best_of_n_equal_time"]
+    chosen = result.best_of_n_equal_time
     equal = chosen["n"] if chosen else None
     return [
         ["unguided best of n", "accuracy", "any right", "time", "time, losers dropped early"],
@@ -98,7 +98,7 @@ def best_of_rows(result: Figures) -> list[list[str]]:
                 number(entry["time_multiple"]),
                 number(entry["time_multiple_dropping"]),
             ]
-            for entry in result["best_of_n"]
+            for entry in result.best_of_n
         ),
     ]
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
-
+from cvg.common.typed import record
 from cvg.composition import Composition, LabelSet
 from cvg.judging.base import Frames, Judge, Reading
 from cvg.judging.quality import smoothness
@@ -34,7 +33,8 @@ class Case:
     seeds: tuple[int, ...]
 
 
-class Score(BaseModel):
+@record
+class Score:
     """What a suite makes of one video.
 
     Attributes:
@@ -44,8 +44,6 @@ class Score(BaseModel):
         smoothness: of the motion, 0 to 1.
         problems: what is wrong with the entities.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     right: bool
     entities_right: bool
