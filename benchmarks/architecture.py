@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import diffusers
 import torch
@@ -19,11 +19,15 @@ import yaml
 from torch import Tensor
 
 from cvg.common.errors import SettingsError
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.generators import Generator
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
+from cvg.generators.families.cogvideox import CogVideoXGenerator
+from cvg.generators.families.hunyuan import HunyuanVideoGenerator
+from cvg.generators.families.ltx import LTXGenerator
+from cvg.generators.families.wan import WanGenerator
 from cvg.generators.loading import find_device
-from cvg.generators.registry import adapter_of
 
 FOLDER = Path(__file__).parent / "architectures"
 Cfg = Literal["calls", "batch", "none"]
@@ -39,7 +43,7 @@ class Architecture:
         pipeline: diffusers pipeline class.
         transformer: the released configuration; ``_class_name`` is the class.
         scheduler: likewise.
-        size: (frames, height, width) in pixels.
+        size: of its videos.
         guidance: see :data:`Cfg`.
         text: shape of each state of one prompt; masks leave the second half out.
         options: option of the pipeline's call -> state.
@@ -51,7 +55,7 @@ class Architecture:
     pipeline: str
     transformer: dict[str, Any]
     scheduler: dict[str, Any]
-    size: tuple[int, int, int]
+    size: Size
     guidance: Cfg
     text: dict[str, list[int]]
     options: dict[str, str]
@@ -91,8 +95,7 @@ class Architecture:
                 config["max_text_seq_length"] = text_length
         if size is not None and (len(size) != 3 or min(size) < 1):
             raise SettingsError(f"size {list(size)}: give frames, height and width in pixels")
-        frames, height, width = size or self.size
-        return replace(self, transformer=config, text=text, size=(frames, height, width))
+        return replace(self, transformer=config, text=text, size=Size(*(size or self.size)))
 
 
 POOLED = "pooled_projections"
@@ -111,7 +114,7 @@ def load(name: str) -> Architecture:
     data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     if "of" in data:
         return replace(load(data.pop("of")).shrunk(**data), name=name)
-    return Architecture(name, **data | {"size": tuple(data["size"])})
+    return Architecture(name, **data | {"size": Size(*data["size"])})
 
 
 class RandomStates(Generator):
@@ -172,14 +175,37 @@ class RandomStates(Generator):
 
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
         """Noise instead of the video's latents."""
-        frames, height, width = video_BCFHW.shape[-3:]
         sources = [torch.Generator().manual_seed(index) for index in range(len(video_BCFHW))]
-        return self.initial_latents(sources, (frames, height, width)).to(self.device)
+        return self.initial_latents(sources, Size(*video_BCFHW.shape[-3:])).to(self.device)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Black videos of the latents' size."""
-        frames, height, width = self.pixel_size(self.token_grid(latents))
-        return torch.zeros(len(latents), 3, frames, height, width)
+        return torch.zeros(len(latents), 3, *self.pixel_size(self.token_grid(latents)))
+
+
+class RandomWan(RandomStates, WanGenerator):
+    """Of Wan's architectures."""
+
+
+class RandomCogVideoX(RandomStates, CogVideoXGenerator):
+    """Of CogVideoX's."""
+
+
+class RandomHunyuanVideo(RandomStates, HunyuanVideoGenerator):
+    """Of HunyuanVideo's."""
+
+
+class RandomLTX(RandomStates, LTXGenerator):
+    """Of LTX-Video's."""
+
+
+ADAPTERS: dict[str, type[RandomStates]] = {
+    "WanPipeline": RandomWan,
+    "CogVideoXPipeline": RandomCogVideoX,
+    "HunyuanVideoPipeline": RandomHunyuanVideo,
+    "LTXPipeline": RandomLTX,
+}
+"""Pipeline class of an architecture -> its adapter here."""
 
 
 def build(
@@ -217,6 +243,6 @@ def build(
     missing = dict.fromkeys(set(pipeline_class._get_signature_keys(pipeline_class)[0]) - {"transformer", "scheduler"})
     pipeline = pipeline_class(transformer=network, scheduler=scheduler, **missing)
     pipeline.set_progress_bar_config(disable=True)
-    adapter = adapter_of(architecture.pipeline)
-    mixed = type(f"Random{adapter.__name__}", (RandomStates, adapter), {"architecture": architecture})
-    return cast(RandomStates, mixed(pipeline, architecture.name))
+    generator = ADAPTERS[architecture.pipeline](pipeline, architecture.name)
+    generator.architecture = architecture
+    return generator

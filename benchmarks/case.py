@@ -13,10 +13,11 @@ from torch import Tensor
 
 from benchmarks.architecture import Architecture, Cfg, build
 from cvg.classifier import ClassifierConfig, CompositionClassifier
-from cvg.composition import Composition, parse
+from cvg.common.sizes import Size
+from cvg.composition import Composition, LabelSet, parse
 from cvg.generators import Dtype, Generator, Loading, load_generator
-from cvg.shapes.world import LABELS
 
+LABELS = LabelSet.load("shapes")
 PROMPT = "a red circle to the left of a blue square"
 SIGMAS = 4
 """Guided steps that the random classifiers know, as the shipped one does."""
@@ -31,7 +32,7 @@ class Case:
         generator: its adapter.
         classifier: reads its maps.
         compositions: the prompts.
-        size: (frames, height, width) in pixels.
+        size: of the videos.
         cfg: see :data:`benchmarks.architecture.Cfg`.
         steps: denoising steps of one video.
         shipped: whether the weights are real, so that whole videos can be sampled.
@@ -41,7 +42,7 @@ class Case:
     generator: Generator
     classifier: CompositionClassifier
     compositions: list[Composition]
-    size: tuple[int, int, int]
+    size: Size
     cfg: Cfg
     steps: int
     shipped: bool
@@ -95,7 +96,7 @@ class Case:
             "class": type(self.generator.pipeline).__name__,
             "parameters": sum(p.numel() for p in self.generator.network.parameters()),
             "blocks": len(self.generator.blocks),
-            "heads": self.generator.heads,
+            "heads": self.generator.num_heads,
             "tapped_layers": self.layers,
             "tapped_heads": len(self.classifier.config.heads),
             "size": list(self.size),
@@ -132,9 +133,7 @@ def default_heads(heads: int) -> list[int]:
     return list(range(0, heads, 1 if heads <= 16 else math.ceil(heads / 14)))
 
 
-def random_classifier(
-    generator: Generator, size: tuple[int, int, int], steps: int, layers: list[int]
-) -> CompositionClassifier:
+def random_classifier(generator: Generator, size: Size, steps: int, layers: list[int]) -> CompositionClassifier:
     """A classifier of the shipped form (X-CLIP, the weighted mean, a linear head) at a generator's grid, untrained."""
     generator.check_layers(layers)
     grid = list(generator.token_grid(generator.initial_latents([torch.Generator()], size)))
@@ -143,7 +142,7 @@ def random_classifier(
         labels=LABELS.to_dict(),
         generator=generator.identity(),
         layers=layers,
-        heads=default_heads(generator.heads),
+        heads=default_heads(generator.num_heads),
         sigmas=[float(sigma) for sigma in generator.schedule(steps, size).levels[:SIGMAS]],
         grid=grid,
         slots=shipped.slots,

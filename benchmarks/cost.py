@@ -21,6 +21,7 @@ from benchmarks.inversion import inversion
 from cvg.common.cli import run
 from cvg.common.errors import SettingsError
 from cvg.common.files import atomic, write_json
+from cvg.common.sizes import Size
 from cvg.generators import Dtype
 
 SHIPPED = "shapes-wan"
@@ -55,7 +56,7 @@ def main(
     layers: list[int] | None = None,
     depth: int | None = None,
     heads: int | None = None,
-    size: tuple[int, int, int] | None = None,
+    size: Size | None = None,
     text_length: int | None = None,
     steps: int = 50,
     batch_size: int = 1,

@@ -12,8 +12,10 @@ from torch import Tensor
 from benchmarks.case import Case, checkpointed
 from benchmarks.figures import Figure, spread
 from benchmarks.measure import Work, in_turn, peak_bytes, weight_bytes
-from benchmarks.plain import plain
+from benchmarks.plain import Materialised, plain
 from cvg.generators import Generator
+from cvg.grounding.base import Grounding
+from cvg.grounding.cross_attention import CrossAttention
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
@@ -175,18 +177,20 @@ def memory(found: Peaks) -> list[Figure]:
 
 def captures(case: Case) -> dict[str, Work]:
     """A forward pass: as it is, recording maps fused, and recording them off materialised matrices."""
-    materialising = plain(case.generator)
 
     @torch.no_grad()
-    def capturing(generator: Generator) -> Tensor:
-        heads = case.classifier.config.heads
-        maps, _ = generator.entity_maps(case.latents, case.timestep, case.conditioning, case.layers, heads, full=True)
-        return maps
+    def capturing(grounding: type[Grounding]) -> Tensor:
+        generator, heads = case.generator, case.classifier.config.heads
+        sites = generator.sites(case.latents, case.conditioning, case.layers, heads)
+        reading = grounding(replace(sites, exit_before=None))
+        with reading.recording():
+            case.forward()
+        return generator.maps_on_grid(reading, case.layers, generator.token_grid(case.latents))
 
     return {
         "forward": case.forward,
-        "ours": lambda: capturing(case.generator),
-        "materialised": lambda: capturing(materialising),
+        "ours": lambda: capturing(CrossAttention),
+        "materialised": lambda: capturing(Materialised),
     }
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from unittest.mock import patch
+from typing import Any, ClassVar, cast
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from benchmarks.case import Case
 from benchmarks.figures import Figure, spread
 from benchmarks.measure import clock
-from cvg.grounding.capture import AttentionTap
+from cvg.common.sizes import Size
+from cvg.generators import Generator
+from cvg.grounding.cross_attention import CrossAttention
 from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import LABELS, sample_scene, sample_spec
@@ -30,7 +34,7 @@ AT = [1, 2, 3, 4]
 """Recorded steps; those of ``data_prep.invert``."""
 
 
-def row_of(folder: Path, size: tuple[int, int, int]) -> Row:
+def row_of(folder: Path, size: Size) -> Row:
     """A rendered clip of two entities and one relation; again and again, and larger, until it fills the size."""
     rng = np.random.default_rng(0)
     spec = sample_spec(rng, "spatial", False)
@@ -42,66 +46,82 @@ def row_of(folder: Path, size: tuple[int, int, int]) -> Row:
     return Row("clip", folder / "clip.mp4", spec.template, spec.entities, relations, spec.wordings)
 
 
-@contextmanager
-def parts(case: Case) -> Iterator[dict[str, float]]:
-    """Within it the seconds of the parts of ``make_records`` are added up, by name."""
-    generator, spent = case.generator, dict.fromkeys(("transformer", "capture", "VAE", "text", "video"), 0.0)
+class Stopwatch:
+    """Seconds of named parts, added up."""
 
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            began = clock(case.device)
-            try:
-                return function(*args, **options)
-            finally:
-                spent[name] += clock(case.device) - began
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.spent = dict.fromkeys(("transformer", "capture", "VAE", "text", "record"), 0.0)
 
-        return call
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """What runs within it counts for the part."""
+        began = clock(self.device)
+        try:
+            yield
+        finally:
+            self.spent[name] += clock(self.device) - began
 
-    record = AttentionTap.record
-    with ExitStack() as patches:
-        for owner, attribute, name in (
-            (generator.network, "forward", "transformer"),
-            (generator, "encode_video", "VAE"),
-            (generator, "decode_latents", "VAE"),
-            (generator, "encode", "text"),
-            (recording, "read_video", "video"),
-        ):
-            patches.enter_context(patch.object(owner, attribute, timed(name, getattr(owner, attribute))))
-        patches.enter_context(patch.object(AttentionTap, "record", timed_method(record, timed)))
-        yield spent
-    spent["transformer"] -= spent["capture"]  # it happens inside
+    def shares(self, total: float) -> dict[str, float]:
+        """Percent of a total, with what no part accounts for; capture happens inside the transformer."""
+        seconds = self.spent | {"transformer": self.spent["transformer"] - self.spent["capture"]}
+        seconds["everything else"] = total - sum(seconds.values())
+        return {name: 100 * value / total for name, value in seconds.items()}
 
 
-def timed_method(method: Callable[..., Any], timed: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Any:
-    """``AttentionTap.record``, timed as capture; a plain function, so that it still binds."""
-    inner = timed("capture", method)
+class TimedGenerator:
+    """Hands everything on to a generator, and times what its text encoder, VAE, transformer and capture do."""
 
-    def record(tap: AttentionTap, *args: Any, **options: Any) -> None:
-        inner(tap, *args, **options)
+    PARTS: ClassVar[dict[str, str]] = {"encode": "text", "encode_video": "VAE", "decode_latents": "VAE"}
+    """Method of a generator -> what it counts for."""
 
-    return record
+    def __init__(self, generator: Generator, watch: Stopwatch) -> None:
+        self.watch = watch
+        self.generator = copy.copy(generator)
+        self.generator.grounding = self._timed_grounding()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.generator, name)
+        return self.watch.timing(self.PARTS[name])(found) if name in self.PARTS else found
+
+    def predict(self, *args: Any) -> Tensor:
+        """``Generator.predict``, timed."""
+        with self.watch.timing("transformer"):
+            return self.generator.predict(*args)
+
+    def entity_maps(self, *args: Any) -> Tensor:
+        """``Generator.entity_maps``, timed: the transformer's forward pass, and capture within it."""
+        with self.watch.timing("transformer"):
+            return self.generator.entity_maps(*args)
+
+    def _timed_grounding(self) -> type[CrossAttention]:
+        watch = self.watch
+
+        class TimedCrossAttention(CrossAttention):
+            def record(self, *args: Any, **options: Any) -> None:
+                with watch.timing("capture"):
+                    super().record(*args, **options)
+
+        return TimedCrossAttention
 
 
 def inversion(case: Case, rounds: int, steps: int) -> list[Figure]:
     """Videos per minute, where the time goes, and the bytes of a record of all layers and heads and of the tapped."""
-    depth, heads = len(case.generator.blocks), case.generator.heads
+    depth, heads = len(case.generator.blocks), case.generator.num_heads
     at = [index for index in AT if index < steps]
-    settings = Settings(
-        "inversion", steps, at, 1, list(range(depth)), list(range(heads)), list(case.size), float("-inf"), 0
-    )
+    settings = Settings("inversion", steps, at, 1, list(range(depth)), list(range(heads)), case.size, float("-inf"), 0)
     totals, shares, record = [], [], None
     with TemporaryDirectory() as folder:
         row = row_of(Path(folder), case.size)
         for _ in range(rounds):
-            with parts(case) as spent:
-                began = clock(case.device)
-                (record,) = recording.make_records(row, case.generator, LABELS, settings)
-                made = clock(case.device)
+            watch = Stopwatch(case.device)
+            timed = cast(Generator, TimedGenerator(case.generator, watch))
+            began = clock(case.device)
+            (record,) = recording.make_records(row, timed, LABELS, settings)
+            with watch.timing("record"):
                 size = _bytes(record)
-                total = clock(case.device) - began
-            spent["record"] = began + total - made
-            totals.append(total)
-            shares.append({name: 100 * value / total for name, value in spent.items()})
+            totals.append(clock(case.device) - began)
+            shares.append(watch.shares(totals[-1]))
     assert record is not None
     tapped_heads = case.classifier.config.heads
     chosen = replace(

@@ -6,20 +6,47 @@ equal).
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cvg.generators import Conditioning, Generator
+from cvg.generators import Generator
+from cvg.grounding.base import Sites
 
 
-class _Materialised(TorchFunctionMode):
+class Materialised:
+    """What ``CrossAttention`` reads, off attention matrices that are kept whole; a ``cvg.grounding.base.Grounding``."""
+
+    def __init__(self, sites: Sites) -> None:
+        self.sites = sites
+        self.attention = _KeptAttention()
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record one forward pass, which runs to its end."""
+        with ExitStack() as hooks:
+            for layer, module in self.sites.attention.items():
+                hooks.callback(module.register_forward_pre_hook(self.attention.during(layer)).remove)
+                hooks.callback(module.register_forward_hook(self.attention.during(None)).remove)
+            with self.attention:
+                yield
+
+    def maps(self, layer: int) -> Tensor:
+        """Maps of one tapped layer: (B, A, N, E)."""
+        probability_BANT = self.attention.kept[layer][..., self.sites.video_queries, self.sites.text_keys]
+        columns = self.sites.columns_BTE.to(probability_BANT)[:, None, : probability_BANT.shape[-1]]
+        maps_BANE = probability_BANT[..., : columns.shape[-2]] @ columns
+        return maps_BANE if self.sites.heads is None else maps_BANE[:, self.sites.heads[layer]]
+
+
+class _KeptAttention(TorchFunctionMode):
     """Attention of the running module as softmax(q k^T) v, with the matrix kept."""
 
     def __init__(self) -> None:
@@ -54,46 +81,9 @@ class _Materialised(TorchFunctionMode):
         return hook
 
 
-class PlainMaps(Generator):
-    """Mixed into a family's adapter, it reads entity maps off materialised attention matrices."""
-
-    def entity_maps(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        conditioning: Conditioning,
-        layers: Sequence[int],
-        heads: Sequence[int] | None = None,
-        full: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """As ``Generator.entity_maps``; the network runs to its end whatever ``full`` says."""
-        grid = self.token_grid(latents)
-        columns_BTE = conditioning.columns_BTE.to(self.dtype)
-        text, video = columns_BTE.shape[1], math.prod(grid)
-        mode = _Materialised()
-        with ExitStack() as hooks:
-            for layer in layers:
-                module: nn.Module = self.attention(layer)
-                hooks.callback(module.register_forward_pre_hook(mode.during(layer)).remove)
-                hooks.callback(module.register_forward_hook(mode.during(None)).remove)
-            with mode:
-                prediction = self.predict(latents, timestep, conditioning.states)
-        arranged = []
-        for layer in layers:
-            probability_BANT = mode.kept[layer]
-            if self.text == "first":
-                probability_BANT = probability_BANT[..., text:, :text]
-            elif self.text == "last":
-                probability_BANT = probability_BANT[..., :video, video:]
-            columns = columns_BTE[:, None, : probability_BANT.shape[-1]]
-            maps_BANE = probability_BANT[..., : columns.shape[-2]] @ columns
-            arranged.append(self.arrange(maps_BANE.float(), layer, grid))
-        maps_BLAEFHW = torch.stack(arranged, dim=1)
-        return maps_BLAEFHW if heads is None else maps_BLAEFHW[:, :, heads], prediction if full else None
-
-
 def plain(generator: Generator) -> Generator:
     """The same generator, read the plain way."""
-    kind = type(generator)
-    mixed = type(f"Plain{kind.__name__}", (PlainMaps, kind), {})
-    return cast(Generator, mixed(generator.pipeline, generator.name))
+    other = copy.copy(generator)
+    other.grounding = Materialised
+    other.checkpointing = False
+    return other

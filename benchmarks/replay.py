@@ -17,13 +17,16 @@ from torch import Tensor
 
 from cvg.common.cli import run
 from cvg.common.files import write_json
+from cvg.common.sizes import Size
+from cvg.composition import LabelSet
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import Predict, invert, psnr, replay
 from cvg.generators import Loading, load_generator
 from cvg.media.pixels import to_video
 from cvg.media.video import read_video
-from cvg.shapes.world import LABELS
 from data_prep import manifest
+
+LABELS = LabelSet.load("shapes")
 
 
 def invert_plainly(clean: Tensor, schedule: Schedule, predict: Predict, iterations: int) -> Tensor:
@@ -48,7 +51,7 @@ def main(
     generator: str = "shapes-wan",
     steps: list[int] = [8, 12, 24],  # noqa: B006  (never changed)
     iterations: list[int] = [0, 1, 2, 3],  # noqa: B006  (never changed)
-    size: tuple[int, int, int] = (13, 64, 64),
+    size: Size = Size(13, 64, 64),
     limit: int = 24,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> None:

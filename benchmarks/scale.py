@@ -25,6 +25,7 @@ from benchmarks.guidance import MEMORY_GOAL, MIB, NAMES, Peaks, capture_memory, 
 from benchmarks.measure import LiveBytes, Work, weight_bytes
 from benchmarks.plain import plain
 from cvg.common.cli import run
+from cvg.common.sizes import Size
 
 
 def figures_of(architecture: Architecture, layers: Sequence[int] | None, dtype: str) -> list[Figure]:
@@ -91,7 +92,7 @@ def _make(library: ModuleType, settings: dict[str, Any]) -> Any:
 def main(
     architecture: list[str],
     layers: list[int] | None = None,
-    size: tuple[int, int, int] | None = None,
+    size: Size | None = None,
     dtype: str = "bfloat16",
 ) -> None:
     """Print the peak memory and the arithmetic of plain and guided sampling of one video, without running them.

@@ -28,11 +28,11 @@ from cvg.common.errors import ModelError, SettingsError
 from cvg.common.files import read_json, write_json
 from cvg.composition import LabelSet
 from cvg.evaluation.summary import gain
-from cvg.shapes.world import LABELS
 from cvg.training.datamodule import CompositionDataModule
 from data_prep.demo import Step, run_step
 from data_prep.pretrain.captioned import WORDINGS
 
+LABELS = LabelSet.load("shapes")
 HELD_OUT: dict[str, list[str]] = {
     "nothing": [],
     "left, above": ["left", "above"],

@@ -14,6 +14,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import PromptError, SettingsError
 from cvg.common.files import slug, write_json
+from cvg.common.sizes import Size
 from cvg.composition import Composition, parse
 from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
@@ -45,7 +46,7 @@ def main(
     guiding: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
     steps: int = 50,
     guidance_scale: float | None = None,
-    size: tuple[int, int, int] | None = None,
+    size: Size | None = None,
     fps: int = 8,
     scale: int = 4,
     batch_size: int = 8,

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from cvg.common.cli import run
+from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
 from cvg.shards.shards import SPLITS
@@ -26,8 +27,8 @@ def main(
     iterations: int = 1,
     layers: list[int] | None = None,
     heads: list[int] | None = None,
-    size: tuple[int, int, int] = (13, 64, 64),
-    grid: tuple[int, int, int] | None = None,
+    size: Size = Size(13, 64, 64),
+    grid: Grid | None = None,
     min_psnr: float = 18.0,
     seed: int = 0,
     limit: int | None = None,
@@ -60,7 +61,7 @@ def main(
     model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)
     check_steps(at, steps)
-    settings = Settings(method, steps, at, iterations, layers, heads, list(size), min_psnr, seed, grid)
+    settings = Settings(method, steps, at, iterations, layers, heads, size, min_psnr, seed, grid)
     info = shard(rows, out, model, label_set, settings, loading.dtype)
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)

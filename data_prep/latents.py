@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cvg.common.errors import DataError
+from cvg.common.sizes import Grid, Size
 from cvg.diffusion.trajectory import invert, nearest_steps, replay
 from cvg.generators import Conditioning, Generator
 from data_prep.manifest import Row
@@ -30,10 +31,10 @@ class Settings:
         iterations: fixed-point corrections per inversion step.
         layers: tapped layers.
         heads: recorded heads.
-        size: frames, height, width in pixels.
+        size: of the videos, in pixels.
         min_psnr: least PSNR (dB) between a video and its replay.
         seed: of the wrong labels, wordings and noise.
-        grid: [F, H, W] to which maps are averaged; None keeps the generator's latent tokens.
+        grid: to which maps are averaged; None keeps the generator's latent tokens.
     """
 
     method: Method
@@ -42,16 +43,10 @@ class Settings:
     iterations: int
     layers: list[int]
     heads: list[int]
-    size: list[int]
+    size: Size
     min_psnr: float
     seed: int
-    grid: tuple[int, int, int] | None = None
-
-    @property
-    def pixels(self) -> tuple[int, int, int]:
-        """``size`` as generators take it."""
-        frames, height, width = self.size
-        return frames, height, width
+    grid: Grid | None = None
 
 
 def latents_at(
@@ -70,7 +65,7 @@ def latents_at(
         z_t (2, C, F, H', W') for p+ and p-, per step; and the replayed clean latents (2, ...), None where nothing was
         inverted. Without an inversion both prompts share z_t.
     """
-    schedule = generator.schedule(settings.steps, settings.pixels)
+    schedule = generator.schedule(settings.steps, settings.size)
     if settings.method == "inversion":
 
         def predict(z: Tensor, i: int) -> Tensor:

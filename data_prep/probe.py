@@ -17,6 +17,7 @@ from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import SettingsError
 from cvg.common.files import atomic, write_json
+from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
 from cvg.probing.choice import Choice, choose
@@ -49,8 +50,8 @@ def main(
     layers: list[int] | None = None,
     heads: list[int] | None = None,
     guided: int = 4,
-    size: tuple[int, int, int] = (13, 64, 64),
-    grid: tuple[int, int, int] | None = None,
+    size: Size = Size(13, 64, 64),
+    grid: Grid | None = None,
     seed: int = 0,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> Choice:
@@ -85,8 +86,8 @@ def main(
     check_steps(at, steps)
     model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)
-    frames, height, width = (min(most, side) for most, side in zip(GRID, token_grid(model, size), strict=True))
-    settings = Settings(method, steps, at, 1, layers, heads, list(size), 18.0, seed, (frames, height, width))
+    probed = Grid(*(min(most, side) for most, side in zip(GRID, token_grid(model, size), strict=True)))
+    settings = Settings(method, steps, at, 1, layers, heads, size, 18.0, seed, probed)
     info = shard(rows, out / "maps", model, label_set, settings, loading.dtype)
     probe = Probe(read_records(out / "maps", SPLITS), label_set)
     part = probe_part(probe, info)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from cvg.common.errors import SettingsError
+from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet, RelationBatch, contradict
 from cvg.diffusion.trajectory import psnr
 from cvg.generators import Generator
@@ -39,9 +39,8 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
     rng = random.Random(f"{settings.seed}:{row.id}")
     positive = row.composition(labels, rng)
     negative = contradict(positive, labels, rng)
-    frames, height, width = settings.size
     try:
-        pixels = read_video(row.video, frames, height, width, start=row.start, end=row.end)
+        pixels = read_video(row.video, *settings.size, start=row.start, end=row.end)
     except VideoError as error:
         raise Rejected("unreadable", str(error)) from error
     video = to_video(pixels)[None]
@@ -54,11 +53,11 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
         quality = psnr(decoded, video.expand_as(decoded)).tolist()
         if min(quality) < settings.min_psnr or not torch.isfinite(replayed).all():
             raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {settings.min_psnr:g} dB")
-    schedule = generator.schedule(settings.steps, settings.pixels)
+    schedule = generator.schedule(settings.steps, settings.size)
     steps = []
     for index, latents in zip(settings.at, taken, strict=True):
         timestep = schedule.timesteps[index]
-        maps, _ = generator.entity_maps(latents, timestep, conditioning, settings.layers, settings.heads)
+        maps = generator.entity_maps(latents, timestep, conditioning, settings.layers, settings.heads)
         steps.append((maps if settings.grid is None else resample(maps, settings.grid)).cpu())
     maps_2SLAEFHW = torch.stack(steps, dim=1)
     both = RelationBatch.of([positive, negative], labels)
@@ -85,8 +84,8 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
     return records
 
 
-def token_grid(generator: Generator, size: Sequence[int]) -> tuple[int, int, int]:
-    """Latent tokens (F, H, W) of a video of (frames, height, width) pixels."""
+def token_grid(generator: Generator, size: Size) -> Grid:
+    """Frames, rows and columns of the video tokens of a video of a size."""
     return generator.token_grid(generator.encode_video(torch.zeros(1, 3, *size, device=generator.device)))
 
 
@@ -95,8 +94,8 @@ def check_grid(generator: Generator, settings: Settings) -> list[int]:
     tokens = token_grid(generator, settings.size)
     if settings.grid and not all(1 <= side <= most for side, most in zip(settings.grid, tokens, strict=True)):
         raise SettingsError(
-            f"grid {list(settings.grid)}: a video of size {settings.size} has {list(tokens)} latent frames, rows and "
-            "columns; give at most as many of each"
+            f"grid {list(settings.grid)}: a video of size {list(settings.size)} has {list(tokens)} latent frames, rows "
+            "and columns; give at most as many of each"
         )
     return list(tokens)
 
@@ -105,10 +104,10 @@ def taps(model: Generator, layers: list[int] | None, heads: list[int] | None) ->
     """Tapped layers and recorded heads; all of the generator's for None. SettingsError where it has no such ones."""
     layers = layers if layers is not None else list(range(len(model.blocks)))
     model.check_layers(layers)
-    heads = heads if heads is not None else list(range(model.heads))
-    if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.heads:
+    heads = heads if heads is not None else list(range(model.num_heads))
+    if not heads or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < model.num_heads:
         raise SettingsError(
-            f"heads {heads}: expected ascending numbers from 0 to {model.heads - 1}, the heads of {model.name}"
+            f"heads {heads}: expected ascending numbers from 0 to {model.num_heads - 1}, the heads of {model.name}"
         )
     return layers, heads
 

@@ -65,7 +65,7 @@ def pack(
     rejected = [outcome for outcome in outcomes if "rejected" in outcome]
     with atomic(out / "rejects.jsonl") as path:
         path.write_text("".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in rejected))
-    levels = generator.schedule(settings.steps, settings.pixels).levels
+    levels = generator.schedule(settings.steps, settings.size).levels
     info = ShardInfo(
         generator=generator.identity(),
         layers=settings.layers,

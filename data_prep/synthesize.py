@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from cvg.common.cli import run
 from cvg.common.files import atomic, read_json, write_json
+from cvg.common.sizes import Size
 from cvg.composition import template_of
 from cvg.evaluation.suites import Case, Suite, load_suite
 from cvg.generators import Generator, Loading, load_generator
@@ -55,7 +56,7 @@ class _Job:
 
 
 def sample_with_trajectory(
-    generator: Generator, prompts: list[str], seeds: list[int], steps: int, size: tuple[int, int, int]
+    generator: Generator, prompts: list[str], seeds: list[int], steps: int, size: Size
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sample plainly and keep the early latents.
 
@@ -85,9 +86,7 @@ def shown(reading: Reading) -> tuple[tuple[str, ...] | None, str]:
     return (labels, "") if len(labels) == len(reading.labels) else (None, "cannot tell")
 
 
-def make_batch(
-    generator: Generator, suite: Suite, jobs: Sequence[_Job], steps: int, size: tuple[int, int, int], fps: float
-) -> None:
+def make_batch(generator: Generator, suite: Suite, jobs: Sequence[_Job], steps: int, size: Size, fps: float) -> None:
     """Sample videos, have them judged, and write those that can be labelled, with their latents; and all outcomes."""
     asked = [job.case.composition for job in jobs]
     seeds = [job.case.seeds[0] for job in jobs]
@@ -128,7 +127,7 @@ def main(
     suite: str = "shapes",
     steps: int = 50,
     seed: int = 0,
-    size: tuple[int, int, int] = (13, 64, 64),
+    size: Size = Size(13, 64, 64),
     fps: int = 8,
     batch_size: int = 16,
     loading: Loading = Loading(),  # noqa: B008  (frozen)

@@ -17,35 +17,35 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from cvg.generators import Generator, offload
 
 
-def lend_layers(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> LoanBook:
+def offload_layers_checked(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> CopiedWeights:
     """Offload layer by layer; whatever uses weights that are away computes NaN."""
-    book = LoanBook()
+    copied = CopiedWeights()
     generator.identity()  # is read off the weights that rest, which are NaN from here on
     with monkeypatch.context() as patch:
-        patch.setattr(offload, "Loan", partial(_StrictLoan, book=book))
+        patch.setattr(offload, "CopyWeights", partial(_CheckedCopy, copied=copied))
         offload.offload_layers(generator, torch.device("cpu"))
     assert all(weight.isnan().all() for weight in generator.network.parameters())
-    return book
+    return copied
 
 
-class LoanBook:
-    """Bytes of lent weights that are still alive, whoever holds them; ``peak`` is the most there ever were."""
+class CopiedWeights:
+    """Bytes of copied weights that are still alive, whoever holds them; ``peak`` is the most there ever were."""
 
     def __init__(self) -> None:
-        self.lent: list[tuple[StorageWeakRef, int]] = []
+        self.alive: list[tuple[StorageWeakRef, int]] = []
         self.peak = 0
 
-    def note(self, weight: torch.Tensor) -> None:
+    def add(self, weight: torch.Tensor) -> None:
         storage = weight.untyped_storage()
-        self.lent = [(lent, size) for lent, size in self.lent if not lent.expired()]
-        self.lent.append((StorageWeakRef(storage), storage.nbytes()))
-        self.peak = max(self.peak, sum(size for _, size in self.lent))
+        self.alive = [(copy, size) for copy, size in self.alive if not copy.expired()]
+        self.alive.append((StorageWeakRef(storage), storage.nbytes()))
+        self.peak = max(self.peak, sum(size for _, size in self.alive))
 
 
-class _StrictLoan(offload.Loan):
-    def __init__(self, device: torch.device, book: LoanBook) -> None:
+class _CheckedCopy(offload.CopyWeights):
+    def __init__(self, device: torch.device, copied: CopiedWeights) -> None:
         super().__init__(device)
-        self.book = book
+        self.copied = copied
 
     def init_hook(self, module: nn.Module) -> nn.Module:
         module = super().init_hook(module)
@@ -56,9 +56,9 @@ class _StrictLoan(offload.Loan):
     def pre_forward(self, module: nn.Module, *args: Any, **options: Any) -> tuple[Any, Any]:
         moved = super().pre_forward(module, *args, **options)
         for name in self.weights:  # a move to another device is a copy
-            lent = module._parameters[name].detach().clone()
-            self.book.note(lent)
-            module._parameters[name] = _parameter(lent)
+            copy = module._parameters[name].detach().clone()
+            self.copied.add(copy)
+            module._parameters[name] = _parameter(copy)
         return moved
 
     def post_forward(self, module: nn.Module, output: Any) -> Any:
@@ -71,7 +71,7 @@ def _parameter(value: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(value, requires_grad=False)
 
 
-def move_components(generator: Generator) -> list[str]:
+def offload_components_checked(generator: Generator) -> list[str]:
     """Offload component by component; one that runs must be on the device, and be there alone.
 
     Returns:

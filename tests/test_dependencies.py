@@ -84,9 +84,9 @@ def test_only_one_module_touches_ffmpeg() -> None:
 
 
 def test_only_its_adapter_knows_a_family() -> None:
-    adapters = {f"cvg.generators.{target.split('.')[0]}" for target in ADAPTERS.values()}
+    adapters = {f"cvg.generators.families.{target.split('.')[0]}" for target in ADAPTERS.values()}
     training = {name for name in MODULES if name.startswith("data_prep.pretrain")}
-    words = {*ADAPTERS, "attn1"}  # "attn2", what most call it, is the default of `Generator.site`
+    words = {*ADAPTERS, "attn1"}  # "attn2", what most call it, is the default of `Family.attention_name`
     named = {name for name, path in MODULES.items() if any(word in path.read_text() for word in words)}
     assert named <= adapters | training | {"cvg.generators.registry"}
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +16,13 @@ from tiny import tiny_pipeline
 from torch import Tensor, nn
 
 from cvg.common.errors import UserError
+from cvg.common.sizes import Size
 from cvg.composition import parse
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.registry import ADAPTERS, adapter_of
-from cvg.grounding.capture import AttentionTap
+from cvg.grounding.base import Sites
+from cvg.grounding.cross_attention import CrossAttention
+from cvg.grounding.hooks import ending_before
 from cvg.shapes.world import LABELS
 
 
@@ -62,9 +69,46 @@ class _Attention(nn.Module):
 def test_what_a_layer_leaves_behind_is_its_maps_alone() -> None:
     states, columns = torch.randn(1, 3, 40, 16), torch.zeros(1, 5, 2)  # video keys follow five of text
     module = _Attention()
-    tap = AttentionTap({0: module}, columns, keys=slice(0, 5), queries=slice(5, None))
-    with torch.no_grad(), tap.recording():
+    sites = Sites({0: module}, {0: module}, columns, text_keys=slice(0, 5), video_queries=slice(5, None))
+    reading = CrossAttention(sites)
+    with torch.no_grad(), reading.recording():
         module(states)
-    (kept,) = tap._maps[0]
+    (kept,) = reading._calls[0]
     assert isinstance(kept, Tensor) and kept.shape == (1, 3, 35, 2)
     assert kept.untyped_storage().nbytes() == kept.nbytes
+
+
+class _StateNorms:
+    """Another signal, in one class: the norm of each video token's hidden state, the same for all entities."""
+
+    def __init__(self, sites: Sites) -> None:
+        self.sites = sites
+        self.states: dict[int, Tensor] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        def keeping(layer: int) -> Any:
+            return lambda module, args, states: self.states.__setitem__(layer, states)
+
+        handles = [block.register_forward_hook(keeping(layer)) for layer, block in self.sites.blocks.items()]
+        with ending_before(self.sites.exit_before):
+            yield
+        for handle in handles:
+            handle.remove()
+
+    def maps(self, layer: int) -> Tensor:
+        return self.states[layer].norm(dim=-1)[:, None, :, None] * self.sites.columns_BTE.amax(1)[:, None, None]
+
+
+def test_another_signal_is_read_in_the_place_of_attention(generator: Generator) -> None:
+    composition = parse("a red circle to the left of a blue square", LABELS)
+    z = generator.initial_latents([torch.Generator().manual_seed(0)], Size(5, 32, 32)).requires_grad_(True)
+    generator = copy.copy(generator)
+    generator.grounding = _StateNorms
+    ran: list[int] = []
+    handle = generator.blocks[2].register_forward_hook(lambda *_: ran.append(2))
+    maps_BLAEFHW = generator.entity_maps(z, torch.tensor(900), generator.encode([composition]), [0, 1])
+    handle.remove()
+    assert maps_BLAEFHW.shape == (1, 2, 1, 2, *generator.token_grid(z)) and maps_BLAEFHW.min() > 0 and not ran
+    (gradient,) = torch.autograd.grad(maps_BLAEFHW.sum(), z)
+    assert gradient.abs().max() > 0

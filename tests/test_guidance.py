@@ -176,7 +176,7 @@ def test_the_edit_follows_the_gradient_of_the_loss(
     config = classifier.config
     z = latents.clone().requires_grad_(True)
     conditioning = generator.encode([parse(PROMPTS[0], LABELS)])
-    maps, _ = generator.entity_maps(z, torch.tensor(999), conditioning, config.layers)
+    maps = generator.entity_maps(z, torch.tensor(999), conditioning, config.layers)
     steps = torch.zeros(1, len(config.sigmas), dtype=torch.bool)
     steps[:, guided_step] = True
     maps_BSLAKFHW = torch.stack([maps[:, :, config.heads]] * len(config.sigmas), dim=1)

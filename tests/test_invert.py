@@ -202,6 +202,6 @@ def test_records_and_live_capture_are_the_same_maps(
     # Batched with another prompt, as the record was, so that the same kernels run.
     other = row.composition(LABELS, random.Random(9))
     conditioning = model.encode([composition, other])
-    maps, _ = model.entity_maps(latents.expand(2, *latents.shape[1:]), schedule.timesteps[1], conditioning, [0, 2])
+    maps = model.entity_maps(latents.expand(2, *latents.shape[1:]), schedule.timesteps[1], conditioning, [0, 2])
     (live,) = slot_maps(maps, [0], [entity_slots(composition, composition.relations[0])])
     assert torch.equal(resample(live, grid or (4, 8, 8)).half(), record.positive_SLAKFHW[1])

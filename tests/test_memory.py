@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 from families.test_wan import build as build_wan
-from offloaded import lend_layers, move_components
+from offloaded import offload_components_checked, offload_layers_checked
 from torch import nn
 
 from cvg import evaluate, sample
@@ -24,7 +24,7 @@ from cvg.composition import parse
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import Predict, invert, replay
 from cvg.generators import Generator, Loading, load_generator, wrap_pipeline
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.generators.loading import compile_blocks, tile
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
@@ -66,7 +66,7 @@ def gradient(generator: Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Entity maps of all layers but the last, and a gradient of them."""
     z = noise(generator).requires_grad_(True)
     layers = list(range(len(generator.blocks) - 1))
-    maps, _ = generator.entity_maps(z, torch.tensor(900), generator.encode(COMPOSITIONS), layers)
+    maps = generator.entity_maps(z, torch.tensor(900), generator.encode(COMPOSITIONS), layers)
     return maps, torch.autograd.grad(maps.square().sum(), z)[0]
 
 
@@ -75,7 +75,7 @@ def gradient(generator: Generator) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_guided_sampling_with_one_component_at_a_time(generator: Generator, classifier: CompositionClassifier) -> None:
     wanted = guided(generator, classifier)
-    came = move_components(generator)
+    came = offload_components_checked(generator)
     assert torch.equal(guided(generator, classifier), wanted)
     # The prompts are encoded for the maps, and by the pipeline; the first guided step lies between.
     assert came == ["text_encoder", "transformer", "text_encoder", "transformer", "vae"]
@@ -87,7 +87,7 @@ def test_inversion_with_one_component_at_a_time() -> None:
     results = []
     for offloaded in (False, True):
         generator = wrap_pipeline(build_wan(0, 1, boundary_ratio=0.875), "tiny")
-        came = move_components(generator) if offloaded else []
+        came = offload_components_checked(generator) if offloaded else []
         schedule = generator.schedule(6, (5, 64, 64))
         clean = generator.encode_video(torch.rand(1, 3, 5, 64, 64, generator=torch.Generator().manual_seed(0)))
         states = generator.encode(COMPOSITIONS[:1]).states
@@ -104,7 +104,7 @@ def test_guided_sampling_layer_by_layer(
 ) -> None:
     generator.checkpointing = True
     wanted = guided(generator, classifier)
-    lend_layers(generator, monkeypatch)
+    offload_layers_checked(generator, monkeypatch)
     assert torch.equal(guided(generator, classifier), wanted)
 
 
@@ -117,17 +117,17 @@ def test_a_backward_pass_borrows_one_block_at_a_time(
     wanted = gradient(generator)
     sizes = [sum(weight.nbytes for weight in block.parameters()) for block in generator.blocks]
     around = sum(weight.nbytes for weight in generator.network.parameters()) - sum(sizes)
-    book = lend_layers(generator, monkeypatch)
+    copied = offload_layers_checked(generator, monkeypatch)
     assert generator.checkpointing
     generator.checkpointing = checkpointing
     generator.encode(COMPOSITIONS)
-    book.peak = 0
+    copied.peak = 0
     for ours, theirs in zip(gradient(generator), wanted, strict=True):
         assert torch.equal(ours, theirs)
     encoder = sum(weight.nbytes for weight in generator.pipeline.text_encoder.parameters())
-    assert (book.peak <= max(max(sizes) + around, encoder)) == checkpointing
-    book.note(torch.empty(0))
-    assert sum(size for _, size in book.lent) <= around  # what stays is of modules that an early exit left
+    assert (copied.peak <= max(max(sizes) + around, encoder)) == checkpointing
+    copied.add(torch.empty(0))
+    assert sum(size for _, size in copied.alive) <= around  # what stays is of modules that an early exit left
 
 
 def test_options_that_do_not_go_together(tmp_path: Path) -> None:

@@ -227,8 +227,8 @@ def test_the_stages_make_a_generator(name: FamilyName, tmp_path: Path, monkeypat
 
     conditioning = generator.encode([composition])
     schedule = generator.schedule(20, VIDEO)
-    maps, _ = generator.entity_maps(noise, schedule.timesteps[0], conditioning, [1, 3])
-    assert maps.shape == (1, 2, generator.heads, 2, 4, 8, 8) and (maps > 0).all() and (maps < 1).all()
+    maps = generator.entity_maps(noise, schedule.timesteps[0], conditioning, [1, 3])
+    assert maps.shape == (1, 2, generator.num_heads, 2, 4, 8, 8) and (maps > 0).all() and (maps < 1).all()
 
     def predict(z: Tensor, i: int) -> Tensor:
         return generator.predict(z, schedule.timesteps[i], conditioning.states)

@@ -45,7 +45,7 @@ def make_config(generator: Generator, steps: int = STEPS, **changes: Any) -> Cla
         "labels": LABELS.to_dict(),
         "generator": generator.identity(),
         "layers": list(range(len(generator.blocks))),
-        "heads": list(range(generator.heads)),
+        "heads": list(range(generator.num_heads)),
         "sigmas": [float(sigma) for sigma in sigmas[:2]],
         "grid": [4, 8, 8],
         "slots": 2,

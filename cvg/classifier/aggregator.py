@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cvg.common.sizes import Grid
 from cvg.grounding.maps import TINY, normalise, resample
 
 # Deviation under which a whole volume fades out; a mean over maps that agree has a deviation near 1.
@@ -72,7 +73,7 @@ class Aggregator(nn.Module):
         layers: int,
         heads: int,
         slots: int,
-        grid: tuple[int, int, int],
+        grid: Grid,
         dim: int = 64,
         depth: int = 2,
         attention_heads: int = 4,

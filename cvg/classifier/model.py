@@ -22,6 +22,7 @@ from cvg.classifier.head import TextHead, build_head
 from cvg.common import hub
 from cvg.common.errors import ModelError, PromptError
 from cvg.common.files import atomic, write_json
+from cvg.common.sizes import Grid
 from cvg.composition import LabelSet
 from cvg.grounding.maps import resample
 
@@ -79,8 +80,7 @@ class CompositionClassifier(
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.labels = LabelSet(config.labels)
-        frames, height, width = config.volume_grid
-        grid, steps = (frames, height, width), len(config.sigmas)
+        grid, steps = Grid(*config.volume_grid), len(config.sigmas)
         self.aggregator = Aggregator(
             steps, len(config.layers), len(config.heads), config.slots, grid, **config.aggregator
         )
@@ -113,8 +113,8 @@ class CompositionClassifier(
                 f"classifier: maps of (layers, heads, slots) {tuple(maps_BLAKFHW.shape[1:4])}, but it was trained on "
                 f"{want}; tap layers {self.config.layers} and heads {self.config.heads}"
             )
-        frames, height, width = self.config.grid  # what `data_prep.invert` may have done to the maps of training
-        maps = resample(maps_BLAKFHW.to(self.absent_SKFHW.dtype), (frames, height, width))
+        grid = Grid(*self.config.grid)  # what `data_prep.invert` may have done to the maps of training
+        maps = resample(maps_BLAKFHW.to(self.absent_SKFHW.dtype), grid)
         return self.aggregator(maps, present_BK, step_B)
 
     def _absent(self, present_BK: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     generator = wrap_pipeline(pipeline, str(name))
-    generator.mend()
+    generator.repair_after_loading()
     generator.checkpointing = loading.checkpointing
     if loading.tiling:
         tile(generator)

@@ -2,7 +2,7 @@
 
 Either whole components come and go, one at a time, or single layers. The hooks of diffusers do not fit guidance: those
 for components follow the order of a plain run, while a guided step calls the network before the pipeline calls its text
-encoder; those for layers change weights in place, under the feet of the backward pass.
+encoder; those for layers change weights in place, which a backward pass still needs as they were.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from typing_extensions import override
 from cvg.generators.base import Generator
 
 
-class Visit(ModelHook):
-    """Brings a component to the device when it runs; it stays until another of the same guests runs.
+class MoveComponent(ModelHook):
+    """Brings a component to the device when it runs; it stays there until another with the same list runs.
 
     Args:
         device: where the component runs.
-        guests: who is on the device; shared by components that must not be there together.
+        on_device: what is on the device now; one list, shared by all components that must not be there together.
     """
 
-    def __init__(self, device: torch.device, guests: list[nn.Module]) -> None:
+    def __init__(self, device: torch.device, on_device: list[nn.Module]) -> None:
         self.execution_device = device  # the pipeline takes its device from here
-        self.guests = guests
+        self.on_device = on_device
 
     @override
     def pre_forward(self, module: nn.Module, *args: Any, **options: Any) -> tuple[Any, Any]:
-        if module not in self.guests:
-            for guest in self.guests:
-                guest.to("cpu")
+        if module not in self.on_device:
+            for other in self.on_device:
+                other.to("cpu")
             clear_device_cache()
-            self.guests[:] = [module.to(self.execution_device)]
+            self.on_device[:] = [module.to(self.execution_device)]
         return send_to_device(args, self.execution_device), send_to_device(options, self.execution_device)
 
 
-class Loan(ModelHook):
-    """Lends a layer copies of its own weights on the device, for one forward pass.
+class CopyWeights(ModelHook):
+    """Gives a layer copies of its own weights on the device, for one forward pass.
 
     Its parameters are replaced, not changed: a backward pass still has those that it was recorded with, and frees them.
     """
@@ -76,16 +76,16 @@ def offload_components(generator: Generator, device: torch.device) -> None:
         generator: with all weights in main memory.
         device: where the components run.
     """
-    guests: list[nn.Module] = []
+    on_device: list[nn.Module] = []
     for component in _components(generator).values():
-        add_hook_to_module(component, Visit(device, guests))
+        add_hook_to_module(component, MoveComponent(device, on_device))
 
 
 def offload_layers(generator: Generator, device: torch.device) -> None:
     """Let only one layer of networks and text encoders be on the device; the VAE, which is small, stays once used.
 
     Autograd keeps the weights that a backward pass will need. So blocks are checkpointed from here on: they keep none,
-    and borrow theirs again, one block after another.
+    and have theirs copied again, one block after another.
 
     Args:
         generator: with all weights in main memory.
@@ -94,11 +94,11 @@ def offload_layers(generator: Generator, device: torch.device) -> None:
     generator.checkpointing = True
     for name, component in _components(generator).items():
         if name == "vae":  # some pass on a list that they change, and hooks hand over copies
-            add_hook_to_module(component, Visit(device, []))
+            add_hook_to_module(component, MoveComponent(device, []))
             continue
         for module in component.modules():
             if module is component or module._parameters or module._buffers:
-                add_hook_to_module(module, Loan(device))
+                add_hook_to_module(module, CopyWeights(device))
 
 
 def _components(generator: Generator) -> dict[str, nn.Module]:

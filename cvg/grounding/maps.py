@@ -5,18 +5,20 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from cvg.common.sizes import Grid
+
 TINY = 1e-8
 """Added to a map's mean and deviation, in attention probability: below it float16 records hold nothing but rounding."""
 # Deviation, relative to the mean, under which a map fades out instead of having its float16 rounding (5e-4) amplified.
 _FLAT = 1e-3
 
 
-def resample(maps: Tensor, grid: tuple[int, int, int]) -> Tensor:
+def resample(maps: Tensor, grid: Grid) -> Tensor:
     """Resample the last three axes (F, H, W) to a grid: exact when equal, area average down, (tri)linear up.
 
     Args:
         maps: (..., F, H, W).
-        grid: the wanted (F, H, W).
+        grid: the wanted one.
 
     Returns:
         (..., *grid)

@@ -108,7 +108,7 @@ class Guide:
         """
         taps = union([self.read, *(term.taps for term in self.terms_at(guided_step))])
         prompts = self.conditioning.rows(samples)
-        maps_BLAEFHW, _ = self.generator.entity_maps(z, timestep, prompts, taps.layers, taps.heads)
+        maps_BLAEFHW = self.generator.entity_maps(z, timestep, prompts, taps.layers, taps.heads)
         return EntityMaps(maps_BLAEFHW, taps)
 
     def terms_at(self, guided_step: int) -> list[Term]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from cvg.classifier import CompositionClassifier
 from cvg.common.clock import wall_clock
 from cvg.common.errors import ModelError, SettingsError
+from cvg.common.sizes import Size
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Generator, wrap_pipeline
@@ -117,16 +118,16 @@ class GuidedSampler:
             )
 
     @property
-    def size(self) -> tuple[int, int, int]:
-        """(frames, height, width) in pixels of the videos that the classifier was trained for."""
+    def size(self) -> Size:
+        """Of the videos that the classifier was trained for."""
         return self.generator.pixel_size(self.classifier.config.token_grid)
 
-    def guided_steps(self, steps: int, size: tuple[int, int, int] | None = None) -> dict[int, int]:
+    def guided_steps(self, steps: int, size: Size | None = None) -> dict[int, int]:
         """The denoising steps that are guided, each with its index among the classifier's noise levels.
 
         Args:
             steps: denoising steps in all.
-            size: (frames, height, width) in pixels; the one the classifier was trained for when None.
+            size: of the videos; the one the classifier was trained for when None.
 
         Raises:
             SettingsError: the schedule has no step near a noise level of the classifier, or one step for two of them.
@@ -149,7 +150,7 @@ class GuidedSampler:
         guided: bool = True,
         steps: int = 50,
         guidance_scale: float | None = None,
-        size: tuple[int, int, int] | None = None,
+        size: Size | None = None,
         observe: Observe | None = None,
     ) -> SampleResult:
         """Generate one video per prompt.
@@ -162,7 +163,7 @@ class GuidedSampler:
             guided: False runs the plain pipeline, bit for bit.
             steps: denoising steps.
             guidance_scale: of classifier-free guidance; the classifier's, else the family's default, when None.
-            size: (frames, height, width) in pixels; the one the classifier was trained for when None.
+            size: of the videos; the one the classifier was trained for when None.
             observe: see :data:`Observe`.
 
         Raises:
@@ -191,7 +192,7 @@ class GuidedSampler:
         probabilities = {} if guiding is None else guiding.conclude()
         return SampleResult(video_BCFHW, list(compositions), probabilities, seconds)
 
-    def _guiding(self, compositions: Sequence[Composition], steps: int, size: tuple[int, int, int]) -> _GuidedSteps:
+    def _guiding(self, compositions: Sequence[Composition], steps: int, size: Size) -> _GuidedSteps:
         guided_steps = self.guided_steps(steps, size)
         guide = Guide(self.generator, self.classifier, compositions, self.config)
         timesteps = self.generator.schedule(steps, size).timesteps

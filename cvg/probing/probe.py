@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cvg.common.errors import DataError
+from cvg.common.sizes import Grid
 from cvg.common.statistics import wilson
 from cvg.composition import LabelSet
 from cvg.grounding.maps import normalise, resample
 from cvg.shards.records import Record
 
-GRID = (4, 8, 8)
+GRID = Grid(4, 8, 8)
 """Latent frames, rows and columns that maps are averaged to, at most: enough for where things are and go."""
 FOLDS = 5
 RIDGE = 1.0  # of the mean of the centred kernel's diagonal, i.e. of a sample's variance; scores hardly depend on it
@@ -83,8 +84,8 @@ class Group:
 
 def coarse(maps_LAKFHW: Tensor) -> Tensor:
     """Maps as probes read them, flattened over entity slots and places: float16 (..., D)."""
-    frames, height, width = (min(new, old) for new, old in zip(GRID, maps_LAKFHW.shape[-3:], strict=True))
-    return normalise(resample(maps_LAKFHW.float(), (frames, height, width))).flatten(-4).half()
+    grid = Grid(*(min(new, old) for new, old in zip(GRID, maps_LAKFHW.shape[-3:], strict=True)))
+    return normalise(resample(maps_LAKFHW.float(), grid)).flatten(-4).half()
 
 
 def deal(labels: Sequence[int], videos: Sequence[str], seed: int = 0) -> list[int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cvg.generators import Generator
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.shapes.renderer import FRAMES, SIZE, Scene, patch_shares
 from cvg.shapes.world import ENTITIES, Spec
 

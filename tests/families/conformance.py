@@ -3,7 +3,7 @@
 A family's test file builds that model and inherits these tests:
 
     class TestWan(Conformance):
-        size = (5, 32, 32)
+        size = Size(5, 32, 32)
 
         def build(self) -> WanPipeline: ...
 """
@@ -11,21 +11,23 @@ A family's test file builds that model and inherits these tests:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from offloaded import lend_layers, move_components
+from offloaded import offload_components_checked, offload_layers_checked
 from tiny import tiny_classifier
 from torch import Tensor
 
 from cvg.common.errors import UserError
+from cvg.common.sizes import Size
 from cvg.composition import parse
 from cvg.diffusion.trajectory import invert, replay
-from cvg.generators import Generator, load_generator, wrap_pipeline
-from cvg.generators.base import States
+from cvg.generators import Conditioning, Generator, load_generator, wrap_pipeline
+from cvg.generators.conditioning import States
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_video
@@ -35,11 +37,22 @@ PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving
 COMPOSITIONS = [parse(prompt, LABELS) for prompt in PROMPTS]
 
 
+def whole_pass(
+    generator: Generator, latents: Tensor, timestep: Tensor, conditioning: Conditioning, layers: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Entity maps, and the network's prediction, of a forward pass that is read and runs to its end."""
+    with generator.at_timestep(timestep):
+        reading = generator.grounding(replace(generator.sites(latents, conditioning, layers), exit_before=None))
+        with reading.recording():
+            prediction = generator.predict(latents, timestep, conditioning.states)
+        return generator.maps_on_grid(reading, layers, generator.token_grid(latents)), prediction
+
+
 class Conformance:
     """Inherit, state ``size`` and ``build``."""
 
-    size: tuple[int, int, int]
-    """(frames, height, width) in pixels of the videos to sample."""
+    size: Size
+    """Of the videos to sample."""
     steps = 6
     """Denoising steps that tests of the sampling loop take."""
     layers: tuple[int, ...] = (0, 1)
@@ -117,9 +130,9 @@ class Conformance:
         conditioning = generator.encode(COMPOSITIONS)
         calls = self.calls(generator, latents, conditioning.states, self.layers, monkeypatch)
         with torch.no_grad():
-            maps, _ = generator.entity_maps(latents, self.timestep(generator), conditioning, self.layers)
+            maps = generator.entity_maps(latents, self.timestep(generator), conditioning, self.layers)
         frames, height, width = generator.token_grid(latents)
-        assert maps.shape == (2, len(self.layers), generator.heads, 2, frames, height, width)
+        assert maps.shape == (2, len(self.layers), generator.num_heads, 2, frames, height, width)
         assert maps.min() >= 0 and 0 < maps[0, :, :, 0].max() <= 1
         tokens = frames * height * width
         for index, layer in enumerate(self.layers):
@@ -141,12 +154,12 @@ class Conformance:
 
     def test_chosen_heads_are_those_of_all(self, generator: Generator, latents: Tensor) -> None:
         conditioning, timestep = generator.encode(COMPOSITIONS), self.timestep(generator)
-        chosen = [generator.heads - 1]
+        chosen = [generator.num_heads - 1]
         z = latents.clone().requires_grad_(True)
         for maps_of in (torch.no_grad(), torch.enable_grad()):  # read at once, and after the forward pass
             with maps_of:
-                every, _ = generator.entity_maps(z, timestep, conditioning, self.layers)
-                some, _ = generator.entity_maps(z, timestep, conditioning, self.layers, chosen)
+                every = generator.entity_maps(z, timestep, conditioning, self.layers)
+                some = generator.entity_maps(z, timestep, conditioning, self.layers, chosen)
             torch.testing.assert_close(some, every[:, :, chosen], atol=1e-6, rtol=1e-5)
 
     def explicit(
@@ -163,9 +176,9 @@ class Conformance:
             generator: the family.
         """
         matrix = rows[0][sample] if len(rows) == 1 else rows[sample][0]
-        if generator.text == "first":
+        if generator.text_position == "first":
             return matrix[:, length:, keys].sum(-1)
-        if generator.text == "last":
+        if generator.text_position == "last":
             return matrix[:, :tokens, tokens + keys].sum(-1)
         return matrix[..., keys].sum(-1)
 
@@ -179,9 +192,9 @@ class Conformance:
         for (_, key, *_), (_, changed, *_) in zip(one, other, strict=True):
             video = (key != changed).any(-1).any(1)
             wanted = torch.zeros_like(video)
-            if generator.text == "first":
+            if generator.text_position == "first":
                 wanted[:, -frames * height * width :] = True
-            elif generator.text == "last":
+            elif generator.text_position == "last":
                 wanted[:, : frames * height * width] = True
             assert torch.equal(video, wanted)
 
@@ -189,8 +202,8 @@ class Conformance:
         conditioning, timestep = generator.encode(COMPOSITIONS), self.timestep(generator)
         with torch.no_grad():
             plain = generator.predict(latents, timestep, conditioning.states)
-            _, captured = generator.entity_maps(latents, timestep, conditioning, self.layers, full=True)
-        assert captured is not None and torch.equal(plain, captured)
+            _, captured = whole_pass(generator, latents, timestep, conditioning, self.layers)
+        assert torch.equal(plain, captured)
         assert plain.shape == latents.shape
 
     def test_early_exit_changes_nothing_and_stops(self, generator: Generator, latents: Tensor) -> None:
@@ -198,9 +211,9 @@ class Conformance:
         calls: list[int] = []
         handle = generator.blocks[-1].register_forward_hook(lambda *_: calls.append(1))
         z = latents.clone().requires_grad_(True)
-        early, prediction = generator.entity_maps(z, timestep, conditioning, self.layers[:1])
-        assert prediction is None and not calls
-        full, _ = generator.entity_maps(z, timestep, conditioning, self.layers[:1], full=True)
+        early = generator.entity_maps(z, timestep, conditioning, self.layers[:1])
+        assert not calls
+        full, _ = whole_pass(generator, z, timestep, conditioning, self.layers[:1])
         handle.remove()
         assert calls and torch.equal(early, full)
         weights = torch.randn_like(early)
@@ -213,12 +226,12 @@ class Conformance:
         conditioning = generator.encode(COMPOSITIONS[:1])
         z = generator.initial_latents([torch.Generator().manual_seed(0)], self.size).double()
         timestep = self.timestep(generator)
-        shape = (1, len(self.layers), generator.heads, 2, *generator.token_grid(z))
+        shape = (1, len(self.layers), generator.num_heads, 2, *generator.token_grid(z))
         weights = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-        heads = list(reversed(range(generator.heads)))  # chosen one by one: that must not disturb checkpoints
+        heads = list(reversed(range(generator.num_heads)))  # chosen one by one: that must not disturb checkpoints
 
         def value(latents: Tensor) -> Tensor:
-            maps, _ = generator.entity_maps(latents, timestep, conditioning, self.layers, heads)
+            maps = generator.entity_maps(latents, timestep, conditioning, self.layers, heads)
             return (maps.double() * weights).sum()
 
         gradients = []
@@ -236,10 +249,10 @@ class Conformance:
     def test_batch_equals_one_by_one(self, generator: Generator, latents: Tensor) -> None:
         timestep = self.timestep(generator)
         with torch.no_grad():
-            together, _ = generator.entity_maps(latents, timestep, generator.encode(COMPOSITIONS), self.layers)
+            together = generator.entity_maps(latents, timestep, generator.encode(COMPOSITIONS), self.layers)
             for i, composition in enumerate(COMPOSITIONS):
                 one = generator.encode([composition])
-                alone, _ = generator.entity_maps(latents[i : i + 1], timestep, one, self.layers)
+                alone = generator.entity_maps(latents[i : i + 1], timestep, one, self.layers)
                 torch.testing.assert_close(together[i, :, :, : alone.shape[3]], alone[0], atol=1e-6, rtol=1e-4)
 
     # Memory.
@@ -252,14 +265,14 @@ class Conformance:
         results = []
         for offloaded in (False, True):
             if offloaded and how == "layers":
-                lend_layers(generator, monkeypatch)
+                offload_layers_checked(generator, monkeypatch)
             elif offloaded:
-                move_components(generator)
+                offload_components_checked(generator)
                 assert generator.device == torch.device("cpu:0")
             video = generator.decode_latents(latents)
             clean, conditioning = generator.encode_video(video), generator.encode(COMPOSITIONS)
             z, timestep = latents.clone().requires_grad_(True), self.timestep(generator)
-            maps, _ = generator.entity_maps(z, timestep, conditioning, self.layers)
+            maps = generator.entity_maps(z, timestep, conditioning, self.layers)
             (gradient,) = torch.autograd.grad(maps.square().sum(), z)
             with torch.no_grad():
                 prediction = generator.predict(latents, timestep, conditioning.states)
@@ -321,8 +334,7 @@ class Conformance:
 
     def test_sizes_agree(self, generator: Generator, latents: Tensor) -> None:
         assert generator.pixel_size(generator.token_grid(latents)) == self.size
-        frames, height, width = self.size
-        video = to_video(torch.randint(0, 255, (1, frames, height, width, 3), dtype=torch.uint8).numpy())
+        video = to_video(torch.randint(0, 255, (1, *self.size, 3), dtype=torch.uint8).numpy())
         encoded = generator.encode_video(video)
         assert encoded.shape[1:] == latents.shape[1:]
         assert generator.decode_latents(encoded).shape == video.shape

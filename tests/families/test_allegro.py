@@ -15,13 +15,14 @@ from diffusers import (
 )
 from torch import nn
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import PROMPTS, FirstOrder
 from families.parts import t5_encoder, t5_tokenizer
 
 
 class TestAllegro(FirstOrder):
-    size = (24, 32, 32)
+    size = Size(24, 32, 32)
 
     def build(self) -> AllegroPipeline:
         torch.manual_seed(0)
@@ -54,7 +55,7 @@ class TestAllegro(FirstOrder):
         return pipeline
 
     @pytest.mark.parametrize("size", [(8, 16, 24), (9, 24, 16)])
-    def test_the_released_scheduler(self, size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_released_scheduler(self, size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
         """It draws noise at every step, from the generators that drew the first."""
         generator = wrap_pipeline(self.build(), "tiny")
         generator.pipeline.scheduler = EulerAncestralDiscreteScheduler()

@@ -16,6 +16,7 @@ from diffusers import (
 from torch import Tensor
 
 from cvg.common.errors import UserError
+from cvg.common.sizes import Size
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import PROMPTS, FirstOrder
 from families.parts import t5_encoder, t5_tokenizer
@@ -58,7 +59,7 @@ def build(scheduler: Any = CogVideoXDDIMScheduler, shift: float = 1.0, **changes
 
 
 class CogVideoX(FirstOrder):
-    size = (9, 16, 24)
+    size = Size(9, 16, 24)
     steps = 8  # they divide the training steps: else the scheduler goes a timestep beside the next one
     shift = 1.0
     changes: ClassVar[dict[str, Any]] = {}
@@ -117,7 +118,7 @@ def test_frames_that_the_vae_cannot_take_are_an_error(changes: dict[str, Any]) -
 class TestDPM:
     """The stochastic multistep scheduler: noise at every step, and a memory that the pipeline keeps itself."""
 
-    size = (9, 16, 24)
+    size = Size(9, 16, 24)
     steps = 6
 
     @pytest.fixture(scope="class")

@@ -13,6 +13,7 @@ from diffusers.utils import is_torchvision_available
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import PROMPTS, FirstOrder
 from families.parts import t5_encoder, t5_tokenizer
@@ -65,7 +66,7 @@ def build(moments: bool = True, **changes: Any) -> CosmosTextToWorldPipeline:
 
 
 class TestCosmos(FirstOrder):
-    size = (9, 32, 48)
+    size = Size(9, 32, 48)
     pixel_atol = 1 / 255 + 1e-4
 
     def build(self) -> CosmosTextToWorldPipeline:

@@ -13,6 +13,7 @@ from diffusers import (
 )
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator
 from families.conformance import COMPOSITIONS, PROMPTS, FirstOrder
 from families.parts import qwen2_tokenizer
@@ -64,7 +65,7 @@ def build(mmdit_layers: int = 3) -> EasyAnimatePipeline:
 
 
 class TestEasyAnimate(FirstOrder):
-    size = (5, 32, 48)
+    size = Size(5, 32, 48)
 
     def build(self) -> EasyAnimatePipeline:
         return build()

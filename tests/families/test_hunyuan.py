@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, LlamaTokenizerFast, PreTrainedTokenizerFast
 
 from cvg.common.errors import UserError
+from cvg.common.sizes import Size
 from cvg.diffusion.trajectory import replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.generators.families.hunyuan import HunyuanVideoGenerator
@@ -104,7 +105,7 @@ def build(**changes: Any) -> HunyuanVideoPipeline:
 
 
 class TestHunyuanVideo(Conformance):
-    size = (9, 32, 48)
+    size = Size(9, 32, 48)
     layers = (1, 2)
     """The last block of the first kind, and the first of the second."""
 

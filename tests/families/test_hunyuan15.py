@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import ByT5Tokenizer, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
 
 from cvg.common.errors import UserError
+from cvg.common.sizes import Size
 from cvg.diffusion.trajectory import replay
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance
@@ -31,7 +32,7 @@ QUOTED = len('Text "up". ') + 1
 
 
 class TestHunyuanVideo15(Conformance):
-    size = (9, 32, 48)
+    size = Size(9, 32, 48)
 
     def build(self) -> HunyuanVideo15Pipeline:
         torch.manual_seed(0)

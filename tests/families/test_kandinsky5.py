@@ -16,13 +16,14 @@ from diffusers.models.transformers.transformer_kandinsky import Kandinsky5Modula
 from torch import Tensor
 
 from cvg.common.errors import UserError
+from cvg.common.sizes import Size
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import COMPOSITIONS, PROMPTS, FirstOrder
 from families.parts import Qwen2TextProcessor, clip_encoder, clip_tokenizer, qwen2_tokenizer, qwen2_vl
 
 
 class TestKandinsky5(FirstOrder):
-    size = (5, 32, 48)
+    size = Size(5, 32, 48)
     visual_cond = True
     rtol = 0.05  # self-attention rounds rotated queries and keys to bfloat16
 
@@ -84,11 +85,11 @@ class TestKandinsky5(FirstOrder):
         """With the text of the batch, whose padded keys are attended."""
         timestep, conditioning = self.timestep(generator), generator.encode(COMPOSITIONS)
         with torch.no_grad():
-            together, _ = generator.entity_maps(latents, timestep, conditioning, self.layers)
+            together = generator.entity_maps(latents, timestep, conditioning, self.layers)
             for i in range(2):
-                alone, _ = generator.entity_maps(latents[i : i + 1], timestep, conditioning.rows([i]), self.layers)
+                alone = generator.entity_maps(latents[i : i + 1], timestep, conditioning.rows([i]), self.layers)
                 torch.testing.assert_close(together[i], alone[0], atol=1e-4, rtol=1e-2)  # bfloat16 in between
-            shorter, _ = generator.entity_maps(latents[1:], timestep, generator.encode(COMPOSITIONS[1:]), self.layers)
+            shorter = generator.entity_maps(latents[1:], timestep, generator.encode(COMPOSITIONS[1:]), self.layers)
         assert shorter[0, :, :, 0].sum() > 1.02 * together[1, :, :, 0].sum()
 
     def test_left_padding_is_an_error_in_a_batch(self, generator: Generator) -> None:

@@ -8,13 +8,14 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline, LatteTransformer3DModel
 from torch import Tensor, nn
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator
 from families.conformance import COMPOSITIONS, PROMPTS, FirstOrder
 from families.parts import t5_encoder, t5_tokenizer
 
 
 class TestLatte(FirstOrder):
-    size = (4, 16, 24)
+    size = Size(4, 16, 24)
 
     def build(self) -> LattePipeline:
         torch.manual_seed(0)
@@ -61,12 +62,12 @@ class TestLatte(FirstOrder):
         """A row of a batch does. A prompt encoded alone has no padding to attend, and its maps are larger."""
         timestep, conditioning = self.timestep(generator), generator.encode(COMPOSITIONS)
         with torch.no_grad():
-            together, _ = generator.entity_maps(latents, timestep, conditioning, self.layers)
+            together = generator.entity_maps(latents, timestep, conditioning, self.layers)
             for i, composition in enumerate(COMPOSITIONS):
-                row, _ = generator.entity_maps(latents[i : i + 1], timestep, conditioning.rows([i]), self.layers)
+                row = generator.entity_maps(latents[i : i + 1], timestep, conditioning.rows([i]), self.layers)
                 torch.testing.assert_close(together[i], row[0], atol=1e-6, rtol=1e-4)
                 lonely = generator.encode([composition])
-                alone, _ = generator.entity_maps(latents[i : i + 1], timestep, lonely, self.layers)
+                alone = generator.entity_maps(latents[i : i + 1], timestep, lonely, self.layers)
                 assert alone[:, :, :, 0].mean() > 2 * row[:, :, :, 0].mean()
 
     def test_the_network_reads_what_the_pipeline_gives_it(self, generator: Generator, latents: Tensor) -> None:

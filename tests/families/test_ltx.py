@@ -6,13 +6,14 @@ import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXPipeline, LTXVideoTransformer3DModel
 from torch import Tensor
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import FirstOrder
 from families.parts import t5_encoder, t5_tokenizer
 
 
 class TestLTX(FirstOrder):
-    size = (9, 64, 96)
+    size = Size(9, 64, 96)
     timestep_conditioning = False
 
     def build(self) -> LTXPipeline:

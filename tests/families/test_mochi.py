@@ -12,13 +12,14 @@ from diffusers import (
 )
 from torch import Tensor
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator
 from families.conformance import COMPOSITIONS, FirstOrder
 from families.parts import t5_encoder, t5_tokenizer
 
 
 class TestMochi(FirstOrder):
-    size = (7, 32, 48)
+    size = Size(7, 32, 48)
 
     def build(self) -> MochiPipeline:
         torch.manual_seed(0)
@@ -59,7 +60,7 @@ class TestMochi(FirstOrder):
         assert mask.sum(1).tolist() == [13, 9]
         columns = torch.stack([mask, ~mask], dim=2).float()
         z = latents.clone().requires_grad_(grad)
-        maps, _ = generator.entity_maps(
+        maps = generator.entity_maps(
             z, self.timestep(generator), type(conditioning)(conditioning.states, columns), self.layers
         )
         assert maps[:, :, :, 0].min() > 0 and maps[:, :, :, 0].max() < 1

@@ -14,6 +14,7 @@ from diffusers import (
 )
 from torch import Tensor
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance
 from families.parts import gemma2_encoder, gemma_tokenizer
@@ -71,7 +72,7 @@ def build(vae: AutoencoderKLWan | AutoencoderKLLTX2Video, patch: tuple[int, int,
 
 
 class TestSanaVideo(Conformance):
-    size = (5, 32, 64)
+    size = Size(5, 32, 64)
 
     def build(self) -> SanaVideoPipeline:
         torch.manual_seed(0)
@@ -110,7 +111,7 @@ class TestSanaVideo(Conformance):
 class TestSanaVideo720p:
     """The other VAE: 8 frames and 32 x 32 pixels per latent."""
 
-    size = (9, 64, 96)
+    size = Size(9, 64, 96)
 
     def test_sizes_and_decoding(self) -> None:
         torch.manual_seed(0)

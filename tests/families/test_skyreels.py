@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import AutoencoderKLWan, SkyReelsV2Pipeline, SkyReelsV2Transformer3DModel, UniPCMultistepScheduler
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator
 from cvg.generators.families.skyreels import SkyReelsGenerator
 from data_prep.pretrain.family import TEXT_DIM
@@ -14,7 +15,7 @@ from families.conformance import Conformance
 
 
 class TestSkyReels(Conformance):
-    size = (5, 32, 48)
+    size = Size(5, 32, 48)
 
     def build(self) -> SkyReelsV2Pipeline:
         torch.manual_seed(0)

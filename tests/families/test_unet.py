@@ -26,6 +26,7 @@ from diffusers import (
 from torch import Tensor, nn
 
 from cvg.common.errors import UserError
+from cvg.common.sizes import Size
 from cvg.diffusion.schedule import diffusion_schedule
 from cvg.generators import Generator, wrap_pipeline
 from families.conformance import COMPOSITIONS, PROMPTS, Conformance, FirstOrder
@@ -89,7 +90,7 @@ def animatediff() -> AnimateDiffPipeline:
 
 
 class UNet(Conformance):
-    size = (4, 16, 24)
+    size = Size(4, 16, 24)
 
     def explicit(
         self, rows: list[Tensor], sample: int, keys: Tensor, length: int, tokens: int, generator: Generator
@@ -98,8 +99,8 @@ class UNet(Conformance):
         (matrix,) = rows
         frames = len(matrix) // 2
         own_FAN = matrix[sample * frames : (sample + 1) * frames][..., keys].sum(-1)
-        group = own_FAN.shape[1] // generator.heads
-        heads = [own_FAN[:, group * a : group * (a + 1)].mean(1) for a in range(generator.heads)]
+        group = own_FAN.shape[1] // generator.num_heads
+        heads = [own_FAN[:, group * a : group * (a + 1)].mean(1) for a in range(generator.num_heads)]
         images = torch.stack(heads).unflatten(-1, GRIDS[own_FAN.shape[-1]])
         return F.interpolate(images, GRIDS[tokens // frames], mode="bilinear").flatten(1)
 
@@ -123,7 +124,7 @@ class UNet(Conformance):
         latents = torch.randn(1, 4, 2, 5, 7)
         layers = list(range(len(generator.blocks)))
         with torch.no_grad():
-            maps, _ = generator.entity_maps(latents, torch.tensor(500), generator.encode(COMPOSITIONS[:1]), layers)
+            maps = generator.entity_maps(latents, torch.tensor(500), generator.encode(COMPOSITIONS[:1]), layers)
         assert maps.shape == (1, 4, 2, 2, 2, 5, 7) and maps.min() > 0 and maps.max() < 1
 
     def test_checkpoints_all_but_the_ends(self, generator: Generator, latents: Tensor) -> None:
@@ -134,7 +135,7 @@ class UNet(Conformance):
         handles = [part.register_forward_hook(lambda module, *_: ran.append(parts.index(module))) for part in parts]
         z, conditioning = latents.clone().requires_grad_(True), generator.encode(COMPOSITIONS)
         generator.checkpointing = True
-        maps, _ = generator.entity_maps(z, self.timestep(generator), conditioning, [0, 1])
+        maps = generator.entity_maps(z, self.timestep(generator), conditioning, [0, 1])
         generator.checkpointing = False
         assert ran == [0, 1, 2]
         maps.sum().backward()
@@ -161,7 +162,7 @@ class TestAnimateDiff(UNet):
 def test_half_precision() -> None:
     """Edits are made in single precision; the pipeline keeps the dtype of its noise."""
     test = TestAnimateDiff()
-    test.steps, test.size = 2, (2, 8, 8)
+    test.steps, test.size = 2, Size(2, 8, 8)
     generator = wrap_pipeline(test.build().to(torch.bfloat16), "tiny")
     latents = generator.initial_latents([torch.Generator().manual_seed(i) for i in range(2)], test.size)
     final = generator.sample(PROMPTS, latents.float(), test.steps, None, test.size, lambda step, z: z.float() + 0)

@@ -10,15 +10,16 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, Wa
 from tiny import tiny_pipeline
 from torch import Tensor
 
+from cvg.common.sizes import Size
 from cvg.generators import Generator, Loading, load_generator, wrap_pipeline
 from data_prep.pretrain.family import TEXT_DIM
 from data_prep.pretrain.text import build_tokenizer
 from data_prep.pretrain.wan import Wan
-from families.conformance import COMPOSITIONS, PROMPTS, Conformance
+from families.conformance import COMPOSITIONS, PROMPTS, Conformance, whole_pass
 
 
 class TestWan(Conformance):
-    size = (5, 32, 32)
+    size = Size(5, 32, 32)
 
     def build(self) -> WanPipeline:
         return tiny_pipeline()
@@ -75,7 +76,7 @@ def build(first: int = 0, second: int | None = None, **settings: Any) -> WanPipe
 class TestWanA14B(Conformance):
     """Of the six steps the first two are the first transformer's; guidance edits one step of either."""
 
-    size = (5, 64, 64)
+    size = Size(5, 64, 64)
 
     def build(self) -> WanPipeline:
         return build(0, 1, boundary_ratio=0.875)
@@ -93,10 +94,10 @@ class TestWanA14B(Conformance):
             conditioning = each.encode(COMPOSITIONS)
             z = latents.clone().requires_grad_(True)
             each.checkpointing = True
-            maps, _ = each.entity_maps(z, timestep, conditioning, self.layers)
+            maps = each.entity_maps(z, timestep, conditioning, self.layers)
             (gradient,) = torch.autograd.grad(maps.square().sum(), z)
             with torch.no_grad():
-                full, prediction = each.entity_maps(latents, timestep, conditioning, self.layers, full=True)
+                full, prediction = whole_pass(each, latents, timestep, conditioning, self.layers)
                 assert torch.equal(prediction, each.predict(latents, timestep, conditioning.states))
             results.append((maps, gradient, full, prediction))
         generator.checkpointing = False
@@ -133,7 +134,7 @@ class TestWanA14B(Conformance):
 
 
 class TestWan5B(Conformance):
-    size = (5, 64, 96)
+    size = Size(5, 64, 96)
 
     def build(self) -> WanPipeline:
         return build(expand_timesteps=True)
@@ -162,7 +163,7 @@ def test_half_precision_keeps_what_the_pipeline_keeps() -> None:
     assert half.network.scale_shift_table.dtype == torch.float32 and half.dtype == torch.bfloat16
     latents = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     maps = [
-        each.entity_maps(latents, torch.tensor(900), each.encode(COMPOSITIONS[:1]), [0, 1])[0] for each in (half, exact)
+        each.entity_maps(latents, torch.tensor(900), each.encode(COMPOSITIONS[:1]), [0, 1]) for each in (half, exact)
     ]
     assert maps[0].dtype == torch.float32
     torch.testing.assert_close(*maps, atol=0.02, rtol=0.1)

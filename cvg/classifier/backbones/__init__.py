@@ -10,6 +10,7 @@ from cvg.classifier.backbones.base import WITH_TEXT, Backbone
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.common import hub
 from cvg.common.errors import ModelError, SettingsError
+from cvg.common.sizes import Grid
 
 __all__ = ["MODELS", "Backbone", "build"]
 
@@ -28,7 +29,7 @@ MODELS: dict[str, str] = {
 """``model_type`` of a config.json -> module of this package and class in it."""
 
 
-def build(spec: dict[str, Any], slots: int, grid: tuple[int, int, int]) -> Backbone:
+def build(spec: dict[str, Any], slots: int, grid: Grid) -> Backbone:
     """The backbone of a specification.
 
     Args:

@@ -15,6 +15,7 @@ from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.base import only_present
 from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions
 from cvg.common.errors import PromptError, SettingsError
+from cvg.common.sizes import Grid
 
 READ = ("vision", "joint")
 
@@ -58,7 +59,7 @@ class DualBackbone(VisionBackbone):
         super().prepare(model)
 
     @override
-    def calibrate(self, slots: int, grid: tuple[int, int, int]) -> int:
+    def calibrate(self, slots: int, grid: Grid) -> int:
         if not self.reads_joint:
             return super().calibrate(slots, grid)
         empty = self.joint_features(torch.zeros(1, slots, *grid), torch.ones(1, slots, dtype=torch.bool))

@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from cvg.classifier.backbones.base import Backbone, only_present
+from cvg.common.sizes import Grid
 
 
 class NoBackbone(Backbone):
@@ -24,7 +25,7 @@ class NoBackbone(Backbone):
     def __init__(
         self,
         slots: int,
-        grid: tuple[int, int, int],
+        grid: Grid,
         reader: Callable[[Sequence[str]], Tensor] | None = None,
         joint_dim: int | None = None,
     ) -> None:

@@ -20,6 +20,7 @@ from cvg.classifier.backbones.show import CHANNELS, CONTRAST, LAYOUTS, show
 from cvg.classifier.smoothing import smooth_noise
 from cvg.common.errors import ModelError, SettingsError
 from cvg.common.fingerprint import fingerprint
+from cvg.common.sizes import Grid
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -113,7 +114,7 @@ class VisionBackbone(Backbone):
     mean_C: Tensor
     std_C: Tensor
 
-    def __init__(self, path: str, slots: int, grid: tuple[int, int, int], **options: Any) -> None:
+    def __init__(self, path: str, slots: int, grid: Grid, **options: Any) -> None:
         super().__init__()
         known = [field.name for field in fields(self.Options)]
         if unknown := sorted(set(options) - set(known)):
@@ -201,7 +202,7 @@ class VisionBackbone(Backbone):
                 f"backbone {self.path}: pool {self.pool} does not divide its {self.side} x {self.side} patches"
             )
 
-    def calibrate(self, slots: int, grid: tuple[int, int, int]) -> int:
+    def calibrate(self, slots: int, grid: Grid) -> int:
         """Find what features are measured from, and in what units; returns their number."""
         blank = self.tokens(torch.zeros(1, slots, *grid))
         probe = 2 * smooth_noise((8, slots, *grid), torch.Generator().manual_seed(0))

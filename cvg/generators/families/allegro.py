@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.generators.families.diffusion import CLEANS, DiffusionGenerator, clean_caption
 from cvg.grounding.keys import entity_columns
 
@@ -60,17 +61,17 @@ class AllegroGenerator(DiffusionGenerator):
         return prediction
 
     @override
-    def latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+    def latent_size(self, size: Size) -> Grid:
         frames, height, width = size
         temporal, spatial = self.compression
         odd = frames % 2  # the pipeline gives the first of an odd number a latent frame of its own
-        return odd + -(-(frames - odd) // temporal), height // spatial, width // spatial
+        return Grid(odd + -(-(frames - odd) // temporal), height // spatial, width // spatial)
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length}
 
     @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+    def pixel_size(self, grid: Sequence[int]) -> Size:
         _, height, width = super().pixel_size(grid)
-        return grid[0] * self.patch[0] * self.compression[0], height, width
+        return Size(grid[0] * self.patch.frames * self.compression[0], height, width)

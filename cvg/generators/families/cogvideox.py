@@ -12,9 +12,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from cvg.common.errors import SettingsError
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, diffusion_schedule
-from cvg.generators.base import Generator, States
+from cvg.generators.base import Generator
+from cvg.generators.conditioning import States
 from cvg.grounding.keys import entity_columns
 
 
@@ -27,8 +29,8 @@ class CogVideoXGenerator(Generator):
     frames.
     """
 
-    text = "first"
-    site = "attn1"
+    text_position = "first"
+    attention_name = "attn1"
 
     @property
     @override
@@ -72,7 +74,7 @@ class CogVideoXGenerator(Generator):
         return prediction.transpose(1, 2)
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         return diffusion_schedule(self.pipeline.scheduler, steps, self.device)
 
     @override
@@ -93,7 +95,7 @@ class CogVideoXGenerator(Generator):
         return latents.transpose(1, 2)
 
     @override
-    def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
+    def unpack(self, latents: Tensor, size: Size) -> Tensor:
         return latents.transpose(1, 2)
 
     def _padding(self, frames: int) -> int:
@@ -104,7 +106,7 @@ class CogVideoXGenerator(Generator):
             raise SettingsError(
                 f"a CogVideoX video of {frames} frames: its VAE takes {unit} N + 1 frames, such as 49 or 81"
             )
-        return -(latent_frames + 1) % self.patch[0]
+        return -(latent_frames + 1) % self.patch.frames
 
     @override
     @torch.no_grad()
@@ -116,21 +118,21 @@ class CogVideoXGenerator(Generator):
     @override
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
-        vae, padding = self.pipeline.vae, self.patch[0] - 1
+        vae, padding = self.pipeline.vae, self.patch.frames - 1
         decoded: Tensor = self.pipeline.decode_latents(self.pack(latents[:, :, padding:]).to(self.device, vae.dtype))
         return decoded.float().clamp(-1, 1)
 
     @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+    def initial_latents(self, generators: Sequence[torch.Generator], size: Size) -> Tensor:
         frames, height, width = size
         frames += self._padding(frames) * self.pipeline.vae_scale_factor_temporal
-        return super().initial_latents(generators, (frames, height, width))
+        return super().initial_latents(generators, Size(frames, height, width))
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length}
 
     @override
-    def pixel_size(self, grid: Sequence[int]) -> tuple[int, int, int]:
+    def pixel_size(self, grid: Sequence[int]) -> Size:
         frames, height, width = super().pixel_size(grid)
-        return frames - (self.patch[0] - 1) * self.pipeline.vae_scale_factor_temporal, height, width
+        return Size(frames - (self.patch.frames - 1) * self.pipeline.vae_scale_factor_temporal, height, width)

@@ -10,9 +10,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.generators.families.standardised import StandardisedGenerator
 from cvg.generators.steps import Edit
 from cvg.grounding.keys import entity_columns
@@ -68,33 +69,24 @@ class CosmosGenerator(StandardisedGenerator):
         return scheduler.timesteps, sigmas, scales
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         timesteps, sigmas, scales = self._scales(steps)
         return Schedule(timesteps, self.pipeline.scheduler.config.sigma_data / scales, sigmas / scales, "v")
 
     @override
-    def sample(
-        self,
-        prompts: Sequence[str],
-        latents: Tensor,
-        steps: int,
-        guidance_scale: float | None,
-        size: tuple[int, int, int],
-        edit: Edit | None = None,
-        generators: Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
+    def at_network_calls(self, edit: Edit, steps: int) -> Edit:
         scales = self._scales(steps)[-1].tolist()
 
         def change(step: int, held: Tensor) -> Tensor:
-            assert edit is not None
             z = held / scales[step]
             edited = edit(step, z)
             return held if edited is z else edited * scales[step]
 
-        final = super().sample(
-            prompts, latents, steps, guidance_scale, size, None if edit is None else change, generators
-        )
-        return final / scales[-1]
+        return change
+
+    @override
+    def rescaled_result(self, final: Tensor) -> Tensor:
+        return final / self.pipeline.scheduler.config.sigma_data
 
     @override
     def moments(self, frames: int) -> tuple[Tensor, Tensor]:
@@ -106,7 +98,7 @@ class CosmosGenerator(StandardisedGenerator):
         return mean.to(self.device, vae.dtype), std.to(self.device, vae.dtype)
 
     @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+    def initial_latents(self, generators: Sequence[torch.Generator], size: Size) -> Tensor:
         frames, height, width = size
         pipeline = self.pipeline
         latent_frames = (frames - 1) // pipeline.vae_scale_factor_temporal + 1
@@ -115,5 +107,5 @@ class CosmosGenerator(StandardisedGenerator):
         return randn_tensor(shape, list(generators), self.device, torch.float32)
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length, "fps": FPS}

@@ -13,6 +13,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.sizes import Grid, Size
 from cvg.diffusion.schedule import Schedule, diffusion_schedule
 from cvg.generators.base import Generator
 from cvg.generators.steps import Edit
@@ -36,17 +37,17 @@ class DiffusionGenerator(Generator):
     """
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         return diffusion_schedule(self.pipeline.scheduler, steps, self.device)
 
-    def latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
-        """(F, H', W') of the latents of videos of (frames, height, width) in pixels."""
+    def latent_size(self, size: Size) -> Grid:
+        """Frames, rows and columns of the latents of videos of a size."""
         frames, height, width = size
         temporal, spatial = self.compression
-        return frames // temporal, height // spatial, width // spatial
+        return Grid(frames // temporal, height // spatial, width // spatial)
 
     @override
-    def initial_latents(self, generators: Sequence[torch.Generator], size: tuple[int, int, int]) -> Tensor:
+    def initial_latents(self, generators: Sequence[torch.Generator], size: Size) -> Tensor:
         shape = (len(generators), self.network.config.in_channels, *self.latent_size(size))
         return randn_tensor(shape, list(generators), self.device, self.pipeline.text_encoder.dtype)
 
@@ -55,21 +56,7 @@ class DiffusionGenerator(Generator):
         return latents.to(self.pipeline.text_encoder.dtype)  # that of the noise which these pipelines draw
 
     @override
-    def sample(
-        self,
-        prompts: Sequence[str],
-        latents: Tensor,
-        steps: int,
-        guidance_scale: float | None,
-        size: tuple[int, int, int],
-        edit: Edit | None = None,
-        generators: Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
-        change = None if edit is None else self._at_steps(edit)
-        return super().sample(prompts, latents, steps, guidance_scale, size, change, generators)
-
-    def _at_steps(self, edit: Edit) -> Edit:
-        """An edit of steps and variance-preserving latents, as one of network calls and the pipeline's latents."""
+    def at_network_calls(self, edit: Edit, steps: int) -> Edit:
         scheduler = self.pipeline.scheduler
 
         def change(call: int, latents: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
-from cvg.generators.base import Generator, States
+from cvg.generators.base import Generator
+from cvg.generators.conditioning import States
 from cvg.grounding.keys import entity_columns
 
 TEXT_LENGTH = 256
@@ -25,8 +27,8 @@ class EasyAnimateGenerator(Generator):
     attended.
     """
 
-    text = "first"
-    site = "attn1"
+    text_position = "first"
+    attention_name = "attn1"
 
     @property
     @override
@@ -64,7 +66,7 @@ class EasyAnimateGenerator(Generator):
         return prediction
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         return flow_schedule(self.pipeline.scheduler, steps, self.device, mu=1)
 
     @override

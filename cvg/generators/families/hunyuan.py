@@ -13,9 +13,11 @@ from transformers import PreTrainedTokenizerFast
 from typing_extensions import override
 
 from cvg.common.errors import ModelError
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
-from cvg.generators.base import Generator, States
+from cvg.generators.base import Generator
+from cvg.generators.conditioning import States
 from cvg.grounding.keys import entity_columns
 
 TEMPLATE, CUT = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["crop_start"]
@@ -25,8 +27,8 @@ TEMPLATE, CUT = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["cr
 class Hunyuan(Generator):
     """What both versions share: the video's tokens before the text's, the flow's steps, and how the VAE is used."""
 
-    text = "last"
-    site = "attn"
+    text_position = "last"
+    attention_name = "attn"
 
     @property
     @override
@@ -34,7 +36,7 @@ class Hunyuan(Generator):
         return int(self.pipeline.vae.config.latent_channels)
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         sigmas = np.linspace(1, 0, steps + 1)[:-1]
         return flow_schedule(self.pipeline.scheduler, steps, self.device, sigmas=sigmas)
 
@@ -50,8 +52,12 @@ class HunyuanVideoGenerator(Hunyuan):
 
     embedded_guidance: float = 6.0
     """The guidance scale that ``predict`` tells the network: the pipeline's default."""
-    max_sequence_length: int = 256
-    """Text keys after the cut: the pipeline's default."""
+
+    @property
+    @override
+    def max_sequence_length(self) -> int:
+        """Text keys after the cut: the pipeline's default."""
+        return 256
 
     @property
     @override
@@ -70,7 +76,7 @@ class HunyuanVideoGenerator(Hunyuan):
         return len(self.pipeline.tokenizer(TEMPLATE[: TEMPLATE.index("{}")]).input_ids)
 
     @override
-    def mend(self) -> None:
+    def repair_after_loading(self) -> None:
         if self._before != CUT:  # transformers 5 takes Llama 3's vocabulary for Llama 2's
             folder = self.pipeline.tokenizer.name_or_path
             self.pipeline.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -101,5 +107,5 @@ class HunyuanVideoGenerator(Hunyuan):
         return prediction
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.composition import Composition
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.generators.families.hunyuan import Hunyuan
 from cvg.generators.steps import Edit, changed_steps
 from cvg.grounding.keys import entity_columns
@@ -85,27 +85,18 @@ class HunyuanVideo15Generator(Hunyuan):
         return self.dtype
 
     @override
-    def sample(
-        self,
-        prompts: Sequence[str],
-        latents: Tensor,
-        steps: int,
-        guidance_scale: float | None,
-        size: tuple[int, int, int],
-        edit: Edit | None = None,
-        generators: Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
-        if guidance_scale is None:
-            return super().sample(prompts, latents, steps, None, size, edit, generators)
+    @contextmanager
+    def guided_by(self, scale: float | None) -> Iterator[dict[str, Any]]:
         guider = self.pipeline.guider
-        own, guider.guidance_scale = guider.guidance_scale, guidance_scale
+        own = guider.guidance_scale
+        guider.guidance_scale = own if scale is None else scale
         try:
-            return super().sample(prompts, latents, steps, None, size, edit, generators)
+            yield {}
         finally:
             guider.guidance_scale = own
 
     @override
     @contextmanager
-    def _between_steps(self, change: Edit) -> Iterator[dict[str, Any]]:
+    def changed_between_steps(self, change: Edit) -> Iterator[dict[str, Any]]:
         with changed_steps(self.pipeline.scheduler, change):
             yield {}

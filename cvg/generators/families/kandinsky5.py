@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.common.errors import ModelError
+from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
-from cvg.generators.base import Generator, States
+from cvg.generators.base import Generator
+from cvg.generators.conditioning import States
 from cvg.grounding.keys import entity_columns
 
 TEXT_KEYS = 512
@@ -32,7 +34,7 @@ class Kandinsky5Generator(Generator):
     flex backend there; the cross-attention needs the native one.
     """
 
-    site = "cross_attention"
+    attention_name = "cross_attention"
 
     @property
     @override
@@ -51,13 +53,13 @@ class Kandinsky5Generator(Generator):
 
     @property
     @override
-    def heads(self) -> int:
+    def num_heads(self) -> int:
         return int(self.network.visual_transformer_blocks[0].cross_attention.num_heads)
 
     @override
-    def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
+    def to_token_grid(self, maps_PANE: Tensor, layer: int, grid: Grid) -> Tensor:
         if self.network.config.attention_type != "nabla":
-            return super().arrange(maps_PANE, layer, grid)
+            return super().to_token_grid(maps_PANE, layer, grid)
         frames, height, width = grid
         tiles = maps_PANE.transpose(-1, -2).unflatten(-1, (frames, height // TILE, width // TILE, TILE, TILE))
         return tiles.transpose(-3, -2).flatten(-2).flatten(-3, -2)
@@ -100,7 +102,7 @@ class Kandinsky5Generator(Generator):
         return prediction.movedim(-1, 1)
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         return flow_schedule(self.pipeline.scheduler, steps, self.device)
 
     @override
@@ -112,9 +114,9 @@ class Kandinsky5Generator(Generator):
         return packed.clone(memory_format=torch.contiguous_format)
 
     @override
-    def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
+    def unpack(self, latents: Tensor, size: Size) -> Tensor:
         return latents[..., : self.network.config.in_visual_dim].movedim(-1, 1).clone()
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": TEXT_KEYS}

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.generators.families.diffusion import CLEANS, FramewiseGenerator, clean_caption
 from cvg.grounding.keys import entity_columns
 
@@ -28,7 +29,7 @@ class LatteGenerator(FramewiseGenerator):
     """
 
     @override
-    def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
+    def to_token_grid(self, maps_PANE: Tensor, layer: int, grid: Grid) -> Tensor:
         frames, *rows_columns = grid
         return maps_PANE.transpose(-1, -2).unflatten(-1, rows_columns).unflatten(0, (-1, frames)).movedim(1, 3)
 
@@ -57,6 +58,6 @@ class LatteGenerator(FramewiseGenerator):
         return decoded.clamp(-1, 1)
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         frames, height, width = size
         return {"video_length": frames, "height": height, "width": width}

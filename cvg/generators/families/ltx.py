@@ -12,9 +12,11 @@ from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
-from cvg.generators.base import Generator, States
+from cvg.generators.base import Generator
+from cvg.generators.conditioning import States
 from cvg.grounding.keys import entity_columns
 
 FRAME_RATE = 25
@@ -66,10 +68,10 @@ class LTXGenerator(Generator):
             return_dict=False,
             **states,
         )[0]
-        return self._spread(prediction, (frames, height, width))
+        return self._spread(prediction, Grid(frames, height, width))
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         config = self.pipeline.scheduler.config
         mu = calculate_shift(
             math.prod(self._latent_size(size)),
@@ -104,15 +106,17 @@ class LTXGenerator(Generator):
         return decoded.float().clamp(-1, 1)
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length, "frame_rate": FRAME_RATE}
 
-    def _latent_size(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+    def _latent_size(self, size: Size) -> Grid:
         frames, height, width = size
         spatial = self.pipeline.vae_spatial_compression_ratio
-        return (frames - 1) // self.pipeline.vae_temporal_compression_ratio + 1, height // spatial, width // spatial
+        return Grid(
+            (frames - 1) // self.pipeline.vae_temporal_compression_ratio + 1, height // spatial, width // spatial
+        )
 
-    def _spread(self, packed_BNC: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    def _spread(self, packed_BNC: Tensor, grid: Grid) -> Tensor:
         spread: Tensor = self.pipeline._unpack_latents(packed_BNC, *grid)
         return spread
 
@@ -122,5 +126,5 @@ class LTXGenerator(Generator):
         return packed
 
     @override
-    def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
+    def unpack(self, latents: Tensor, size: Size) -> Tensor:
         return self._spread(latents, self._latent_size(size))

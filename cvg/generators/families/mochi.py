@@ -10,9 +10,10 @@ from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.generators.families.standardised import StandardisedGenerator
 from cvg.grounding.keys import entity_columns
 
@@ -27,8 +28,8 @@ class MochiGenerator(StandardisedGenerator):
     network's time is 1000 times the share of the clean latents, and it predicts clean - noise.
     """
 
-    text = "last"
-    site = "attn1"
+    text_position = "last"
+    attention_name = "attn1"
 
     @property
     @override
@@ -74,10 +75,10 @@ class MochiGenerator(StandardisedGenerator):
         return -prediction
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         sigmas = linear_quadratic_schedule(steps, THRESHOLD_NOISE)
         return flow_schedule(self.pipeline.scheduler, steps, self.device, sigmas=sigmas)
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length}

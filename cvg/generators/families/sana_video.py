@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.generators.families.standardised import StandardisedGenerator
 from cvg.grounding.keys import entity_columns
 
@@ -30,7 +31,7 @@ class SanaVideoGenerator(StandardisedGenerator):
 
     @property
     @override
-    def heads(self) -> int:
+    def num_heads(self) -> int:
         return int(self.network.config.num_cross_attention_heads)
 
     @property
@@ -65,7 +66,7 @@ class SanaVideoGenerator(StandardisedGenerator):
         return prediction[:, : latents.shape[1]]  # some models also learn a variance
 
     @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         return flow_schedule(self.pipeline.scheduler, steps, self.device)
 
     @override
@@ -77,7 +78,7 @@ class SanaVideoGenerator(StandardisedGenerator):
         return mean.to(self.device, vae.dtype), std.to(self.device, vae.dtype)
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         frames, height, width = size
         return {
             "frames": frames,

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import override
 
+from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
-from cvg.generators.base import States
+from cvg.generators.conditioning import States
 from cvg.generators.families.diffusion import FramewiseGenerator
 from cvg.generators.recompute import parts_recomputed
 from cvg.generators.steps import Edit, changed_steps
@@ -37,7 +38,7 @@ class UNetGenerator(FramewiseGenerator):
         return stages + [(stage, deepest - i) for i, stage in enumerate(up)]
 
     @property
-    def _sites(self) -> list[tuple[Any, int]]:
+    def _text_blocks(self) -> list[tuple[Any, int]]:
         """Blocks of the spatial transformers, each with how often the latents were halved."""
         return [
             (block, halvings)
@@ -48,8 +49,8 @@ class UNetGenerator(FramewiseGenerator):
 
     @property
     @override
-    def patch(self) -> tuple[int, int, int]:
-        return 1, 1, 1
+    def patch(self) -> Grid:
+        return Grid(1, 1, 1)
 
     @property
     @override
@@ -59,26 +60,26 @@ class UNetGenerator(FramewiseGenerator):
     @property
     @override
     def blocks(self) -> Sequence[Any]:
-        return [block for block, _ in self._sites]
+        return [block for block, _ in self._text_blocks]
 
     @property
     @override
-    def heads(self) -> int:
+    def num_heads(self) -> int:
         return math.gcd(*(block.attn2.heads for block in self.blocks))
 
     def _group(self, layer: int) -> int:
         """How many heads of a layer's attention count as one."""
-        return int(self.blocks[layer].attn2.heads) // self.heads
+        return int(self.blocks[layer].attn2.heads) // self.num_heads
 
     @override
-    def own_heads(self, layer: int, heads: Sequence[int]) -> list[int]:
+    def heads_in_module(self, layer: int, heads: Sequence[int]) -> list[int]:
         group = self._group(layer)
         return [group * head + member for head in heads for member in range(group)]
 
     @override
-    def arrange(self, maps_PANE: Tensor, layer: int, grid: tuple[int, int, int]) -> Tensor:
+    def to_token_grid(self, maps_PANE: Tensor, layer: int, grid: Grid) -> Tensor:
         frames, *finest = grid
-        own = [math.ceil(side / 2 ** self._sites[layer][1]) for side in finest]
+        own = [math.ceil(side / 2 ** self._text_blocks[layer][1]) for side in finest]
         grouped = maps_PANE.unflatten(1, (-1, self._group(layer))).mean(2)
         images = grouped.transpose(-1, -2).flatten(1, 2).unflatten(-1, own)
         if own != finest:
@@ -128,12 +129,12 @@ class ModelScopeGenerator(UNetGenerator):
         return states
 
     @override
-    def unpack(self, latents: Tensor, size: tuple[int, int, int]) -> Tensor:
+    def unpack(self, latents: Tensor, size: Size) -> Tensor:
         return latents if latents.ndim == 5 else latents.unflatten(0, (-1, size[0])).transpose(1, 2)
 
     @override
     @contextmanager
-    def _between_steps(self, change: Edit) -> Iterator[dict[str, Any]]:
+    def changed_between_steps(self, change: Edit) -> Iterator[dict[str, Any]]:
         def change_images(call: int, images: Tensor) -> Tensor:
             changed = change(call, images)
             return images if changed is images else changed.transpose(1, 2).flatten(0, 1)

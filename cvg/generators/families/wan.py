@@ -12,9 +12,10 @@ from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor, nn
 from typing_extensions import override
 
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
-from cvg.generators.base import Conditioning, States
+from cvg.generators.conditioning import States
 from cvg.generators.families.standardised import StandardisedGenerator
 from cvg.grounding.keys import entity_columns
 
@@ -48,9 +49,9 @@ class WanGenerator(StandardisedGenerator):
         ratio = self.pipeline.config.get("boundary_ratio")
         return None if ratio is None else ratio * self.pipeline.scheduler.config.num_train_timesteps
 
+    @override
     @contextmanager
-    def _at(self, timestep: Tensor) -> Iterator[None]:
-        """Within it ``network`` is the transformer of this timestep."""
+    def at_timestep(self, timestep: Tensor) -> Iterator[None]:
         before, boundary = self._low_noise, self._boundary
         low = torch.zeros_like(timestep, dtype=torch.bool) if boundary is None else timestep < boundary
         assert low.all() or not low.any(), "timesteps of both transformers in one batch"
@@ -78,7 +79,7 @@ class WanGenerator(StandardisedGenerator):
 
     @override
     def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
-        with self._at(timestep):
+        with self.at_timestep(timestep):
             timestep = timestep.expand(latents.shape[0])
             if self.pipeline.config.get("expand_timesteps"):
                 timestep = timestep[:, None].expand(-1, math.prod(self.token_grid(latents)))
@@ -88,22 +89,9 @@ class WanGenerator(StandardisedGenerator):
         return prediction
 
     @override
-    def entity_maps(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        conditioning: Conditioning,
-        layers: Sequence[int],
-        heads: Sequence[int] | None = None,
-        full: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        with self._at(timestep):
-            return super().entity_maps(latents, timestep, conditioning, layers, heads, full)
-
-    @override
-    def schedule(self, steps: int, size: tuple[int, int, int]) -> Schedule:
+    def schedule(self, steps: int, size: Size) -> Schedule:
         return flow_schedule(self.pipeline.scheduler, steps, self.device)
 
     @override
-    def options(self, size: tuple[int, int, int]) -> dict[str, Any]:
+    def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length}
