@@ -1,7 +1,7 @@
 """What an inversion costs and how well its replay returns: replay error and PSNR against network calls.
 
 python -m data_prep.render --out runs/clips --clips 24
-python -m benchmarks.replay --data runs/clips --json runs/inversion.json
+python -m benchmarks.replay --data runs/clips --out runs/inversion.json
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WAYS: dict[str, Callable[[Tensor, Schedule, Predict, int], Tensor]] = {"plain": 
 @torch.no_grad()
 def main(
     data: Path,
-    json: Path = Path("runs/inversion.json"),
+    out: Path = Path("runs/inversion.json"),
     generator: str = "shapes-wan",
     steps: list[int] = [8, 12, 24],  # noqa: B006  (never changed)
     iterations: list[int] = [0, 1, 2, 3],  # noqa: B006  (never changed)
@@ -59,7 +59,7 @@ def main(
 
     Args:
         data: manifest (JSON Lines) of the shapes world, or a folder with a manifest.jsonl.
-        json: file to write.
+        out: JSON file to write.
         generator: pipeline folder, hub id, or shipped name.
         steps: numbers of steps of the schedule.
         iterations: fixed-point corrections per inversion step.
@@ -103,7 +103,7 @@ def main(
             flush=True,
         )
     write_json(
-        json,
+        out,
         {
             "generator": model.identity(),
             "videos": len(rows),
@@ -111,7 +111,7 @@ def main(
             "rows": results,
         },
     )
-    print(f"wrote {json}")
+    print(f"wrote {out}")
 
 
 if __name__ == "__main__":

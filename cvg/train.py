@@ -13,12 +13,19 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from cvg.classifier.checkpoint import load_checkpoint
 from cvg.common import quiet
-from cvg.common.cli import exit_with_message
+from cvg.common.cli import PlainText, called_as, exit_with_message
 from cvg.common.configs import located, shipped
 from cvg.common.errors import DataError
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
 from cvg.training.progress import TrainingProgress
+
+
+class Parser(PlainText, LightningArgumentParser):
+    """Lightning's, with help and errors as those of the other commands."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"prog": called_as.get() or "python -m cvg.train", **options})
 
 
 class CompositionCLI(LightningCLI):
@@ -82,6 +89,7 @@ def main(args: list[str] | None = None) -> CompositionCLI:
                 CompositionDataModule,
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
+                parser_class=Parser,
                 parser_kwargs={name: dict(base) for name in CompositionCLI.subcommands()},
                 save_config_kwargs={"overwrite": True},
                 args=None if args is None else located(args),

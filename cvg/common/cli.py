@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import yaml
@@ -22,9 +23,32 @@ _EPILOG = (
     "--loading.device; a configuration file takes both."
 )
 
+called_as: ContextVar[str | None] = ContextVar("called_as", default=None)
+"""The command as the user typed it, where that is not ``python -m MODULE``."""
 
-class Parser(ArgumentParser):
-    """A parser with short names for the options of groups, help in plain text and errors of two lines."""
+
+class PlainText:
+    """For a parser of jsonargparse: help in plain text, and errors of two lines."""
+
+    prog: str
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """The help, without the markup of docstrings."""
+        text: str = super().format_help(*args, **kwargs)  # type: ignore[misc]
+        return _plain(re.sub(r"(?::\w+:)?(`{1,2})~?([^`]*)\1", r"\2", text))
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with the message in one line, and where to read on in another."""
+        line = " ".join(message.split())
+        unions = r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: "
+        line = re.sub(unions, r"Expected one of \1. Got value: ", line)
+        prog = (getattr(ex, "subcommand_parser", None) or self).prog.replace(" [options]", "")
+        print(f"error: {_plain(line)}\nall options: {prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+class Parser(PlainText, ArgumentParser):
+    """A parser with short names for the options of groups."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """Parse, with short names: ``--device`` for ``--loading.device`` where no other option ends in ``device``."""
@@ -50,18 +74,6 @@ class Parser(ArgumentParser):
         ends = Counter(action.dest.rpartition(".")[2] for action in self._actions)
         nested = {action.dest.rpartition(".")[2]: action for action in self._actions if "." in action.dest}
         return {name: action for name, action in nested.items() if ends[name] == 1}
-
-    def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """The help, without the markup of docstrings."""
-        return _plain(re.sub(r"(?::\w+:)?(`{1,2})~?([^`]*)\1", r"\2", super().format_help(*args, **kwargs)))
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with the message in one line, and where to read on in another."""
-        line = " ".join(message.split())
-        unions = r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: "
-        line = re.sub(unions, r"Expected one of \1. Got value: ", line)
-        print(f"error: {_plain(line)}\nall options: {self.prog} --help", file=sys.stderr)
-        raise SystemExit(2)
 
 
 def run(
@@ -107,7 +119,7 @@ def run(
             args=given,
             as_positional=False,
             parser_class=Parser,
-            prog=prog,
+            prog=called_as.get() or prog,
             description=description,
             epilog=_EPILOG,
             allow_abbrev=False,
