@@ -39,10 +39,8 @@ def silence() -> None:
 
 def _hide_loading_bars() -> None:
     """Hide the bars of reading a model's parts from disk, which takes moments; those of downloads stay."""
-    if "diffusers" in sys.modules:  # where it is not, no pipeline is loaded, and importing it takes seconds
-        from diffusers.utils import logging as of_diffusers
-
-        of_diffusers.disable_progress_bar()
+    if diffusers := sys.modules.get("diffusers"):  # where it is not imported, no pipeline is loaded
+        diffusers.utils.logging.disable_progress_bar()
     if "torch" in sys.modules:  # a VLM may be loaded later on
         from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
         from transformers.utils import logging as of_transformers

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.errors import DataError, SettingsError
-from cvg.probing.probe import Probe
+from cvg.probing.probe import Probe, TooFewVideos
+from cvg.reporting.page import Section
 from cvg.reporting.views import Part, probe_part, sample_part, weights_part
 from cvg.shards.records import Record
 from cvg.shards.shards import ShardInfo
@@ -98,3 +99,12 @@ def seen(
     chosen = choose(read_records(shards, [split], info), keys, indices, f"the {split} records of {shards}")
     weights = [] if classifier is None else [weights_part(classifier)]
     return weights + [sample_part(record, info, classifier, only) for record in chosen]
+
+
+def inspection_sections(shards: Path, classifier: CompositionClassifier) -> list[Section]:
+    """For the page: which maps of the training records tell the label, and some validation records as they are seen."""
+    try:
+        which = probed(shards, "train").section()
+    except TooFewVideos as error:
+        which = {"title": "Which maps tell the label", "note": str(error)}
+    return [which, *(part.section() for part in seen(shards, classifier, "val"))]

@@ -14,6 +14,7 @@ from cvg.composition import Composition, RelationBatch
 from cvg.evaluation.early import early_verdicts, run_plain
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_frames
+from cvg.reporting.page import Section, image
 from cvg.reporting.strips import blend, nearest_frames, strips
 
 
@@ -103,3 +104,24 @@ def draw(overlay: Overlay) -> bytes:
     latent_frames = overlay.unguided_SKFHW.shape[2]
     rows += [(f"video\n{side}", [nearest_frames(frames, latent_frames) / 255]) for side, frames, _ in sides]
     return strips(rows)
+
+
+def overlay_section(
+    sampler: GuidedSampler,
+    compositions: Sequence[Composition],
+    seeds: Sequence[int],
+    steps: int,
+    guidance_scale: float | None = None,
+) -> Section:
+    """The overlays of some prompts as a section of the page; arguments as of :func:`compute`."""
+    maps = []
+    for overlay in compute(sampler, compositions, seeds, steps, guidance_scale):
+        entities = ", ".join(
+            f"{name}: {phrase}" for name, phrase in zip(("red", "blue"), overlay.entities, strict=False)
+        )
+        maps.append(image(draw(overlay), f"{overlay.prompt} — {overlay.label} ({entities})"))
+    note = (
+        "What the classifier reads off the attention at each guided step, per latent frame, laid over the finished "
+        "video's frames: from the unguided latents, and from the guided ones after their edits."
+    )
+    return {"title": "Entity maps", "note": note, "maps": maps}

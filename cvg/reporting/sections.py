@@ -1,0 +1,97 @@
+"""An evaluation and a training as sections of the page: what their files hold, and nothing computed anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cvg.common.files import read_json
+from cvg.evaluation.rows import Evaluation
+from cvg.reporting import charts
+from cvg.reporting.page import Section, image
+from cvg.reporting.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
+
+
+def evaluation_sections(result: Evaluation) -> list[Section]:
+    """Tables and figures that the evaluation's JSON holds."""
+    done = result.satisfied
+    bars = image(
+        charts.accuracy_bars(result), "Share of videos whose entities and relations are all right; 95% intervals"
+    )
+    found = [{"title": "Accuracy", "images": [bars], "rows": main_rows(result)}]
+    if result.best_of_n:
+        note = (
+            "Unguided videos of several seeds; the classifier picks one on its early latents. Time is a multiple of "
+            "one unguided video, for finishing all candidates and for dropping the losers once judged."
+        )
+        found.append({"title": "Best of n", "note": note, "rows": best_of_rows(result)})
+    if result.controls:
+        found.append({"title": "Controls", "rows": control_rows(result.controls)})
+    note = (
+        "How often the classifier's verdict on the unguided latents of an early step is the judge's reading of "
+        "the finished unguided video."
+    )
+    found.append({"title": "Predictability", "note": note, "rows": predictability_rows(result.predictability)})
+    rows = [
+        ["", "before guidance", "after"],
+        ["mean target probability", number(done["probability_before"]), number(done["probability_after"])],
+        [
+            f"satisfied (p >= {done['threshold']:g})",
+            interval(done["before"], "share"),
+            interval(done["after"], "share"),
+        ],
+        ["wrong though satisfied", "", interval(done["wrong_though_satisfied"], "share")],
+        ["of these, entities wrong", "", interval(done["entities_wrong_though_satisfied"], "share")],
+    ]
+    found.append({"title": "Satisfied samples", "rows": rows})
+    return found
+
+
+def training_section(folder: Path) -> Section:
+    """Curves, confusion matrices and last metrics of a training log folder."""
+    inner = sorted(folder.glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    if not (folder / "metrics.csv").exists() and inner:
+        folder = inner[-1].parent
+    images = [image(charts.training_curves(charts.read_curves(folder / "metrics.csv")), "Training")]
+    if (folder / "confusion.png").exists():
+        images.append(image((folder / "confusion.png").read_bytes(), "Confusion under p+ and p-, rows are true labels"))
+    rows = []
+    if (folder / "metrics.json").exists():
+        rows = [["metric", "value"]]
+        rows += [[name, number(value, digits=3)] for name, value in read_json(folder / "metrics.json").items()]
+    note = "p+ is the right prompt, p- a wrong one of the same video; a gap between them is leakage from the text."
+    return {"title": "Training", "note": note, "images": images, "rows": rows}
+
+
+def settings_section(result: Evaluation) -> Section:
+    """Everything needed to run it again."""
+    rows = [["setting", "value"]]
+    for part in ("settings", "generator", "classifier", "versions", "timing"):
+        for name, value in getattr(result, part).items():
+            if isinstance(value, dict | list):
+                value = json.dumps(_rounded(value))
+            rows.append([f"{part}: {name}", str(_rounded(value))])
+    return {"title": "Settings", "rows": rows}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def prompt_rows(result: Evaluation) -> list[list[str]]:
+    """One line per prompt."""
+    rows = [["prompt", "seed", "unguided", "guided", "target probability before, after"]]
+    for row in result.rows:
+        seen = [
+            ("right: " if score.right else "wrong: ") + ", ".join(label or "?" for label in score.labels)
+            for score in (row.unguided, row.guided)
+        ]
+        when = row.guided.probability_before, row.guided.probability_after
+        probabilities = ", ".join(f"{number(b)} → {number(a)}" for b, a in zip(*when, strict=True))
+        rows.append([row.prompt, str(row.seed), *seen, probabilities])
+    return rows
