@@ -145,6 +145,7 @@ def random_classifier(generator: Generator, size: Size, steps: int, layers: list
         heads=default_heads(generator.num_heads),
         sigmas=[float(sigma) for sigma in generator.schedule(steps, size).levels[:SIGMAS]],
         grid=grid,
+        token_grid=grid,
         slots=shipped.slots,
         volume_grid=grid,
         backbone=shipped.backbone,

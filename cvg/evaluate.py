@@ -30,16 +30,12 @@ from cvg.reporting.table import render
 
 def classifier_identity(classifier: CompositionClassifier, name: str) -> dict[str, Any]:
     """Name, a fingerprint of all weights, and what the classifier was trained with."""
-    config = classifier.config
+    config = classifier.config.to_dict()
+    kept = ("layers", "heads", "sigmas", "backbone", "aggregator", "noise")
     return {
         "name": name,
         "fingerprint": whole_fingerprint(classifier.state_dict()),
-        "layers": config.layers,
-        "heads": config.heads,
-        "sigmas": config.sigmas,
-        "backbone": config.backbone,
-        "aggregator": config.aggregator,
-        "noise": config.noise,
+        **{key: config[key] for key in kept},
         "labels": [label.name for label in classifier.labels.labels],
     }
 
@@ -130,7 +126,7 @@ def main(
     if labels:
         model = model.with_labels(world.labels)
     if guidance_scale is None:
-        guidance_scale = model.config.sampling.get("guidance_scale")
+        guidance_scale = model.config.sampling.guidance_scale
     name = generator or model.config.generator["name"]
     frozen = load_generator(name, loading)
     sampler = GuidedSampler(frozen, model, guiding)

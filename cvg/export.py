@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cvg.classifier.checkpoint import load_checkpoint
+from cvg.classifier.config import SamplingSettings
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError
 
 
 def export(checkpoint: str, out: str, step_size: float | None = None, guidance_scale: float | None = None) -> None:
@@ -17,10 +17,7 @@ def export(checkpoint: str, out: str, step_size: float | None = None, guidance_s
         guidance_scale: of classifier-free guidance, likewise.
     """
     classifier = load_checkpoint(checkpoint)
-    given = {"step_size": step_size, "guidance_scale": guidance_scale}
-    if negative := [name for name, value in given.items() if value is not None and value < 0]:
-        raise SettingsError(f"export: {negative[0]} is {given[negative[0]]}; it cannot be negative")
-    classifier.config.sampling = {name: value for name, value in given.items() if value is not None}
+    classifier.config.sampling = SamplingSettings(step_size=step_size, guidance_scale=guidance_scale)
     classifier.save_pretrained(out)
     print(f"wrote {out}")
 

@@ -19,6 +19,7 @@ from benchmarks.guidance import NAMES, gradient
 from benchmarks.measure import LiveBytes, in_turn, weight_bytes
 from benchmarks.plain import plain
 from cvg.classifier.backbones import build
+from cvg.classifier.config import BackboneSettings
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.shapes.world import LABELS
@@ -186,7 +187,7 @@ def test_what_transfer_asks_was_never_trained() -> None:
 def test_random_vision_reads_text_as_before(tmp_path: Path) -> None:
     trained = make_vlm(tmp_path / "vlm", "xclip", ["a", "circle", "moving", "left"])
     folder = transfer.random_vision(trained, tmp_path / "random")
-    before, after = (build({"name": "vlm", "path": str(path)}, 2, (4, 8, 8)) for path in (trained, folder))
+    before, after = (build(BackboneSettings(name="vlm", path=str(path)), 2, (4, 8, 8)) for path in (trained, folder))
     assert torch.equal(before.text_features(["a circle moving left"]), after.text_features(["a circle moving left"]))
     volume, present = torch.randn(1, 2, 4, 8, 8), torch.ones(1, 2, dtype=torch.bool)
     assert not torch.equal(before(volume, present), after(volume, present))

@@ -16,7 +16,6 @@ from transformers import AutoModel, CLIPConfig, CLIPModel, XCLIPConfig, XCLIPMod
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier, group_log_probs
 from cvg.classifier.aggregator import Aggregator
-from cvg.classifier.backbones import build
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.common import hub
 from cvg.common.errors import UserError
@@ -33,6 +32,7 @@ def make_config(**changes: Any) -> ClassifierConfig:
         heads=list(range(HEADS)),
         sigmas=[0.99, 0.9],
         grid=GRID,
+        token_grid=GRID,
         slots=SLOTS,
         volume_grid=GRID,
         aggregator={"dim": 16, "depth": 1, "attention_heads": 2, "dropout": 0.0},
@@ -163,15 +163,8 @@ def test_the_shipped_classifier_sees_what_it_always_saw() -> None:
         assert torch.equal(classifier.backbone(volume, torch.ones(2, 2, dtype=torch.bool)), expected)
 
 
-def test_clip_is_the_former_name_of_vlm(vlm: tuple[str, Path]) -> None:
-    former, current = (build({"name": name, "path": str(vlm[1])}, SLOTS, GRID3) for name in ("clip", "vlm"))
-    assert type(former) is type(current)
-    volume, present = torch.randn(2, SLOTS, *GRID3), torch.ones(2, SLOTS, dtype=torch.bool)
-    assert torch.equal(former(volume, present), current(volume, present))
-
-
 def test_frozen_backbone_keeps_out_of_training(vlm: tuple[str, Path]) -> None:
-    config = make_config(backbone={"name": "clip", "path": str(vlm[1])})
+    config = make_config(backbone={"name": "vlm", "path": str(vlm[1])})
     classifier = CompositionClassifier(config).train()
     tower = classifier.backbone.tower
     assert tower is not None and not any(module.training for module in tower.modules())
@@ -186,7 +179,7 @@ def test_frozen_backbone_keeps_out_of_training(vlm: tuple[str, Path]) -> None:
 
 
 def test_gradient_agrees_with_finite_differences(vlm: tuple[str, Path]) -> None:
-    config = make_config(backbone={"name": "clip", "path": str(vlm[1])})
+    config = make_config(backbone={"name": "vlm", "path": str(vlm[1])})
     torch.manual_seed(0)
     classifier = CompositionClassifier(config).double().eval()
     phi = torch.randn(1, STEPS, SLOTS, *GRID3, dtype=torch.float64, requires_grad=True)
@@ -208,14 +201,14 @@ def test_backbones_that_cannot_be_used(vlm: tuple[str, Path], tmp_path: Path) ->
     path = str(vlm[1])
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"name": "clip", "path": path, "layer": 9}, "layer 9"),
-        ({"name": "clip", "path": path, "pool": 3}, "pool 3"),
-        ({"name": "clip", "path": None}, "expected none, or vlm"),
-        ({"name": "clip", "path": path, "size": 3}, "no option size"),
+        ({"name": "vlm", "path": path, "layer": 9}, "layer 9"),
+        ({"name": "vlm", "path": path, "pool": 3}, "pool 3"),
+        ({"name": "vlm", "path": None}, "expected none, or vlm"),
+        ({"name": "vlm", "path": path, "size": 3}, "unknown key 'size'"),
         ({"name": "other"}, "expected none, or vlm"),
         ({"name": "none", "layer": 1}, "expected none, or vlm"),
-        ({"name": "clip", "path": str(tmp_path)}, "model type is 'bert'"),
-        ({"name": "clip", "path": str(tmp_path / "nowhere")}, "cannot be loaded"),
+        ({"name": "vlm", "path": str(tmp_path)}, "model type is 'bert'"),
+        ({"name": "vlm", "path": str(tmp_path / "nowhere")}, "cannot be loaded"),
     ]
     for spec, message in cases:
         with pytest.raises(UserError, match=message):
@@ -285,11 +278,6 @@ def test_maps_are_averaged_to_the_grid_of_training_before_anything_else() -> Non
     assert (gradient != 0).any((0, 1, 2, 3)).all()
 
 
-def test_a_classifier_without_a_token_grid_read_the_tokens_themselves() -> None:
-    config = CompositionClassifier.from_pretrained("shapes-classifier").config
-    assert config.token_grid == config.grid == [4, 8, 8]
-
-
 def test_group_softmax_leaves_other_groups_out() -> None:
     logits = torch.randn(2, 8, requires_grad=True)
     log_probs = group_log_probs(logits, [4, 5, 6, 7])
@@ -300,7 +288,7 @@ def test_group_softmax_leaves_other_groups_out() -> None:
 
 
 def test_folder_round_trip(tmp_path: Path, vlm: tuple[str, Path]) -> None:
-    config = make_config(backbone={"name": "clip", "path": str(vlm[1]), "pool": 2})
+    config = make_config(backbone={"name": "vlm", "path": str(vlm[1]), "pool": 2})
     classifier = CompositionClassifier(config).eval()
     classifier.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
@@ -315,7 +303,7 @@ def test_folder_round_trip(tmp_path: Path, vlm: tuple[str, Path]) -> None:
 
 
 def test_another_frozen_model_than_that_of_training_is_refused(tmp_path: Path, vlm: tuple[str, Path]) -> None:
-    classifier = CompositionClassifier(make_config(backbone={"name": "clip", "path": str(vlm[1])}))
+    classifier = CompositionClassifier(make_config(backbone={"name": "vlm", "path": str(vlm[1])}))
     classifier.save_pretrained(tmp_path / "classifier")
     model = AutoModel.from_pretrained(vlm[1])
     copied, changed = tmp_path / "copied", tmp_path / "changed"
@@ -341,13 +329,22 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path) -> None:
     CompositionClassifier(make_config()).save_pretrained(tmp_path)
     text = (tmp_path / "config.json").read_text()
     for change, message in (
-        ({"schema": 9}, "schema 9"),
-        ({"more": 1}, "missing or unknown: more"),
+        ({"schema": 9}, "'schema' is 9; expected 1, the version"),
+        ({"more": 1}, "unknown key 'more'; known: labels, generator"),
         ({"sigmas": [0.9]}, "cannot be loaded"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(json.loads(text) | change))
         with pytest.raises(UserError, match=message):
             CompositionClassifier.from_pretrained(tmp_path)
+    for name in ("token_grid", "head", "sampling", "backbone", "aggregator", "noise", "schema"):
+        stored = {key: value for key, value in json.loads(text).items() if key != name}
+        (tmp_path / "config.json").write_text(json.dumps(stored))
+        with pytest.raises(UserError, match=f"config.json: no '{name}'; .*export it again"):
+            CompositionClassifier.from_pretrained(tmp_path)
+    stored = json.loads(text) | {"aggregator": {"dim": 16}}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="config.json: no 'aggregator.depth'"):
+        CompositionClassifier.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(text)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match="cannot be loaded"):

@@ -42,6 +42,7 @@ def make_classifier(folder: Path, **changes: Any) -> Path:
         "heads": [0, 1],
         "sigmas": [0.99, 0.9],
         "grid": [4, 8, 8],
+        "token_grid": [4, 8, 8],
         "slots": 2,
         "volume_grid": [4, 8, 8],
         "aggregator": {"depth": 0},
@@ -123,7 +124,7 @@ def test_without_a_classifier_the_maps_alone_are_shown(shards: Path, tmp_path: P
 
 
 def test_the_volume_is_shown_as_the_frozen_model_gets_it(shards: Path, tmp_path: Path) -> None:
-    backbone = {"name": "clip", "path": "shapes-clip", "layer": 1}
+    backbone = {"name": "vlm", "path": "shapes-clip", "layer": 1}
     folder = make_classifier(tmp_path / "classifier", backbone=backbone)
     model = CompositionClassifier.from_pretrained(folder)
     volume = torch.randn(1, 2, 4, 8, 8)

@@ -177,7 +177,7 @@ def test_shipped_weights_are_small_and_safe() -> None:
 @pytest.mark.parametrize("name", ["shapes-classifier", "shapes-cogvideox-classifier"])
 def test_shipped_classifiers_fit_shipped_models(name: str) -> None:
     classifier = CompositionClassifier.from_pretrained(name)
-    assert classifier.config.backbone["path"] == "shapes-clip"
+    assert classifier.config.backbone.path == "shapes-clip"
     sampler = GuidedSampler(load_generator(classifier.config.generator["name"]), classifier)
     assert sampler.size == (FRAMES, SIZE, SIZE) and len(sampler.guided_steps(50)) == 4
 

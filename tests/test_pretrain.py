@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, XCLIPModel
 
 from cvg.classifier.backbones import build
+from cvg.classifier.config import BackboneSettings
 from cvg.common import hub
 from cvg.common.errors import UserError
 from cvg.composition import parse
@@ -164,7 +165,7 @@ def test_the_xclip_knows_the_worlds_wordings_and_more() -> None:
 def test_the_xclip_is_trained_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "zero_shot", lambda model, tokenizer: {})
     clip.main(tmp_path, steps=2, batch_size=4, groups=2)
-    backbone = build({"name": "vlm", "path": str(tmp_path / "shapes-clip"), "read": "joint"}, 2, (4, 8, 8))
+    backbone = build(BackboneSettings(name="vlm", path=str(tmp_path / "shapes-clip"), read="joint"), 2, (4, 8, 8))
     assert backbone(torch.randn(1, 2, 4, 8, 8), torch.ones(1, 2, dtype=torch.bool)).shape == (1, 128)
     assert len(backbone.text_features(["a red circle underneath a blue square"])) == 1
 

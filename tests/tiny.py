@@ -48,6 +48,7 @@ def make_config(generator: Generator, steps: int = STEPS, **changes: Any) -> Cla
         "heads": list(range(generator.num_heads)),
         "sigmas": [float(sigma) for sigma in sigmas[:2]],
         "grid": [4, 8, 8],
+        "token_grid": [4, 8, 8],
         "slots": 2,
         "volume_grid": [4, 8, 8],
         "aggregator": {"dim": 8, "depth": 1, "attention_heads": 2, "dropout": 0.0},

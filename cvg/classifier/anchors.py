@@ -12,6 +12,7 @@ from torch import Tensor
 from cvg.classifier.backbones.base import Backbone
 from cvg.common.errors import DataError, SettingsError
 from cvg.composition import Label, compose
+from cvg.composition.labels import COUNTS, SLOTS
 
 CAPTIONS = ("an object {r0}", "an object {r0} another object")
 """Captions of a relation of one entity and of two. Text towers are trained on captions, not on bare relation words; the
@@ -26,14 +27,14 @@ def caption(wording: str, entities: int, captions: Sequence[str] = CAPTIONS) -> 
 
     Args:
         wording: the phrase that states a label.
-        entities: how many entities the label relates, 1 or 2.
-        captions: the template for one entity and the one for two, each with ``{r0}`` where the wording goes.
+        entities: how many entities the label relates, 1 to K.
+        captions: a template for each number of entities, from one to K, with ``{r0}`` where the wording goes.
 
     Raises:
-        SettingsError: there are not two templates, or one does not have ``{r0}`` exactly once.
+        SettingsError: there are not K templates, or one does not have ``{r0}`` exactly once.
     """
-    if len(captions) != 2:
-        raise SettingsError(f"captions {list(captions)}: expected two templates, for one entity and for two")
+    if len(captions) != SLOTS:
+        raise SettingsError(f"captions {list(captions)}: expected {SLOTS} templates, for labels of {COUNTS} entities")
     return compose(captions[entities - 1], (), (wording,))[0]
 
 
@@ -57,10 +58,21 @@ def label_anchors(backbone: Backbone, labels: Sequence[Label], captions: Sequenc
 
 
 def part_wordings(labels: Sequence[Label], without: Sequence[str]) -> tuple[list[Label], list[Label]]:
-    """The labels with the wordings that stay, and those of them that lose some with what they lose.
+    """Leave some wordings out of the anchors, and keep them apart, to test the classifier with words it has not seen.
+
+    Example: of a label ``left`` (moving left, drifting left) and a label ``up`` (moving up), without "drifting left",
+    the first list has ``left`` (moving left) and ``up`` (moving up), the second has ``left`` (drifting left) alone.
+
+    Args:
+        labels: the labels, with all their wordings.
+        without: the wordings to leave out.
+
+    Returns:
+        All labels, in order, with the wordings that are kept; and only those labels of which a wording was left out,
+        in order, with the wordings left out of them.
 
     Raises:
-        SettingsError: an unknown wording, or a label that none would stay with.
+        SettingsError: a wording that no label has, or a label of which no wording would be kept.
     """
     unknown = sorted(set(without).difference(*(label.wordings for label in labels)))
     if unknown:

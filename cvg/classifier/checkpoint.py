@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from cvg.classifier.config import config_from_dict
+from cvg.classifier.config import ClassifierConfig
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.errors import DataError
 
@@ -25,7 +25,7 @@ def load_checkpoint(path: str | Path) -> CompositionClassifier:
     except Exception as error:  # bytes that are no checkpoint make the unpickler raise nearly anything
         reason = getattr(error, "strerror", None) or f"not a checkpoint ({type(error).__name__})"
         raise DataError(f"checkpoint {path}: {reason}; give a .ckpt written by `python -m cvg.train fit`") from error
-    classifier = CompositionClassifier(config_from_dict(checkpoint.get("classifier"), f"checkpoint {path}"))
+    classifier = CompositionClassifier(ClassifierConfig.from_dict(checkpoint.get("classifier"), f"checkpoint {path}"))
     weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     try:
         classifier.load_state_dict(weights)

@@ -2,19 +2,131 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from cvg.common.errors import ModelError
 from cvg.common.files import read_json
+from cvg.common.typed import Indices, LatentGrid, Levels, OpenRecord, read, record, to_dict
+from cvg.composition.labels import SLOTS
 
-SCHEMA = 1
+SCHEMA: Final = 1
+_BACKBONE = "none, or vlm with a path (a model's folder or Hub id)"
+
+Captions = Annotated[list[str], Field(min_length=SLOTS, max_length=SLOTS, description="a template for each slot count")]
+Amount = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
 
 
-@dataclass
+class BackboneSettings(OpenRecord):
+    """What stands between volume and head; which options there are besides, the model's kind says (docs/backbones.md).
+
+    Attributes:
+        name: ``none`` (the head sees the volume) or ``vlm`` (a frozen vision model watches it).
+        path: the model's folder, Hub id or shipped name; for ``none``, of a model whose text tower alone is used.
+    """
+
+    name: Annotated[Literal["none", "vlm"], Field(description=_BACKBONE)] = "none"
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> BackboneSettings:
+        if (self.name == "vlm" and not self.path) or (self.name == "none" and self.options):
+            raise ValueError(f"expected {_BACKBONE}")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the model is told besides its path."""
+        return dict(self.model_extra or {})
+
+
+@record
+class AggregatorSettings:
+    """See `cvg.classifier.aggregator.Aggregator`.
+
+    Attributes:
+        dim: width of the Transformer.
+        depth: its blocks; 0 leaves the weighted mean alone.
+        attention_heads: heads of its attention.
+        dropout: in its blocks.
+    """
+
+    dim: Annotated[StrictInt, Field(ge=1)] = 64
+    depth: Annotated[StrictInt, Field(ge=0)] = 2
+    attention_heads: Annotated[StrictInt, Field(ge=1)] = 4
+    dropout: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _divisible(self) -> AggregatorSettings:
+        if self.dim % self.attention_heads:
+            raise ValueError(f"attention_heads {self.attention_heads} does not divide dim {self.dim}; choose a divisor")
+        return self
+
+
+@record
+class LinearSettings:
+    """`cvg.classifier.head.LinearHead`: the paper's W, b."""
+
+    name: Literal["linear"] = "linear"
+
+
+@record
+class JointSettings:
+    """`cvg.classifier.head.JointHead`: the backbone's own comparison of video and text.
+
+    Attributes:
+        tied: anchors stay what the text tower makes of the labels; if not, they are trained.
+        captions: what the text tower is shown of a wording, see `cvg.classifier.anchors.caption`.
+        without: wordings that the anchors are made without.
+    """
+
+    name: Literal["joint"] = "joint"
+    tied: StrictBool
+    captions: Captions
+    without: list[str]
+
+
+@record
+class AnchoredSettings:
+    """`cvg.classifier.head.AnchoredHead`: a read-out into the backbone's text space.
+
+    Attributes:
+        rank: of the read-out.
+        tied: see `JointSettings`, as the others.
+    """
+
+    name: Literal["anchored"] = "anchored"
+    rank: StrictInt
+    tied: StrictBool
+    captions: Captions
+    without: list[str]
+
+
+HeadSettings = Annotated[
+    LinearSettings | JointSettings | AnchoredSettings,
+    Field(discriminator="name", description="a head named linear, joint or anchored"),
+]
+
+
+@record
+class SamplingSettings:
+    """What suits a generator and its classifier best, where that is not the default.
+
+    Attributes:
+        step_size: length of a guided step's edit of the latents; None: that of `cvg.guidance.guide`.
+        guidance_scale: of classifier-free guidance; None: the pipeline's own.
+    """
+
+    step_size: Amount | None = None
+    guidance_scale: Amount | None = None
+
+
+@record
 class ClassifierConfig:
-    """Everything a classifier is, except its weights; JSON-able.
+    """Everything a classifier is, except its weights; nested settings may be given as mappings.
 
     Attributes:
         labels: the label set, as `LabelSet.to_dict` gives it.
@@ -25,47 +137,43 @@ class ClassifierConfig:
         grid: [F, H, W] of the maps in training; others are resampled to it.
         slots: entity slots K.
         volume_grid: [F, H, W] of the volume.
-        backbone: see `cvg.classifier.backbones.build`.
-        aggregator: ``dim``, ``depth``, ``attention_heads`` and ``dropout`` of `Aggregator`.
+        backbone: what watches the volume; nothing when left out.
+        aggregator: what makes the volume.
         noise: deviation of the smooth noise it was trained with, in units of the volume.
         schema: version of this format.
-        token_grid: the generator's latent tokens [F, H, W] in training, of which the maps held averages; the same as
-            ``grid`` when left out.
-        head: see `cvg.classifier.head.build_head`; linear when left out.
-        sampling: what suits generator and classifier best, where not the defaults: ``step_size`` of
-            `cvg.guidance.config.GuidanceConfig`, ``guidance_scale`` of classifier-free guidance.
+        token_grid: the generator's latent tokens [F, H, W] in training, of which the maps held averages.
+        head: what makes logits of the features; linear when left out.
+        sampling: what sampling with this classifier uses where the user chooses nothing; see `SamplingSettings`. Set
+            when the classifier is exported, after a search on the generator. Training does not read it.
+
+    Raises:
+        SettingsError: a field that does not fit.
     """
 
     labels: dict[str, Any]
-    generator: dict[str, Any]
-    layers: list[int]
-    heads: list[int]
-    sigmas: list[float]
-    grid: list[int]
-    slots: int
-    volume_grid: list[int]
-    backbone: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
-    aggregator: dict[str, Any] = field(default_factory=dict)
-    noise: float = 0.0
-    schema: int = SCHEMA
-    token_grid: list[int] = field(default_factory=list)
-    head: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
-    sampling: dict[str, float] = field(default_factory=dict)
+    generator: dict[str, str]
+    layers: Indices
+    heads: Indices
+    sigmas: Levels
+    grid: LatentGrid
+    slots: Annotated[StrictInt, Field(ge=1)]
+    volume_grid: LatentGrid
+    backbone: Annotated[BackboneSettings, Field(description=_BACKBONE)] = BackboneSettings()
+    aggregator: AggregatorSettings = field(default_factory=AggregatorSettings)
+    noise: StrictFloat = 0.0
+    schema: Annotated[Literal[1], Field(description="1, the version that is read here")] = SCHEMA
+    token_grid: LatentGrid
+    head: HeadSettings = field(default_factory=LinearSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
-    def __post_init__(self) -> None:
-        self.token_grid = self.token_grid or self.grid
+    def to_dict(self) -> dict[str, Any]:
+        """The config as JSON has it; what is None is left out."""
+        return to_dict(self)
 
-
-def config_from_dict(data: Any, where: str) -> ClassifierConfig:
-    """A config read from JSON or a checkpoint. Raises ModelError naming ``where`` when it does not fit."""
-    known = {f.name for f in fields(ClassifierConfig)}
-    later = {"token_grid", "head", "sampling"}  # older ones do not have these
-    if not isinstance(data, dict) or set(data) | later != known:
-        wrong = ", ".join(sorted(known ^ set(data))) if isinstance(data, dict) else "all"
-        raise ModelError(f"{where}: not a classifier's config (missing or unknown: {wrong}); export it again")
-    if data["schema"] != SCHEMA:
-        raise ModelError(f"{where}: schema {data['schema']}, this version reads {SCHEMA}; export it again")
-    return ClassifierConfig(**data)
+    @classmethod
+    def from_dict(cls, data: Any, where: str) -> ClassifierConfig:
+        """A config from JSON or a checkpoint. Raises ModelError naming ``where`` unless it is complete and fits."""
+        return read(cls, data, where, "export it again", error=ModelError)
 
 
 def check_config(path: Path) -> None:
@@ -74,4 +182,4 @@ def check_config(path: Path) -> None:
         raise ModelError(
             f"classifier {path.parent}: no config.json there; give a folder written by `python -m cvg.export`"
         )
-    config_from_dict(read_json(path), str(path))
+    ClassifierConfig.from_dict(read_json(path), str(path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.classifier.backbones.base import Backbone
+from cvg.classifier.config import HeadSettings, JointSettings, LinearSettings
 from cvg.common.errors import SettingsError
 
 # Length c of f below which logits are nearly linear in it. A mere cosine has no direction where there is no evidence,
@@ -20,7 +20,6 @@ _LINEAR_BELOW = 10.0
 _LEAD = 10.0
 # Directions in which anchors differ by less than this part of the most are left to chance.
 _GAIN = 20.0
-_OPTIONS = {"anchored": {"rank", "tied", "captions", "without"}, "joint": {"tied", "captions", "without"}}
 
 
 class LinearHead(nn.Module):
@@ -166,40 +165,34 @@ class AnchoredHead(TextHead):
         return self.log_scale.exp() * direction_BE @ self.unit(anchor_YE).T
 
 
-def build_head(spec: dict[str, Any], backbone: Backbone, features: int, labels: int) -> LinearHead | TextHead:
-    """The head of a specification, with random weights (and anchors).
+def build_head(settings: HeadSettings, backbone: Backbone, features: int, labels: int) -> LinearHead | TextHead:
+    """The head of these settings, with random weights (and anchors).
 
     Args:
-        spec: ``{"name": "linear"}``; ``{"name": "joint", "tied": True, "captions": [...], "without": [...]}``; or
-            ``{"name": "anchored", "rank": 16, ...}`` with the same besides. The last two say how the anchors were made,
-            see `cvg.classifier.anchors`.
+        settings: which head, and of the ones made of text how the anchors are made (`cvg.classifier.anchors`).
         backbone: whose joint text space the anchors live in.
         features: input size D.
         labels: number of labels Y.
 
     Raises:
-        SettingsError: an unknown specification, or a backbone without text.
+        SettingsError: the backbone has no text, or not what this head needs.
     """
-    if spec == {"name": "linear"}:
+    if isinstance(settings, LinearSettings):
         return LinearHead(features, labels)
-    name = spec.get("name")
-    if name not in _OPTIONS or set(spec) != {"name"} | _OPTIONS[name]:
-        known = "; ".join(f"{head} with {', '.join(sorted(options))}" for head, options in _OPTIONS.items())
-        raise SettingsError(f"head {spec}: expected linear; {known}")
     if backbone.joint_dim is None:
         raise SettingsError(
-            f"head {name}: its anchors are text embeddings, and this backbone has no text tower; use a dual "
+            f"head {settings.name}: its anchors are text embeddings, and this backbone has no text tower; use a dual "
             "encoder such as CLIP (docs/backbones.md), or a linear head"
         )
-    if name == "joint":
+    if isinstance(settings, JointSettings):
         if not backbone.reads_joint:
             raise SettingsError(
                 "head joint: it compares the backbone's own embeddings with text, and this one reads others; give the "
                 "backbone layer -1 and the option read: joint, or use an anchored head"
             )
-        return JointHead(features, labels, backbone.joint_dim, spec["tied"])
-    if not 1 <= spec["rank"] <= backbone.joint_dim:
+        return JointHead(features, labels, backbone.joint_dim, settings.tied)
+    if not 1 <= settings.rank <= backbone.joint_dim:
         raise SettingsError(
-            f"head anchored: rank is {spec['rank']}, expected 1 to {backbone.joint_dim} of the joint space"
+            f"head anchored: rank is {settings.rank}, expected 1 to {backbone.joint_dim} of the joint space"
         )
-    return AnchoredHead(features, labels, backbone.joint_dim, spec["rank"], spec["tied"])
+    return AnchoredHead(features, labels, backbone.joint_dim, settings.rank, settings.tied)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator
 from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
-from cvg.classifier.config import ClassifierConfig, check_config
+from cvg.classifier.config import ClassifierConfig, LinearSettings, check_config
 from cvg.classifier.head import TextHead, build_head
 from cvg.common import hub
 from cvg.common.errors import ModelError, PromptError
@@ -82,13 +82,14 @@ class CompositionClassifier(
         self.labels = LabelSet(config.labels)
         grid, steps = Grid(*config.volume_grid), len(config.sigmas)
         self.aggregator = Aggregator(
-            steps, len(config.layers), len(config.heads), config.slots, grid, **config.aggregator
+            steps, len(config.layers), len(config.heads), config.slots, grid, **asdict(config.aggregator)
         )
         # What phi holds for a guided step that has not been seen (yet).
         self.absent_SKFHW = nn.Parameter(torch.zeros(steps, config.slots, *grid))
         self.backbone = backbones.build(config.backbone, config.slots, grid)
         if self.backbone.fingerprint:  # whoever loads it has to have the same frozen model
-            config = replace(config, backbone=config.backbone | {"fingerprint": self.backbone.fingerprint})
+            found = {"fingerprint": self.backbone.fingerprint}
+            config = replace(config, backbone=config.backbone.model_copy(update=found))
         self.config = config
         self.head = build_head(config.head, self.backbone, steps * self.backbone.feature_dim, len(self.labels))
 
@@ -173,9 +174,10 @@ class CompositionClassifier(
             UserError: the text tower cannot be used, or embeds two labels of one group alike.
         """
         assert isinstance(self.head, TextHead)
-        spec = self.config.head
-        kept, _ = part_wordings(self.labels.labels, spec["without"])
-        anchor_YE = label_anchors(self.backbone, kept, spec["captions"])
+        settings = self.config.head
+        assert not isinstance(settings, LinearSettings)
+        kept, _ = part_wordings(self.labels.labels, settings.without)
+        anchor_YE = label_anchors(self.backbone, kept, settings.captions)
         check_distinct(self.labels.labels, anchor_YE)
         self.head.set_anchors(anchor_YE)
         self.head.start(deviations(self.labels.labels, anchor_YE))
@@ -217,10 +219,10 @@ class CompositionClassifier(
         """
         new = [label for label in labels.labels if label not in self.labels.labels]
         self._check_text_head((new or labels.labels)[0].name)
-        assert isinstance(self.head, TextHead)
+        assert isinstance(self.head, TextHead) and not isinstance(self.config.head, LinearSettings)
         anchors = dict(zip(self.labels.labels, self.head.anchor_YE.detach(), strict=True))
         if new:
-            made_YE = label_anchors(self.backbone, new, self.config.head["captions"]).to(self.head.anchor_YE)
+            made_YE = label_anchors(self.backbone, new, self.config.head.captions).to(self.head.anchor_YE)
             anchors |= zip(new, made_YE, strict=True)
         anchor_YE = torch.stack([anchors[label] for label in labels.labels])
         check_distinct(labels.labels, nn.functional.normalize(anchor_YE, dim=-1))
@@ -234,8 +236,8 @@ class CompositionClassifier(
         if not isinstance(self.head, TextHead):
             raise PromptError(
                 f"label {name!r}: the classifier knows {', '.join(self.labels.names)}, in wordings of its own, "
-                "and its linear head has no weights for others; use one of them, or a classifier trained with "
-                "an anchored or joint head (docs/new_labels.md)"
+                "and its linear head has no weights for others; use one of them, or a classifier trained with an "
+                "anchored or joint head (docs/new_labels.md)"
             )
 
     def nearest_label(self, name: str) -> tuple[str, float]:
@@ -251,7 +253,7 @@ class CompositionClassifier(
         with atomic(save_directory / "model.safetensors") as path:
             state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
             safetensors.torch.save_file(state, path)
-        write_json(save_directory / "config.json", asdict(self.config))
+        write_json(save_directory / "config.json", self.config.to_dict())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "CompositionClassifier":

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cvg.common.errors import DataError, SettingsError
+from cvg.common.errors import DataError, SettingsError, UserError
 
 T = TypeVar("T")
 
@@ -51,14 +51,25 @@ class OpenRecord(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(f"{type(self).__name__}: {problem(type(self), error, values)}") from error
+
+    # Inside of another record the values are checked as that one's part, not by making this one.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
 
 def to_dict(value: Any) -> dict[str, Any]:
     """A record as JSON has it: nested ones are mappings, and fields that are None are left out."""
-    plain: dict[str, Any] = _adapter(type(value)).dump_python(value, mode="json", exclude_none=True)
+    plain: dict[str, Any] = TypeAdapter(type(value)).dump_python(value, mode="json", exclude_none=True)
     return plain
 
 
-def read(kind: type[T], data: Any, where: str, remedy: str) -> T:
+def read(
+    kind: type[T], data: Any, where: str, remedy: str, complete: bool = True, error: type[UserError] = DataError
+) -> T:
     """A record from what JSON says of it.
 
     Args:
@@ -66,18 +77,20 @@ def read(kind: type[T], data: Any, where: str, remedy: str) -> T:
         data: the JSON object.
         where: what was read, to begin a message with.
         remedy: what to do about it, to end the message with.
+        complete: fields that have a default must be there too, unless that is None.
+        error: the kind of error to raise.
 
     Raises:
-        DataError: a field is missing, also one that has a default, or is unknown or malformed.
+        UserError: of the given kind: a field is missing, unknown or malformed.
     """
+    if not isinstance(data, dict):
+        raise error(f"{where}: a {type(data).__name__}, not an object; {remedy}")
     try:
-        if not isinstance(data, dict):
-            raise DataError(f"{where}: a {type(data).__name__}, not an object; {remedy}")
-        found: T = _adapter(kind).validate_python(data)
-    except ValidationError as error:
-        raise DataError(f"{where}: {problem(kind, error, data)}; {remedy}") from error
-    if missing := _missing(to_dict(found), data):
-        raise DataError(f"{where}: no {missing!r}; {remedy}")
+        found: T = TypeAdapter(kind).validate_python(data)
+    except ValidationError as reason:
+        raise error(f"{where}: {problem(kind, reason, data)}; {remedy}") from reason
+    if complete and (missing := _missing(to_dict(found), data)):
+        raise error(f"{where}: no {missing!r}; {remedy}")
     return found
 
 
@@ -164,11 +177,6 @@ def _missing(full: dict[str, Any], data: dict[str, Any]) -> str | None:
         if isinstance(value, dict) and isinstance(data[name], dict) and (inner := _missing(value, data[name])):
             return f"{name}.{inner}"
     return None
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 # Fields that several records have

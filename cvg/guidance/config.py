@@ -52,4 +52,5 @@ class GuidanceConfig:
         """These settings with the step size that goes with this classifier, unless one was given."""
         if self.step_size is not None:
             return self
-        return replace(self, step_size=classifier.config.sampling.get("step_size", STEP_SIZE))
+        given = classifier.config.sampling.step_size
+        return replace(self, step_size=STEP_SIZE if given is None else given)

@@ -170,7 +170,7 @@ class GuidedSampler:
             UserError: a prompt that cannot be parsed, or a schedule that does not fit the classifier.
         """
         if guidance_scale is None:
-            guidance_scale = self.classifier.config.sampling.get("guidance_scale")
+            guidance_scale = self.classifier.config.sampling.guidance_scale
         if compositions is None:
             compositions = [self.parser(prompt, self.classifier.labels) for prompt in prompts]
         size, device = size or self.size, self.generator.device

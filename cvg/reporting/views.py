@@ -205,7 +205,7 @@ def _verdict(
             else:
                 shown[side].append(video[0].permute(0, 2, 3, 1).numpy())
     numbers["probabilities"] = said
-    tower = classifier.config.backbone["name"] != "none"
+    tower = classifier.config.backbone.name != "none"
     seen = "as the frozen VLM is shown it" if tower else "which the head reads as it is (there is no VLM)"
     return {
         f"{record.key}.volume": (_side_by_side(info.sigmas, shown), f"The volume of each step, {seen} ({colours})"),

@@ -113,7 +113,7 @@ class ShardInfo:
         token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages.
 
     Raises:
-        UserError: a field that does not fit.
+        SettingsError: a field that does not fit.
     """
 
     generator: dict[str, str]
@@ -126,7 +126,7 @@ class ShardInfo:
     labels: dict[str, Any]
     source: str
     counts: Annotated[
-        dict[Literal["train", "val", "test"], dict[str, StrictInt]],
+        dict[Annotated[str, Field(pattern=f"^({'|'.join(SPLITS)})$")], dict[str, StrictInt]],
         Field(description=f"numbers of records by split ({', '.join(SPLITS)}) and label"),
     ]
     rejected: dict[str, StrictInt] = field(default_factory=dict)

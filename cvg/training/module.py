@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +14,23 @@ from torch import Tensor, nn
 
 from cvg.classifier.anchors import CAPTIONS, label_anchors, part_wordings
 from cvg.classifier.competition import Competition
-from cvg.classifier.config import ClassifierConfig, config_from_dict
+from cvg.classifier.config import (
+    AggregatorSettings,
+    AnchoredSettings,
+    BackboneSettings,
+    ClassifierConfig,
+    HeadSettings,
+    JointSettings,
+    LinearSettings,
+)
 from cvg.classifier.head import TextHead
 from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
 from cvg.common.errors import DataError, ModelError, SettingsError
 from cvg.common.files import write_json
 from cvg.common.fingerprint import first_difference
+from cvg.common.typed import read
+from cvg.composition import Label
 from cvg.shards.stream import Batch
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.metrics import SIDES, StageMetrics, plot_confusion
@@ -38,8 +48,7 @@ class CompositionModule(L.LightningModule):
     What the shards determine (labels, layers, heads, sigmas, grids) comes from the data module.
 
     Args:
-        backbone: ``none`` (the head sees the volume) or ``vlm`` (a frozen vision model watches it; ``clip`` in
-            configurations of earlier versions).
+        backbone: ``none`` (the head sees the volume) or ``vlm`` (a frozen vision model watches it).
         backbone_path: for ``vlm``: a model's folder, a Hub id, or ``shapes-clip``. Its own config.json says what it is.
             For ``none`` with an anchored head: the model whose text tower makes the anchors, and nothing else.
         backbone_layer: for ``vlm``: which hidden state to read; -1 is the last.
@@ -71,7 +80,7 @@ class CompositionModule(L.LightningModule):
 
     def __init__(
         self,
-        backbone: Literal["none", "vlm", "clip"] = "none",
+        backbone: Literal["none", "vlm"] = "none",
         backbone_path: str | None = None,
         backbone_layer: int = -1,
         backbone_pool: int = 1,
@@ -98,30 +107,28 @@ class CompositionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.aggregator = {"dim": dim, "depth": depth, "attention_heads": attention_heads, "dropout": dropout}
+        self.aggregator = AggregatorSettings(dim=dim, depth=depth, attention_heads=attention_heads, dropout=dropout)
         self.sides = SIDES[:1] if positive_only else SIDES
         self.group_softmax, self.noise = group_softmax, noise
         self.adversarial, self.adversarial_steps = adversarial, adversarial_steps
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.volume_size, self.warm_start = volume_size, warm_start
-        self.backbone: dict[str, Any] = {"name": backbone}
-        if backbone == "none" and backbone_path:
-            self.backbone |= {"path": backbone_path}
-        elif backbone != "none":
-            self.backbone |= {"path": backbone_path, "layer": backbone_layer, "pool": backbone_pool}
-            if twice := sorted(set(backbone_options or {}) & set(self.backbone)):
+        watched: dict[str, Any] = {"name": backbone, "path": backbone_path or None}
+        if backbone != "none":
+            watched |= {"layer": backbone_layer, "pool": backbone_pool}
+            if twice := sorted(set(backbone_options or {}) & set(watched)):
                 raise SettingsError(
                     f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_..."
                 )
-            self.backbone |= backbone_options or {}
-        self.head: dict[str, Any] = {"name": head}
-        if head == "anchored":
-            self.head |= {"rank": head_rank}
-        if head != "linear":
-            self.head |= {"tied": head_tied}
-            self.head |= {"captions": head_captions or list(CAPTIONS), "without": head_without or []}
-        if dim % attention_heads:
-            raise SettingsError(f"model: attention_heads {attention_heads} does not divide dim {dim}; choose a divisor")
+            watched |= backbone_options or {}
+        self.backbone = read(BackboneSettings, watched, "model.backbone", "see docs/backbones.md", error=SettingsError)
+        anchors: dict[str, Any] = {"tied": head_tied, "captions": head_captions or list(CAPTIONS)}
+        anchors |= {"without": head_without or []}
+        self.head: HeadSettings = LinearSettings()
+        if head == "joint":
+            self.head = JointSettings(**anchors)
+        elif head == "anchored":
+            self.head = AnchoredSettings(rank=head_rank, **anchors)
         if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):
             raise SettingsError(f"model.volume_size {volume_size}: expected [height, width]")
         if min(noise, adversarial, depth, adversarial_steps - 1) < 0:
@@ -164,21 +171,23 @@ class CompositionModule(L.LightningModule):
             return
         self.classifier = CompositionClassifier(self.config())
         if not self.trainer.ckpt_path:
-            if self.head["name"] != "linear":
+            if not isinstance(self.head, LinearSettings):
                 self.classifier.anchor_labels()
             if self.warm_start:
                 _start_from(self.classifier, self.warm_start)
         labels, hold_out = self.classifier.labels, self.data.hold_out or []
-        if hold_out and self.head["name"] == "linear":
+        if hold_out and isinstance(self.head, LinearSettings):
             raise SettingsError(
                 "data.hold_out: a linear head's weights for a label that it never sees stay random; use an "
                 "anchored head"
             )
         self.compete = Competition(labels, self.group_softmax, hold_out)
-        _, reworded = part_wordings(labels.labels, self.head.get("without", ()))
+        reworded: list[Label] = []
+        if not isinstance(self.head, LinearSettings):
+            _, reworded = part_wordings(labels.labels, self.head.without)
         self.reworded = [labels.index(label.name) for label in reworded]
-        if reworded:
-            anchor_RE = label_anchors(self.classifier.backbone, reworded, self.head["captions"])
+        if reworded and not isinstance(self.head, LinearSettings):
+            anchor_RE = label_anchors(self.classifier.backbone, reworded, self.head.captions)
             self.register_buffer("reworded_RE", anchor_RE, persistent=False)
         steps = len(self.classifier.config.sigmas)
         self.stages = nn.ModuleDict(
@@ -318,11 +327,11 @@ class CompositionModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the whole classifier config, so that the export needs no shards."""
-        checkpoint["classifier"] = asdict(self.classifier.config)
+        checkpoint["classifier"] = self.classifier.config.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise DataError when the checkpoint is of another classifier than shards and options describe."""
-        stored = config_from_dict(checkpoint.get("classifier"), "checkpoint")
+        stored = ClassifierConfig.from_dict(checkpoint.get("classifier"), "checkpoint")
         ours = self.classifier.config
         if name := first_difference(ours, stored, (field.name for field in fields(ours))):
             raise DataError(

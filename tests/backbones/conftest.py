@@ -11,6 +11,7 @@ import pytest
 from backbones.processors import QWEN_SIZE
 from backbones.tiny import GRID, SLOTS, make
 from cvg.classifier.backbones import build
+from cvg.classifier.config import BackboneSettings
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,6 @@ def load(folder: Callable[[str], Path]) -> Callable[..., Any]:
             options["read"] = "language"
         if name.startswith("qwen"):
             options = {"size": QWEN_SIZE} | options
-        return build({"name": "vlm", "path": str(folder(name)), **options}, slots, GRID)
+        return build(BackboneSettings(name="vlm", path=str(folder(name)), **options), slots, GRID)
 
     return get

@@ -17,6 +17,7 @@ from backbones.processors import inputs, random_video, showing
 from backbones.tiny import BUILDERS, GENERATIVE, GRID, PRESENT, SIZE, SLOTS
 from cvg.classifier.backbones import MODELS, build
 from cvg.classifier.backbones.show import LAYOUTS
+from cvg.classifier.config import BackboneSettings
 from cvg.common.errors import UserError
 
 DOWNCAST = ("qwen2_5_vl", "qwen3_vl", "videoprism")
@@ -289,21 +290,21 @@ def test_checkpointing_recomputes_every_block_and_changes_nothing(kind: str, loa
 
 def test_wrong_options_are_clear_errors(load: Callable[..., Any]) -> None:
     cases: list[tuple[str, dict[str, Any], str]] = [
-        ("clip", {"colour": 1}, "no option colour; it has layer, pool, layout"),
-        ("clip", {"question": "?"}, "no option question"),
-        ("smolvlm", {"size": 16}, "no option size"),
-        ("clip", {"layer": "last"}, "layer 'last': give a whole number"),
-        ("clip", {"pool": 0.5}, "pool 0.5: give a whole number"),
+        ("clip", {"colour": 1}, "unknown key 'colour'; known: layer, pool, layout"),
+        ("clip", {"question": "?"}, "unknown key 'question'"),
+        ("smolvlm", {"size": 16}, "unknown key 'size'"),
+        ("clip", {"layer": "last"}, "'layer' is \"last\"; expected a whole number"),
+        ("clip", {"pool": 0.5}, "'pool' is 0.5; expected a whole number"),
         ("clip", {"pool": 0}, "pool 0 does not divide"),
-        ("clip", {"layout": "grid"}, "layout 'grid': choose from colours, side_by_side, in_turn"),
-        ("clip", {"dtype": "float16"}, "dtype 'float16': choose from float32, bfloat16"),
+        ("clip", {"layout": "grid"}, "'layout' is \"grid\"; expected one of colours, side_by_side, in_turn"),
+        ("clip", {"dtype": "float16"}, "'dtype' is \"float16\"; expected float32 or bfloat16"),
         ("clip", {"contrast": [2.0, 0.0]}, "width above 0"),
-        ("clip", {"contrast": 2.0}, "give .middle, width."),
-        ("clip", {"checkpointing": "yes"}, "give true or false"),
+        ("clip", {"contrast": 2.0}, "expected .middle, width."),
+        ("clip", {"checkpointing": "yes"}, "expected true or false"),
         ("clip", {"slots": 4}, "4 entity slots, but a picture has 3 channels; choose another layout"),
         ("xclip", {"slots": 4, "layout": "in_turn"}, "6 frames cannot be shared by 4 entities"),
-        ("smolvlm", {"read": "lips"}, "choose from vision, language"),
-        ("smolvlm", {"read": "language", "question": " "}, "give a text"),
+        ("smolvlm", {"read": "lips"}, "expected vision or language"),
+        ("smolvlm", {"read": "language", "question": " "}, "expected a text"),
         ("smolvlm", {"read": "language", "pool": 2}, "an answer has no patches"),
         ("qwen3_vl", {"size": 12}, "size 12 is not a multiple of its merged patch, 8"),
     ]
@@ -312,15 +313,15 @@ def test_wrong_options_are_clear_errors(load: Callable[..., Any]) -> None:
             load(kind, **options)
     assert load("clip", slots=4, layout="side_by_side").feature_dim
     with pytest.raises(UserError, match="expected none, or vlm with a path"):
-        build({"name": "vlm"}, SLOTS, GRID)
+        build(BackboneSettings(name="vlm"), SLOTS, GRID)
     with pytest.raises(UserError, match="expected none, or vlm with a path"):
-        build({"name": "siglip", "path": "x"}, SLOTS, GRID)
+        build(BackboneSettings(name="siglip", path="x"), SLOTS, GRID)
 
 
 def test_folders_that_cannot_be_used(folder: Callable[[str], Path], tmp_path: Path) -> None:
     def refused(message: str) -> None:
         with pytest.raises(UserError, match=message):
-            build({"name": "vlm", "path": str(tmp_path)}, SLOTS, GRID)
+            build(BackboneSettings(name="vlm", path=str(tmp_path)), SLOTS, GRID)
 
     refused("cannot be loaded")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
@@ -338,7 +339,7 @@ def test_folders_that_cannot_be_used(folder: Callable[[str], Path], tmp_path: Pa
     settings.write_text('{"do_normalize": false}')
     refused("cannot be loaded")
     (tmp_path / "model.safetensors").write_bytes(weights)
-    backbone: Any = build({"name": "vlm", "path": str(tmp_path)}, SLOTS, GRID)
+    backbone: Any = build(BackboneSettings(name="vlm", path=str(tmp_path)), SLOTS, GRID)
     assert backbone.mean_C.tolist() == [0, 0, 0] and backbone.std_C.tolist() == [1, 1, 1]
     settings.write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}')
     model.vision_model.save_pretrained(tmp_path)  # a tower by itself
@@ -352,5 +353,5 @@ def test_settings_of_a_nested_processor_file(folder: Callable[[str], Path], tmp_
     (tmp_path / "processor_config.json").write_text(
         '{"processor_class": "SiglipProcessor", "image_processor": {"image_mean": [0, 0, 1], "image_std": [1, 2, 1]}}'
     )
-    backbone: Any = build({"name": "vlm", "path": str(tmp_path)}, SLOTS, GRID)
+    backbone: Any = build(BackboneSettings(name="vlm", path=str(tmp_path)), SLOTS, GRID)
     assert backbone.mean_C.tolist() == [0, 0, 1] and backbone.std_C.tolist() == [1, 2, 1]

@@ -24,6 +24,7 @@ from backbones.tiny import BUILDERS, DUAL, GENERATIVE, GRID, PRESENT, SLOTS
 from cvg.classifier.backbones import build
 from cvg.classifier.backbones.base import WITH_TEXT
 from cvg.classifier.backbones.generative import GenerativeOptions
+from cvg.classifier.config import BackboneSettings
 from cvg.common.errors import UserError
 
 PHRASES = ["to the left of", "Above", "below"]
@@ -102,7 +103,7 @@ def test_a_cut_tower_has_text_alone(load: Callable[..., Any]) -> None:
 
 def test_backbones_without_text_say_which_have_one(load: Callable[..., Any]) -> None:
     assert WITH_TEXT == DUAL
-    others = [load(kind) for kind in BUILDERS if kind not in DUAL] + [build({"name": "none"}, SLOTS, GRID)]
+    others = [load(kind) for kind in BUILDERS if kind not in DUAL] + [build(BackboneSettings(name="none"), SLOTS, GRID)]
     assert len(others) == 6
     for backbone in others:
         assert backbone.joint_dim is None
@@ -115,7 +116,7 @@ def test_backbones_without_text_say_which_have_one(load: Callable[..., Any]) -> 
 def test_no_tokenizer_is_a_clear_error(load: Callable[..., Any], folder: Callable[[str], Path], tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((folder("siglip") / name).read_bytes())
-    backbone = build({"name": "vlm", "path": str(tmp_path)}, SLOTS, GRID)
+    backbone = build(BackboneSettings(name="vlm", path=str(tmp_path)), SLOTS, GRID)
     with pytest.raises(UserError, match="cannot be loaded .*tokenizer"):
         backbone.text_features(["above"])
 
@@ -196,4 +197,4 @@ def test_a_tokenizer_without_the_placeholder_is_a_clear_error(folder: Callable[[
         (tmp_path / name).write_bytes((folder("smolvlm") / name).read_bytes())
     AutoTokenizer.from_pretrained(folder("internvl")).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="does not know <image>"):
-        build({"name": "vlm", "path": str(tmp_path), "read": "language"}, SLOTS, GRID)
+        build(BackboneSettings(name="vlm", path=str(tmp_path), read="language"), SLOTS, GRID)

@@ -71,6 +71,6 @@ def test_options_that_do_not_exist(
 ) -> None:
     with pytest.raises(SystemExit):
         main(arguments(shards, tmp_path, folder("siglip"), "--model.backbone_options.colour=red"))
-    assert "no option colour; it has layer, pool, layout, contrast, dtype, checkpointing" in capsys.readouterr().err
+    assert "unknown key 'colour'; known: layer, pool, layout, contrast, dtype, checkpointing" in capsys.readouterr().err
     with pytest.raises(UserError, match="model.backbone_options: layer has its own option"):
         CompositionModule("vlm", "somewhere", backbone_options={"layer": 2})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 from typing_extensions import override
 
@@ -16,11 +16,10 @@ from cvg.classifier.backbones.base import only_present
 from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions
 from cvg.common.errors import PromptError, SettingsError
 from cvg.common.sizes import Grid
+from cvg.common.typed import record
 
-READ = ("vision", "joint")
 
-
-@dataclass
+@record
 class DualOptions(VisionOptions):
     """What a configuration may choose besides.
 
@@ -29,13 +28,7 @@ class DualOptions(VisionOptions):
             without evidence.
     """
 
-    read: str = "vision"
-
-    @override
-    def check(self, path: str, slots: int) -> None:
-        super().check(path, slots)
-        if self.read not in READ:
-            raise SettingsError(f"backbone {path}: read {self.read!r}: choose from {', '.join(READ)}")
+    read: Annotated[Literal["vision", "joint"], Field(description="vision or joint")] = "vision"
 
 
 class DualBackbone(VisionBackbone):

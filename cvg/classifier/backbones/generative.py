@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions, checkpointed
 from cvg.common.errors import ModelError, SettingsError
+from cvg.common.typed import record
 
-READ = ("vision", "language")
 
-
-@dataclass
+@record
 class GenerativeOptions(VisionOptions):
     """What a configuration may choose besides.
 
@@ -24,16 +23,10 @@ class GenerativeOptions(VisionOptions):
         question: what the language model is asked.
     """
 
-    read: str = "vision"
-    question: str = "Where are the bright spots, relative to each other, and where does each of them move?"
-
-    def check(self, path: str, slots: int) -> None:
-        """Raise SettingsError for a value that no model takes."""
-        super().check(path, slots)
-        if self.read not in READ:
-            raise SettingsError(f"backbone {path}: read {self.read!r}: choose from {', '.join(READ)}")
-        if not isinstance(self.question, str) or not self.question.strip():
-            raise SettingsError(f"backbone {path}: question {self.question!r}: give a text")
+    read: Annotated[Literal["vision", "language"], Field(description="vision or language")] = "vision"
+    question: Annotated[str, Field(pattern=r"\S", description="a text")] = (
+        "Where are the bright spots, relative to each other, and where does each of them move?"
+    )
 
 
 class GenerativeBackbone(VisionBackbone):

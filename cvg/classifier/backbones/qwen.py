@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field, StrictInt
 from torch import Tensor, nn
 
 from cvg.classifier.backbones.generative import GenerativeBackbone, GenerativeOptions
 from cvg.classifier.backbones.vision import VisionOptions
 from cvg.common.errors import SettingsError
+from cvg.common.typed import record
 
 _SIDE = 12
 """Merged patches along a side by default: Qwen2.5-VL's processor enlarges smaller frames of a video to as many."""
@@ -18,7 +19,7 @@ _RATE = 2.0
 """Frames a second that a prompt says, as the processors do by default."""
 
 
-@dataclass
+@record
 class QwenOptions(GenerativeOptions):
     """What a configuration may choose besides.
 
@@ -26,7 +27,7 @@ class QwenOptions(GenerativeOptions):
         size: height and width of a frame in pixels, a multiple of a merged patch; these models take any.
     """
 
-    size: int | None = None
+    size: Annotated[StrictInt | None, Field(description="a whole number")] = None
 
 
 class Qwen25Backbone(GenerativeBackbone):
@@ -48,7 +49,7 @@ class Qwen25Backbone(GenerativeBackbone):
         )
         unit = self.patch * self.merge
         self.size = _SIDE * unit if self.options.size is None else self.options.size
-        if type(self.size) is not int or self.size < unit or self.size % unit:
+        if self.size < unit or self.size % unit:
             raise SettingsError(
                 f"backbone {self.path}: size {self.size!r} is not a multiple of its merged patch, {unit}"
             )

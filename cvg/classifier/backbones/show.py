@@ -9,11 +9,14 @@ Each entity's evidence is light. What differs is where the entities go:
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LAYOUTS = ("colours", "side_by_side", "in_turn")
+Layout = Literal["colours", "side_by_side", "in_turn"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 CHANNELS = (0, 2, 1)
 """Red, blue and green: of the subject, the object and a possible third entity."""
 CONTRAST = (2.0, 1.5)

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
 from types import MethodType
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from cvg.classifier.backbones import loading
 from cvg.classifier.backbones.base import Backbone, only_present
-from cvg.classifier.backbones.show import CHANNELS, CONTRAST, LAYOUTS, show
+from cvg.classifier.backbones.show import CHANNELS, CONTRAST, LAYOUTS, Layout, show
 from cvg.classifier.smoothing import smooth_noise
 from cvg.common.errors import ModelError, SettingsError
 from cvg.common.fingerprint import fingerprint
 from cvg.common.sizes import Grid
+from cvg.common.typed import read, record
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-@dataclass
+@record
 class VisionOptions:
     """What a configuration may choose of every tower.
 
@@ -40,34 +41,16 @@ class VisionOptions:
         fingerprint: of the weights that a classifier was trained on; those of the path have to be the same ones.
     """
 
-    layer: int = -1
-    pool: int = 1
-    layout: str = "colours"
-    contrast: tuple[float, float] = CONTRAST
-    dtype: str = "float32"
-    checkpointing: bool = False
+    layer: Annotated[StrictInt, Field(description="a whole number")] = -1
+    pool: Annotated[StrictInt, Field(description="a whole number")] = 1
+    layout: Annotated[Layout, Field(description=f"one of {', '.join(LAYOUTS)}")] = "colours"
+    contrast: Annotated[
+        tuple[StrictFloat, Annotated[StrictFloat, Field(gt=0)]],
+        Field(description="[middle, width], two numbers, the width above 0"),
+    ] = CONTRAST
+    dtype: Annotated[Literal["float32", "bfloat16"], Field(description="float32 or bfloat16")] = "float32"
+    checkpointing: Annotated[StrictBool, Field(description="true or false")] = False
     fingerprint: str | None = None
-
-    def check(self, path: str, slots: int) -> None:
-        """Raise SettingsError for a value that no tower takes."""
-        problems = {
-            f"layer {self.layer!r}: give a whole number": type(self.layer) is not int,
-            f"pool {self.pool!r}: give a whole number": type(self.pool) is not int,
-            f"checkpointing {self.checkpointing!r}: give true or false": type(self.checkpointing) is not bool,
-            f"layout {self.layout!r}: choose from {', '.join(LAYOUTS)}": self.layout not in LAYOUTS,
-            f"dtype {self.dtype!r}: choose from {', '.join(DTYPES)}": self.dtype not in DTYPES,
-            f"contrast {self.contrast!r}: give [middle, width], two numbers, the width above 0": not (
-                isinstance(self.contrast, list | tuple)
-                and [type(value) in (int, float) for value in self.contrast] == [True, True]
-                and self.contrast[1] > 0
-            ),
-            f"{slots} entity slots, but a picture has {len(CHANNELS)} channels; choose another layout": (
-                self.layout == "colours" and slots > len(CHANNELS)
-            ),
-        }
-        for problem, found in problems.items():
-            if found:
-                raise SettingsError(f"backbone {path}: {problem}")
 
 
 class VisionBackbone(Backbone):
@@ -116,11 +99,13 @@ class VisionBackbone(Backbone):
 
     def __init__(self, path: str, slots: int, grid: Grid, **options: Any) -> None:
         super().__init__()
-        known = [field.name for field in fields(self.Options)]
-        if unknown := sorted(set(options) - set(known)):
-            raise SettingsError(f"backbone {path}: no option {', '.join(unknown)}; it has {', '.join(known)}")
-        self.path, self.options = path, self.Options(**options)
-        self.options.check(path, slots)
+        self.path = path
+        self.options = read(self.Options, options, f"backbone {path}", "see docs/backbones.md", False, SettingsError)
+        if self.options.layout == "colours" and slots > len(CHANNELS):
+            raise SettingsError(
+                f"backbone {path}: {slots} entity slots, but a picture has {len(CHANNELS)} channels; choose another "
+                "layout"
+            )
         mean, std = self.normalisation()
         model = loading.load(path, DTYPES[self.options.dtype])
         self.fingerprint = fingerprint([(model, {})])
