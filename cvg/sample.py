@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cvg.classifier.model import CompositionClassifier
@@ -30,7 +32,11 @@ REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say
 class _Job:
     composition: Composition
     seed: int
-    path: Path
+    place: Path
+
+    def file(self, suffix: str) -> Path:
+        """One of the job's files."""
+        return self.place.with_name(self.place.name + suffix)
 
 
 def main(
@@ -78,53 +84,47 @@ def main(
         loading: where and how the generator is computed.
     """
     model = _with_new_labels(CompositionClassifier.from_pretrained(classifier), label, entities, label_group)
-    prompts = [prompt] if isinstance(prompt, str) else prompt
-    seeds = [seed] if isinstance(seed, int) else seed
-    compositions = [parse(text, model.labels, entities, label) for text in prompts]
-    jobs = [
-        _Job(composition, value, out / f"{slug(composition.prompt)}_seed{value}")
-        for composition in compositions
-        for value in seeds
-    ]
-    repeated = {job.path for job in jobs if [other.path for other in jobs].count(job.path) > 1}
-    if repeated:
-        raise SettingsError(f"two videos would be written to {min(repeated)}; give each prompt and seed once")
-    name = generator or model.config.generator["name"]
-    frozen = load_generator(name, loading)
-    sampler = GuidedSampler(frozen, model, guiding)
-    written: list[Path] = []
+    prompts, seeds = [prompt] if isinstance(prompt, str) else prompt, [seed] if isinstance(seed, int) else seed
+    jobs = _plan([parse(text, model.labels, entities, label) for text in prompts], seeds, out)
+    sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], loading), model, guiding)
+    options: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale, "size": size}
+    settings = {"guidance": guidance, "generator": sampler.generator.identity(), "classifier": classifier}
     for start in tqdm(range(0, len(jobs), batch_size), desc="sample", disable=len(jobs) <= batch_size):
         batch = jobs[start : start + batch_size]
-        options: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale, "size": size}
-        plain = _sample(sampler, batch, guided=False, **options)
-        shown = _sample(sampler, batch, guided=True, **options) if guidance == "on" else plain
-        details = traces(shown, model.labels)
+        results = {"unguided": _sample(sampler, batch, guided=False, **options)}
+        if guidance == "on":
+            results["guided"] = _sample(sampler, batch, guided=True, **options)
+        shown = results.get("guided", results["unguided"])
+        relations = traces(shown, model.labels)
+        seconds = {side: result.seconds / len(batch) for side, result in reversed(results.items())}
         for index, job in enumerate(batch):
-            video = to_frames(shown.video_BCFHW[index])
-            path = job.path.with_name(job.path.name + ".mp4")
-            write_video(path, video, fps=fps, scale=scale)
-            if guidance == "on":
-                both = np.concatenate([to_frames(plain.video_BCFHW[index]), video], axis=2)
-                write_video(job.path.with_name(job.path.name + ".side-by-side.mp4"), both, fps=fps, scale=scale)
-                write_gif(job.path.with_name(job.path.name + ".side-by-side.gif"), both, fps=fps, scale=scale)
-            write_json(
-                job.path.with_name(job.path.name + ".json"),
-                {
-                    "prompt": job.composition.prompt,
-                    "seed": job.seed,
-                    "guidance": guidance,
-                    "generator": sampler.generator.identity(),
-                    "classifier": classifier,
-                    "steps": steps,
-                    "relations": details[index],
-                    "seconds": {"guided": shown.seconds / len(batch), "unguided": plain.seconds / len(batch)}
-                    if guidance == "on"
-                    else {"unguided": plain.seconds / len(batch)},
-                },
-            )
-            print(path)
-            written.append(path)
-    return written
+            _write_videos(job, [to_frames(result.video_BCFHW[index]) for result in results.values()], fps, scale)
+            told = {"prompt": job.composition.prompt, "seed": job.seed, **settings, "steps": steps}
+            write_json(job.file(".json"), told | {"relations": relations[index], "seconds": seconds})
+            print(job.file(".mp4"))
+    return [job.file(".mp4") for job in jobs]
+
+
+def _plan(compositions: Sequence[Composition], seeds: Sequence[int], out: Path) -> list[_Job]:
+    """Every prompt with every seed. Raises SettingsError where two would be written to one place."""
+    jobs = [
+        _Job(composition, seed, out / f"{slug(composition.prompt)}_seed{seed}")
+        for composition in compositions
+        for seed in seeds
+    ]
+    twice = [place for place, count in Counter(job.place for job in jobs).items() if count > 1]
+    if twice:
+        raise SettingsError(f"two videos would be written to {min(twice)}; give each prompt and seed once")
+    return jobs
+
+
+def _write_videos(job: _Job, videos_FHWC: Sequence[NDArray[np.uint8]], fps: int, scale: int) -> None:
+    """The last video of a job, and where there are two, unguided and guided, both side by side."""
+    write_video(job.file(".mp4"), videos_FHWC[-1], fps=fps, scale=scale)
+    if len(videos_FHWC) > 1:
+        both = np.concatenate(videos_FHWC, axis=2)
+        write_video(job.file(".side-by-side.mp4"), both, fps=fps, scale=scale)
+        write_gif(job.file(".side-by-side.gif"), both, fps=fps, scale=scale)
 
 
 def _with_new_labels(
