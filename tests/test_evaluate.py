@@ -26,10 +26,12 @@ from cvg.evaluate import main
 from cvg.evaluation.early import early_verdicts, reachable_guided_steps, run_plain
 from cvg.evaluation.rows import Row, read_evaluation, write_evaluation
 from cvg.evaluation.runner import Timing, untrained, wrong_target
-from cvg.evaluation.suites import load_suite, scores
+from cvg.evaluation.suites import Case, load_suite, scores
+from cvg.evaluation.suites.registry import SUITES
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
 from cvg.generators import load_generator
 from cvg.guidance.sampler import GuidedSampler
+from cvg.judging import Reading
 from cvg.media.video import read_video
 from cvg.reporting.table import render as render_table
 from cvg.shapes.renderer import render
@@ -318,15 +320,32 @@ def test_same_seed_same_rows(folder: Path, result: dict[str, Any], tmp_path: Pat
     assert again.controls is None
 
 
-def test_videos_are_kept_where_the_suite_lays_them_out(folder: Path, tmp_path: Path) -> None:
+class OtherSuite(ShapesSuite):
+    """The same prompts, another judge, and folders of its own."""
+
+    name = "other"
+
+    def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
+        super().__init__(labels, device)
+        self.judge = lambda videos, asked: [Reading(("left",)) for _ in videos]
+
+    def video_name(self, case: Case, candidate: int = 0) -> str:
+        return f"{case.group}/{case.seeds[candidate]}.mp4"
+
+
+def test_another_suite_with_its_own_judge_and_layout(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUITES, "other", f"{__name__}.OtherSuite")
     _, classifier = tiny.make_both(folder)
     options = {"prompts": 2, "batch_size": 2, "steps": tiny.STEPS, "controls": False}
-    main(out=tmp_path / "out.json", videos=tmp_path / "videos", classifier=str(classifier), **options)
-    suite = ShapesSuite()
-    names = {suite.video_name(case) for case in suite.cases(2, seed=0)}
+    out, videos = tmp_path / "out.json", tmp_path / "videos"
+    found = main(suite="other", out=out, videos=videos, classifier=str(classifier), **options)
+    assert [row.unguided.labels for row in found.rows] == [row.guided.labels for row in found.rows] == [["left"]] * 2
+    assert [row.unguided.right for row in found.rows] == [row.labels == ["left"] for row in found.rows]
     for side in ("unguided", "guided"):
-        assert {path.name for path in (tmp_path / "videos" / side).iterdir()} == names
-        assert all(read_video(tmp_path / "videos" / side / name, 13, 64, 64).std() > 0 for name in names)
+        for row in found.rows:
+            assert read_video(videos / side / row.group / f"{row.seed}.mp4", 13, 64, 64).std() > 0
 
 
 def test_prompts_of_another_label_set(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def first_of_group(videos: Sequence[Frames], asked: Sequence[Composition]) -> li
 
 def load_suite(name: str, device: str) -> Suite:
     suite = ShapesSuite()
-    suite.judge = first_of_group  # type: ignore[assignment]
+    suite.judge = first_of_group
     return suite
 
 

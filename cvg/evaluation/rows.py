@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from cvg.common.files import read_json, write_json
 from cvg.common.typed import read, record, to_dict
 from cvg.evaluation.suites.base import Score
 
-SCHEMA = 2
+SCHEMA: Final = 2
 """Version of the file; a reader refuses another."""
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cvg.common.errors import PromptError, SettingsError
 from cvg.composition import Composition, Entity, LabelSet, Relation
 from cvg.composition.phrases import plain
-from cvg.judging.base import Frames, Reading, checked_frames
+from cvg.judging.base import Frames, Judge, Reading, checked_frames
 from cvg.judging.geometry import APPROACH, DIRECTIONS, Track, label_shown
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE
@@ -32,8 +32,8 @@ LEAST_SIDE = 48  # pixels: of smaller frames, shapes cannot be told apart
 JUMP = 0.2  # frame sides: a step this long from one frame to the next is a jump
 
 
-class ShapesOracle:
-    """The judge of the shapes world (:class:`cvg.judging.Judge`): pixels alone, no model.
+class ShapesOracle(Judge):
+    """The judge of the shapes world: pixels alone, no model.
 
     Args:
         labels: the labels that it tells apart, each among those of its group; the world's own when None.

@@ -9,14 +9,13 @@ import numpy as np
 from cvg.common.errors import SettingsError
 from cvg.common.files import slug
 from cvg.composition import Composition, LabelSet
-from cvg.evaluation.suites.base import CANDIDATES, Case, Score, all_or_nothing
-from cvg.judging.base import Frames, Reading
-from cvg.shapes.oracle import ShapesOracle
+from cvg.evaluation.suites.base import CANDIDATES, Case, Score, Suite, all_or_nothing
+from cvg.judging import Frames, Reading, load_judge
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
 
 
-class ShapesSuite:
-    """Prompts of the shapes world (:class:`cvg.evaluation.suites.Suite`). Its groups are the world's kinds of prompts.
+class ShapesSuite(Suite):
+    """Prompts of the shapes world. Its groups are the world's kinds of prompts.
 
     Args:
         labels: what prompts ask for, in these wordings; kinds of prompts that need other groups are left out. The
@@ -31,7 +30,7 @@ class ShapesSuite:
 
     def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
         self.labels = labels or LABELS
-        self.judge = ShapesOracle(self.labels, device)
+        self.judge = load_judge("shapes", self.labels, device)
         self.groups: tuple[str, ...] = tuple(
             kind
             for kind in KINDS
