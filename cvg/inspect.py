@@ -10,9 +10,7 @@ from cvg.common.cli import run
 from cvg.common.files import write_json
 from cvg.reporting import page
 from cvg.reporting.inspection import probed, seen
-from cvg.shards.shards import SPLITS, ShardInfo
-
-Split = Literal["train", "val", "test"]
+from cvg.shards.shards import SPLITS, ShardInfo, Split
 
 
 def main(

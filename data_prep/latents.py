@@ -22,19 +22,25 @@ Method = Literal["inversion", "noising", "trajectory"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the bytes of the shards; a folder is only gone on with under the same.
+    """How the videos of a manifest become records.
+
+    With generator, labels and manifest these settings fix every byte of the shards; a folder of shards keeps the ones
+    it was begun with and is gone on with under no others.
 
     Attributes:
-        method: where z_t comes from.
-        steps: steps of the schedule that inversion and replay integrate.
-        at: indices of the steps in T among them.
-        iterations: fixed-point corrections per inversion step.
-        layers: tapped layers.
-        heads: recorded heads.
-        size: of the videos, in pixels.
-        min_psnr: least PSNR (dB) between a video and its replay.
-        seed: of the wrong labels, wordings and noise.
-        grid: to which maps are averaged; None keeps the generator's latent tokens.
+        method: where the noisy latents z_t of a video come from: ``inversion`` (the video is inverted to noise under
+            each of its two prompts, and replayed from there), ``noising`` (random noise is mixed into its latents), or
+            ``trajectory`` (the latents that were saved when the generator sampled the video).
+        steps: denoising steps of the schedule, on which videos are inverted and replayed.
+        at: the steps whose maps are recorded, as indices into the schedule; 0 is the noisiest.
+        iterations: inversion: how often each step is corrected by fixed-point iteration.
+        layers: indices of the generator's blocks whose attention is recorded.
+        heads: indices of the attention heads that are recorded, the same in each layer.
+        size: in pixels, to which videos are brought before they are encoded.
+        min_psnr: inversion: a video is left out when its replay has a lower PSNR (dB) against it.
+        seed: of the drawn wordings, wrong labels and noise.
+        grid: to which maps are averaged before they are stored; None stores one value for each of the generator's
+            latent tokens.
     """
 
     method: Method

@@ -25,21 +25,60 @@ import json
 import os
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, StrictFloat, StrictInt
 
 from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic
+from cvg.common.typed import read, record
 from cvg.composition import Composition, LabelSet, build
 from cvg.composition.phrases import plain
-from cvg.shards.shards import SPLITS
+from cvg.shards.shards import SPLITS, Split
 
 NAME = "manifest.jsonl"
-SOURCES = ("render", "real", "generator")
-REQUIRED = ("video", "template", "entities")
-KEYS = (*REQUIRED, "relations", "label", "group", "wordings", "start", "end", "split", "source", "trajectory", "id")
+Source = Literal["render", "real", "generator"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+
+File = Annotated[str, Field(min_length=1)]
+Phrases = Annotated[list[Annotated[str, Field(pattern=r"\S")]], Field(min_length=1)]
+# Whole numbers stay what they are: the split of a row that names none depends on how they are written.
+Seconds = Annotated[StrictInt, Field(ge=0)] | Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
+
+
+@record
+class LineRelation:
+    """A relation of a line: its label, and which of the entities are its subject and object."""
+
+    label: str
+    entities: list[StrictInt]
+
+
+@record
+class Line:
+    """One line of a manifest as it is written; see the module's text, which has its keys."""
+
+    video: Annotated[File, Field(description="a path")]
+    template: Annotated[str, Field(description="text")]
+    entities: Annotated[Phrases, Field(description="a list of phrases")]
+    relations: Annotated[
+        list[LineRelation] | None,
+        Field(min_length=1, description='a list such as [{"label": "above", "entities": [0, 1]}]'),
+    ] = None
+    label: Annotated[str | None, Field(description="a label's name")] = None
+    group: Annotated[str | None, Field(description="a group's name")] = None
+    wordings: Annotated[Phrases | None, Field(description="a list of phrases")] = None
+    start: Annotated[Seconds | None, Field(description="seconds (0 or more)")] = None
+    end: Annotated[Seconds | None, Field(description="seconds (0 or more)")] = None
+    split: Annotated[Split | None, Field(description=f"one of {', '.join(SPLITS)}")] = None
+    source: Annotated[Source | None, Field(description=f"one of {', '.join(SOURCES)}")] = None
+    trajectory: Annotated[File | None, Field(description="a path")] = None
+    id: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,70}$", description="1 to 70 letters, digits, _ or -")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -186,105 +225,59 @@ def _named(rows: list[Row], taken: set[str]) -> list[Row]:
 
 def _row(data: Any, folder: Path, labels: LabelSet) -> Row:
     """A row from its JSON; its id is empty where none is given."""
-    if not isinstance(data, dict):
-        raise DataError(f"a {type(data).__name__}, not an object; write one object per line")
-    if unknown := sorted(set(data) - set(KEYS)):
-        raise DataError(f"unknown key {unknown[0]!r}; known: {', '.join(KEYS)}")
-    if missing := [key for key in REQUIRED if key not in data]:
-        raise DataError(f"no {missing[0]!r}; every row needs {', '.join(REQUIRED)}, and relations or label")
-    video = _typed(data, "video", "a path", lambda value: isinstance(value, str) and value != "")
-    template = _typed(data, "template", "text", lambda value: isinstance(value, str))
-    entities = _typed(data, "entities", "a list of phrases", _phrases)
-    relations = _relations(data, len(entities), labels)
-    wordings = _wordings(data, [label for label, _ in relations], labels)
-    start, end = (_typed(data, key, "seconds (0 or more)", _seconds) for key in ("start", "end"))
+    line = read(Line, data, complete=False)
+    start, end = line.start, line.end
     if end is not None and end <= (start or 0):
         raise DataError(f"the segment {start or 0:g} to {end:g} s is empty; 'end' must come after 'start'")
-    split = _typed(data, "split", f"one of {', '.join(SPLITS)}", lambda value: value in SPLITS)
-    source = _typed(data, "source", f"one of {', '.join(SOURCES)}", lambda value: value in SOURCES)
-    name = _typed(
-        data,
-        "id",
-        "1 to 70 letters, digits, _ or -",
-        lambda value: isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,70}", value) is not None,
-    )
-    trajectory = _typed(data, "trajectory", "a path", lambda value: isinstance(value, str) and value != "")
+    relations = _relations(line, labels)
     # Whether the files can be read is found out one by one, when they are: one bad video is no bad manifest.
     row = Row(
-        id=name or "",
-        video=folder / video,
-        template=template,
-        entities=tuple(entities),
+        id=line.id or "",
+        video=folder / line.video,
+        template=line.template,
+        entities=tuple(line.entities),
         relations=relations,
-        wordings=wordings,
+        wordings=_wordings(line, [label for label, _ in relations], labels),
         start=None if start is None else float(start),
         end=None if end is None else float(end),
-        split=split or split_of(video, start, end),
-        source=source or "real",
-        trajectory=None if trajectory is None else folder / trajectory,
+        split=line.split or split_of(line.video, start, end),
+        source=line.source or "real",
+        trajectory=None if line.trajectory is None else folder / line.trajectory,
     )
     row.composition(labels, random.Random(0))  # the template must fit
     return row
 
 
-def _typed(data: dict[str, Any], key: str, expected: str, valid: Callable[[Any], bool]) -> Any:
-    """The value of a key, None when it is not there or null."""
-    value = data.get(key)
-    if value is None and key not in REQUIRED:
-        return None
-    if not valid(value):
-        raise DataError(f"{key!r} is {json.dumps(value, ensure_ascii=False)}; expected {expected}")
-    return value
-
-
-def _phrases(value: Any) -> bool:
-    return isinstance(value, list) and value != [] and all(isinstance(text, str) and text.strip() for text in value)
-
-
-def _seconds(value: Any) -> bool:
-    # NaN fails the comparison; JSON's true is an int to Python.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
-
-
-def _relations(data: dict[str, Any], count: int, labels: LabelSet) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    if ("relations" in data) == ("label" in data):
+def _relations(line: Line, labels: LabelSet) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    count = len(line.entities)
+    if (line.relations is None) == (line.label is None):
         raise DataError("give either 'relations' or, for a single relation, 'label'")
-    if "label" in data:
-        label = labels[_typed(data, "label", "a label's name", lambda value: isinstance(value, str)) or ""]
-        group = _typed(data, "group", "a group's name", lambda value: isinstance(value, str))
-        if group is not None and group != label.group:
-            raise DataError(f"label {label.name!r} is of group {label.group!r}, not {group!r}; correct one of them")
-        listed: Any = [{"label": label.name, "entities": list(range(count))}]
-    else:
-        if "group" in data:
+    if line.relations is not None:
+        if line.group is not None:
             raise DataError("'group' goes with 'label'; leave it out beside 'relations'")
-        listed = data["relations"]
-    example = '[{"label": "above", "entities": [0, 1]}]'
-    if not isinstance(listed, list) or not listed:
-        raise DataError(f"'relations' is {json.dumps(listed)}; expected a list such as {example}")
-    relations = []
-    for entry in listed:
-        if not isinstance(entry, dict) or set(entry) != {"label", "entities"} or not isinstance(entry["label"], str):
-            raise DataError(f"relation {json.dumps(entry)}; expected one as in {example}")
-        label, indices = labels[entry["label"]], entry["entities"]
-        if not isinstance(indices, list) or len(indices) != label.entities:
-            raise DataError(f"label {label.name!r} relates {label.entities} entities, not {json.dumps(indices)}")
-        if not all(type(i) is int and 0 <= i < count for i in indices) or len(set(indices)) != len(indices):
+        listed = [(labels[relation.label], relation.entities) for relation in line.relations]
+    else:
+        label = labels[line.label or ""]
+        if line.group not in (None, label.group):
             raise DataError(
-                f"relation {label.name!r}: entities {json.dumps(indices)}; expected different indices below {count}"
+                f"label {label.name!r} is of group {label.group!r}, not {line.group!r}; correct one of them"
             )
-        relations.append((label.name, tuple(indices)))
-    return tuple(relations)
+        listed = [(label, list(range(count)))]
+    for label, indices in listed:
+        if len(indices) != label.entities:
+            raise DataError(f"label {label.name!r} relates {label.entities} entities, not {indices}")
+        if not all(0 <= i < count for i in indices) or len(set(indices)) != len(indices):
+            raise DataError(f"relation {label.name!r}: entities {indices}; expected different indices below {count}")
+    return tuple((label.name, tuple(indices)) for label, indices in listed)
 
 
-def _wordings(data: dict[str, Any], names: list[str], labels: LabelSet) -> tuple[str, ...] | None:
-    wordings = _typed(data, "wordings", "a list of phrases", _phrases)
-    if wordings is None:
+def _wordings(line: Line, names: list[str], labels: LabelSet) -> tuple[str, ...] | None:
+    if line.wordings is None:
         return None
-    if len(wordings) != len(names):
-        raise DataError(f"{len(wordings)} wordings for {len(names)} relations; give one each, or none at all")
-    for wording, name in zip(wordings, names, strict=True):
+    if len(line.wordings) != len(names):
+        raise DataError(f"{len(line.wordings)} wordings for {len(names)} relations; give one each, or none at all")
+    for wording, name in zip(line.wordings, names, strict=True):
         # p- is made by putting a wrong label's wording in its place, so it must be one that the label set knows.
         if plain(wording) not in map(plain, labels[name].wordings):
             raise DataError(f"{wording!r} is no wording of label {name!r}; known: {', '.join(labels[name].wordings)}")
-    return tuple(wordings)
+    return tuple(line.wordings)

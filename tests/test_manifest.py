@@ -83,6 +83,13 @@ def test_round_trip(folder: Path) -> None:
         assert load(path, LABELS)[0].video.resolve() == rows[0].video.resolve()
 
 
+def test_the_split_depends_on_the_segment_as_it_is_written(folder: Path) -> None:
+    written = [(start, end) for start in (0, 1, 1.5) for end in (2, 3, 3.0, 4.5)]
+    rows = load(save(folder, *[change(start=start, end=end) for start, end in written]), LABELS)
+    assert [row.split for row in rows] == [split_of("videos/dog 1.mp4", *segment) for segment in written]
+    assert [(row.start, row.end) for row in rows] == written and all(type(row.end) is float for row in rows)
+
+
 def test_splits_are_shared_out() -> None:
     counts = Counter(split_of(f"videos/{i}.mp4", None, None) for i in range(2000))
     assert abs(counts["train"] - 1600) < 80 and abs(counts["val"] - 200) < 50 and abs(counts["test"] - 200) < 50
@@ -104,7 +111,7 @@ def test_splits_are_shared_out() -> None:
         (change(label="left"), "give either 'relations' or"),
         (change(group="spatial"), "'group' goes with 'label'"),
         (change(relations=[]), "expected a list such as"),
-        (change(relations=["above"]), 'relation "above"; expected one as in'),
+        (change(relations=["above"]), r"'relations' is \[\"above\"\]; expected a list such as"),
         (
             change(relations=[{"label": "beside", "entities": [0, 1]}]),
             "label 'beside' is not in the label set; known: left",

@@ -17,7 +17,7 @@ SCHEMA: Final = 1
 _BACKBONE = "none, or vlm with a path (a model's folder or Hub id)"
 
 Captions = Annotated[list[str], Field(min_length=SLOTS, max_length=SLOTS, description="a template for each slot count")]
-Amount = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
+Amount = Annotated[StrictFloat | None, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
 
 
 class BackboneSettings(OpenRecord):
@@ -120,8 +120,8 @@ class SamplingSettings:
         guidance_scale: of classifier-free guidance; None: the pipeline's own.
     """
 
-    step_size: Amount | None = None
-    guidance_scale: Amount | None = None
+    step_size: Amount = None
+    guidance_scale: Amount = None
 
 
 @record

@@ -68,7 +68,12 @@ def to_dict(value: Any) -> dict[str, Any]:
 
 
 def read(
-    kind: type[T], data: Any, where: str, remedy: str, complete: bool = True, error: type[UserError] = DataError
+    kind: type[T],
+    data: Any,
+    where: str = "",
+    remedy: str = "",
+    complete: bool = True,
+    error: type[UserError] = DataError,
 ) -> T:
     """A record from what JSON says of it.
 
@@ -83,14 +88,18 @@ def read(
     Raises:
         UserError: of the given kind: a field is missing, unknown or malformed.
     """
+
+    def refused(reason: str) -> UserError:
+        return error((f"{where}: " if where else "") + reason + (f"; {remedy}" if remedy else ""))
+
     if not isinstance(data, dict):
-        raise error(f"{where}: a {type(data).__name__}, not an object; {remedy}")
+        raise refused(f"a {type(data).__name__}, not an object")
     try:
         found: T = TypeAdapter(kind).validate_python(data)
-    except ValidationError as reason:
-        raise error(f"{where}: {problem(kind, reason, data)}; {remedy}") from reason
+    except ValidationError as problems:
+        raise refused(problem(kind, problems, data)) from problems
     if complete and (missing := _missing(to_dict(found), data)):
-        raise error(f"{where}: no {missing!r}; {remedy}")
+        raise refused(f"no {missing!r}")
     return found
 
 

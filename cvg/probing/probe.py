@@ -33,7 +33,10 @@ LEVEL = 0.025  # one-sided, of all comparisons of a table together
 
 
 class TooFewVideos(DataError):
-    """Fewer videos than a probe can be trained and judged on."""
+    """No label group has enough videos for cross-validation: two for each fold, and two labels among them.
+
+    The message says how many videos each group has. More records, or a split that has more, are the remedy.
+    """
 
 
 @dataclass(frozen=True)

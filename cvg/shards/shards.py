@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import field
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StrictInt, model_validator
 from webdataset.tariterators import group_by_keys, tar_file_expander
@@ -19,7 +19,8 @@ from cvg.common.typed import Indices, LatentGrid, Levels, read, record, to_dict
 from cvg.composition import LabelSet
 from cvg.shards.records import SCHEMA, Record, encode
 
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 # Neither when nor by whom a tar was written is in it: equal records give equal bytes.
 _REPEATABLE: dict[str, Any] = {"user": "", "group": "", "mode": 0o644, "mtime": 0}
 
