@@ -15,8 +15,8 @@ from cvg.diffusion.schedule import Schedule
 LEVEL_TOLERANCE = 0.03
 """How far a step's noise level may lie from one that a classifier was trained at, or is to be."""
 
-FIRST_MOVE = 0.7
-"""Share of the way to what a step's inverse gives that the search for the fixed point first goes."""
+FIRST_BETA, SECOND_BETA = 0.7, 0.5
+"""Damping of the first two corrections of an inverted step; see :func:`_correction`."""
 
 Predict = Callable[[Tensor, int], Tensor]
 """m(z, i): the model's prediction for z at step i of the schedule."""
@@ -26,51 +26,62 @@ Predict = Callable[[Tensor, int], Tensor]
 def invert(clean: Tensor, schedule: Schedule, predict: Predict, iterations: int) -> Tensor:
     """Noise from which the schedule's steps arrive at ``clean``.
 
-    A step is z[i+1] = a z[i] + b m(z[i], i), so its exact inverse needs the prediction at the unknown, noisier point: a
-    fixed point. It is looked for from where the prediction of the step before leads. Repeating the step's inverse does
-    not find it where the prediction answers a change by about its opposite, as it does at low noise: from there on two
-    points take turns. So the first move goes only ``FIRST_MOVE`` of the way, and corrections follow the secant through
-    the last two points (Anderson acceleration of depth one), each sample its own.
+    A step is z_{i+1} = a z_i + b m(z_i, i), so its exact inverse needs the prediction at the unknown, noisier point x:
+
+        x = g(x),   g(x) = (z_{i+1} - b m(x, i)) / a
+
+    This fixed point is searched for by Anderson acceleration of depth one, which in one dimension is the secant method,
+    from where the prediction of the step before leads. Repeating x <- g(x) does not find it where the prediction
+    answers a change by about its opposite, as it does at low noise: from there on two points take turns.
 
     Args:
         clean: latents after the last step.
         schedule: the steps.
         predict: the model under the prompt.
-        iterations: corrections per step, each of which takes one prediction more.
+        iterations: corrections per step beside the first one, each of which takes one prediction more.
 
     Returns:
         Latents before the first step.
     """
     z, prediction = clean, None
     for i in reversed(range(len(schedule.timesteps))):
-        point = z if prediction is None else schedule.back(z, prediction, i)
-        trail: list[tuple[Tensor, Tensor]] = []
+        x = z if prediction is None else schedule.back(z, prediction, i)
+        tried: list[tuple[Tensor, Tensor]] = []
         for _ in range(iterations + 1):
-            prediction = predict(point, i)
-            trail.append((point, schedule.back(z, prediction, i) - point))
-            point = point + _move(trail[-3:])
-        z = point
+            prediction = predict(x, i)
+            tried.append((x, schedule.back(z, prediction, i) - x))
+            x = x + _correction(tried)
+        z = x
     return z
 
 
-def _move(trail: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """The next move, by the last points tried (up to three) and their errors.
+def _correction(tried: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """What to add to the last point tried: one step of damped Anderson acceleration of depth one (type II).
 
-    To where the line through the last two has its least error, and a share of that error on: half of it, or more where
-    the move before has left little of its own.
+        x_{k+1} - x_k = beta_k (f_k - gamma_k df) - gamma_k dx,   dx = x_k - x_{k-1},   df = f_k - f_{k-1}
+
+    f = g(x) - x is the residual. gamma = <f_k, df> / <df, df>, kept within [-1, 1], is where the line through the last
+    two points has its least residual. beta is the share of that residual which is gone on with: fixed for the first two
+    corrections (the first has no line: gamma = 0), then 1 - |f_k| / (2 |f_{k-1}|), so the more, the better the
+    correction before did.
+
+    Args:
+        tried: points x of this step and their residuals f, first to last, each (B, ...); every sample has its own
+            gamma and beta.
     """
-    if len(trail) == 1:
-        return FIRST_MOVE * trail[0][1]
-    (point_before, error_before), (point, error) = trail[-2:]
-    moved, changed = point - point_before, error - error_before
-    back = (_dot(error, changed) / _dot(changed, changed)).nan_to_num().clamp(-1, 1)  # no further than they are apart
-    left = (_dot(error, error) / _dot(error_before, error_before)).sqrt().nan_to_num().clamp(max=1)
-    share = 0.5 if len(trail) == 2 else 1 - left / 2
-    return share * (error - back * changed) - back * moved
+    if len(tried) == 1:
+        return FIRST_BETA * tried[0][1]
+    (x_before, f_before), (x, f) = tried[-2:]
+    dx, df = x - x_before, f - f_before
+    gamma = (_dot(f, df) / _dot(df, df)).nan_to_num().clamp(-1, 1)
+    beta: float | Tensor = SECOND_BETA
+    if len(tried) > 2:
+        beta = 1 - (_dot(f, f) / _dot(f_before, f_before)).sqrt().nan_to_num().clamp(max=1) / 2
+    return beta * (f - gamma * df) - gamma * dx
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Of each sample, (B, 1, ...)."""
+    """Inner product <a, b> of each sample, (B, 1, ...)."""
     return (a * b).sum(tuple(range(1, a.ndim)), keepdim=True)
 
 

@@ -56,20 +56,24 @@ def main(
     decoder_only: bool = False,
     family: FamilyName = "wan",
 ) -> None:
-    """Train the VAE and save it, with what standardises its latents, in OUT/vae.
+    """Train the video VAE on rendered clips, and save it as OUT/vae with the statistics that standardise its latents.
+
+    A run that was stopped goes on from the state in OUT/vae.training, where the log is too.
 
     Args:
-        out: working folder; the finished model is OUT/vae, the state and the log are in OUT/vae.training.
+        out: working folder of all stages of a generator.
         steps: optimiser steps.
-        batch_size: clips per step; from nothing, the first third of the steps take twice as many of 5 frames.
-        lr: peak learning rate of Muon, twice that of AdamW; lower it to go on from trained weights.
+        batch_size: clips per step. When training from nothing, the first 35 percent of the steps take twice as many
+            clips, of their first 5 frames alone.
+        lr: peak learning rate of Muon; that of AdamW is half of it. Lower it to go on from trained weights.
         device: torch device.
-        start: pipeline folder, or shipped name, whose VAE training starts from; from nothing when left out.
-        decoder_only: leave the encoder of START as it is: a transformer trained on its latents stays valid.
-        family: of generators.
+        start: pipeline folder, or shipped name, whose VAE training starts from; random weights when left out.
+        decoder_only: keep the encoder of START, and the statistics of its latents, as they are. A transformer that was
+            trained on these latents can then be used with the new VAE.
+        family: generator family whose VAE class is trained.
 
     Raises:
-        SettingsError: the decoder alone, of nothing.
+        SettingsError: ``decoder_only`` without ``start``.
     """
     if decoder_only and start is None:
         raise SettingsError("decoder_only: needs a VAE to keep the encoder of; name one with --start")

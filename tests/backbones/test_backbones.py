@@ -169,7 +169,9 @@ def test_layer_reads_an_early_state_and_computes_no_later_one(
     """The state after the first block is what a hook on the whole model's first block sees."""
     early, model = load(kind, layer=1), AutoModel.from_pretrained(folder(kind)).eval()
     video = random_video(early)
-    blocks = model.get_submodule("video_model.vision_model.spatial_layers" if kind == "videoprism" else early.layers)
+    blocks = model.get_submodule(
+        "video_model.vision_model.spatial_layers" if kind == "videoprism" else early.blocks_path
+    )
     states: list[Any] = []
     blocks[0].register_forward_hook(lambda block, args, output: states.append(output))
     own = inputs(kind, video)
@@ -191,7 +193,7 @@ def test_layer_reads_an_early_state_and_computes_no_later_one(
     torch.testing.assert_close(ours.sort(0).values, theirs.sort(0).values, atol=1e-4, rtol=1e-4)
     depth = 4 if kind == "videoprism" else 2
     assert count_blocks(early) == 1 and count_blocks(load(kind, layer=depth)) == depth
-    assert torch.equal(load(kind, layer=depth).blank, load(kind).blank)
+    assert torch.equal(load(kind, layer=depth).tokens_of_zero, load(kind).tokens_of_zero)
     assert count_blocks(load(kind, layer=0)) == 0
     with pytest.raises(UserError, match=f"layer {depth + 1} of {depth}"):
         load(kind, layer=depth + 1)
@@ -200,7 +202,7 @@ def test_layer_reads_an_early_state_and_computes_no_later_one(
 def count_blocks(backbone: Any) -> int:
     if hasattr(backbone, "blocks"):  # VideoPrism's are in three places
         return sum(len(getattr(module, name)) for module, name in backbone.blocks(backbone.model))
-    return len(backbone.model.get_submodule(backbone.layers))
+    return len(backbone.model.get_submodule(backbone.blocks_path))
 
 
 @pytest.mark.parametrize("layer", [2, 3])
@@ -212,7 +214,7 @@ def test_videoprism_over_space_and_over_time(layer: int, load: Callable[..., Any
     changed = video.clone()
     changed[:, -1] += 1
     with torch.no_grad():
-        differs = (backbone.look(video) - backbone.look(changed)).abs().amax((0, 2, 3)) > 1e-6
+        differs = (backbone.patch_tokens(video) - backbone.patch_tokens(changed)).abs().amax((0, 2, 3)) > 1e-6
     assert differs.tolist() == [layer == 3] * 5 + [True]
     model = AutoModel.from_pretrained(folder("videoprism")).eval()
     with torch.no_grad():
@@ -220,7 +222,7 @@ def test_videoprism_over_space_and_over_time(layer: int, load: Callable[..., Any
         own = out.last_spatial_hidden_state.unflatten(0, (1, 6))
         if layer == 3:
             own = out.last_temporal_hidden_state.unflatten(0, (1, 16)).transpose(1, 2)
-        torch.testing.assert_close(backbone.look(video), own)
+        torch.testing.assert_close(backbone.patch_tokens(video), own)
 
 
 @pytest.mark.parametrize("kind", BUILDERS)

@@ -154,16 +154,16 @@ def test_the_question_matters_and_layer_counts_the_language_models_blocks(
     tokenizer = AutoTokenizer.from_pretrained(folder(kind))
     assert GenerativeOptions().question in tokenizer.decode(backbone.ids_1L[0])
     early = load(answer, layer=1)
-    assert len(early.model.get_submodule(early.layers)) == 1
+    assert len(early.model.get_submodule(early.blocks_path)) == 1
     model = AutoModel.from_pretrained(folder(kind)).eval()
     states: list[Any] = []
-    blocks = model.get_submodule(early.layers)
+    blocks = model.get_submodule(early.blocks_path)
     blocks[0].register_forward_hook(lambda block, args, output: states.append(output))
     with torch.no_grad():
-        visual, more = early.visual(early.pixels(volume))
+        visual, more = early.visual_tokens(early.pixels(volume))
         words = model.get_input_embeddings()(early.ids_1L)
         mixed = words.masked_scatter((early.ids_1L == early.token)[..., None], visual)
-        model.get_submodule(early.language)(inputs_embeds=mixed, **more)
+        model.get_submodule(early.language_path)(inputs_embeds=mixed, **more)
         torch.testing.assert_close(early.tokens(volume)[:, 0, 0], states[0][:, -1])
 
 
@@ -174,22 +174,22 @@ def test_prompts_hold_what_the_processors_put_there(load: Callable[..., Any], mo
     grid = torch.tensor([[3, 8, 8]])
     qwen: Any = SimpleNamespace(**pads, video_processor=SimpleNamespace(merge_size=2, temporal_patch_size=2))
     own = Qwen2_5_VLProcessor.replace_video_token(qwen, {"video_grid_thw": grid}, 0)
-    assert f"<|vision_start|>{own}<|vision_end|>" in load("qwen2_5_vl, answer").prompt("?")
+    assert f"<|vision_start|>{own}<|vision_end|>" in load("qwen2_5_vl, answer").conversation("?")
 
     qwen._calculate_timestamps = lambda *args: Qwen3VLProcessor._calculate_timestamps(qwen, *args)
     metadata = SimpleNamespace(fps=2.0, frames_indices=list(range(6)))
     own = Qwen3VLProcessor.replace_video_token(qwen, {"video_grid_thw": grid, "video_metadata": [metadata]}, 0)
-    assert own in load("qwen3_vl, answer").prompt("?") and own.count("<|video_pad|>") == 48
+    assert own in load("qwen3_vl, answer").conversation("?") and own.count("<|video_pad|>") == 48
 
     tokens = {"start_image_token": "<img>", "end_image_token": "</img>", "image_token": "<IMG_CONTEXT>"}
     intern: Any = SimpleNamespace(**tokens, image_seq_length=4)
     own = InternVLProcessor.replace_video_token(intern, {"pixel_values_videos": torch.zeros(1, 3, 3, 16, 16)}, 0)
-    assert own in load("internvl, answer").prompt("?") and own.count("<IMG_CONTEXT>") == 12
+    assert own in load("internvl, answer").conversation("?") and own.count("<IMG_CONTEXT>") == 12
 
     tokens = {"fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>"}
     smol: Any = SimpleNamespace(**tokens, image_token="<image>", image_seq_len=4)
     own = SmolVLMProcessor.replace_image_token(smol, {"rows": [[0]], "cols": [[0]]}, 0)
-    assert 3 * own in load("smolvlm, answer").prompt("?")
+    assert 3 * own in load("smolvlm, answer").conversation("?")
 
 
 def test_a_tokenizer_without_the_placeholder_is_a_clear_error(folder: Callable[[str], Path], tmp_path: Path) -> None:

@@ -1,4 +1,15 @@
-"""Backbones, by the name a configuration gives them."""
+"""Backbones: what stands between the volume and the head, by the name that a configuration gives them.
+
+Axes, in the names of tensors here:
+
+    B  volumes of one guided step          T  frames that a model is shown
+    K  entity slots of a relation          C  colour channels
+    F H W  a volume's frames, rows and columns; H W in (B, T, C, H, W) are those of pixels
+    P  patches of a frame                  D  size of a token or of a feature
+    M  frames of all videos: B * T         E  size of the space that pictures and texts share
+    N  phrases                             L  tokens of a language model's prompt
+    V  visual tokens that a language model is given
+"""
 
 from __future__ import annotations
 
@@ -55,5 +66,5 @@ def build(settings: BackboneSettings, slots: int, grid: Grid) -> Backbone:
     if settings.name == "none":
         if not issubclass(found, DualBackbone):
             raise ModelError(f"backbone none: {path} has no text tower; those that have one: {', '.join(WITH_TEXT)}")
-        return NoBackbone(slots, grid, functools.partial(found.embed_text, path), found.width(config))
+        return NoBackbone(slots, grid, functools.partial(found.embed_text, path), found.joint_size(config))
     return found(path, slots, grid, **settings.options)  # type: ignore[call-arg]

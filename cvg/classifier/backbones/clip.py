@@ -12,14 +12,14 @@ from cvg.classifier.backbones.dual import DualBackbone, mean_of_frames
 class ClipBackbone(DualBackbone):
     """``CLIPModel``: patch tokens of each frame; the joint embedding is the mean of the frames'."""
 
-    layers = "vision_model.encoder.layers"
+    blocks_path = "vision_model.encoder.layers"
 
-    def measure(self, config: Any) -> None:
+    def read_sizes(self, config: Any) -> None:
         """Read the sizes."""
         vision = config.vision_config
         self.size, self.side = vision.image_size, vision.image_size // vision.patch_size
 
-    def look(self, video_BTCHW: Tensor) -> Tensor:
+    def patch_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """Patch tokens (B, T, P, D)."""
         hidden = self.model.vision_model(pixel_values=video_BTCHW.flatten(0, 1)).last_hidden_state[:, 1:]
         return hidden.unflatten(0, (-1, self.frames))

@@ -38,16 +38,16 @@ class DualBackbone(VisionBackbone):
     head is made.
     """
 
-    Options: ClassVar[type[VisionOptions]] = DualOptions
+    options_class: ClassVar[type[VisionOptions]] = DualOptions
     options: DualOptions
     unused = ("text_model",)
-    empty: Tensor
-    pads: bool = False
+    embedding_of_zero: Tensor
+    pads_text: bool = False
     """Whether the model was trained on texts that are all padded to the length that it has positions for."""
 
     @override
     def prepare(self, model: Any) -> None:
-        self.joint_dim = self.width(model.config)
+        self.joint_dim = self.joint_size(model.config)
         self.reads_joint = self.options.read == "joint"
         super().prepare(model)
 
@@ -55,18 +55,18 @@ class DualBackbone(VisionBackbone):
     def calibrate(self, slots: int, grid: Grid) -> int:
         if not self.reads_joint:
             return super().calibrate(slots, grid)
-        empty = self.joint_features(torch.zeros(1, slots, *grid), torch.ones(1, slots, dtype=torch.bool))
-        self.register_buffer("empty", empty, persistent=False)
-        return empty.numel()
+        embedding_of_zero = self.joint_features(torch.zeros(1, slots, *grid), torch.ones(1, slots, dtype=torch.bool))
+        self.register_buffer("embedding_of_zero", embedding_of_zero, persistent=False)
+        return embedding_of_zero.numel()
 
     @override
     def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         if not self.reads_joint:
             return super().features(volume_BKFHW, present_BK)
-        return self.joint_features(volume_BKFHW, present_BK) - self.empty
+        return self.joint_features(volume_BKFHW, present_BK) - self.embedding_of_zero
 
     @staticmethod
-    def width(config: Any) -> int:
+    def joint_size(config: Any) -> int:
         """Size of the space that both towers share."""
         return int(config.projection_dim)
 
@@ -76,7 +76,7 @@ class DualBackbone(VisionBackbone):
 
     def joint_features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Unit embeddings (B, E); see `Backbone.joint_features`."""
-        if not self.whole:
+        if not self.complete:
             raise SettingsError(
                 f"backbone {self.path}: layer {self.options.layer} leaves out blocks that its joint space needs; "
                 "use layer -1"
@@ -103,7 +103,7 @@ class DualBackbone(VisionBackbone):
                 raise PromptError(
                     f"backbone {path}: {phrase!r} has {len(ids)} tokens, of at most {longest}; shorten it"
                 )
-        padding = {"padding": "max_length", "max_length": longest} if cls.pads else {"padding": True}
+        padding = {"padding": "max_length", "max_length": longest} if cls.pads_text else {"padding": True}
         tokens = tokenizer(list(phrases), **padding, return_tensors="pt")
         inputs = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
         return F.normalize(model.get_text_features(**inputs).pooler_output, dim=-1)

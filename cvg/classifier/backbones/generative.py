@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cvg.classifier.backbones import loading
-from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions, checkpointed
+from cvg.classifier.backbones.vision import VisionBackbone, VisionOptions, checkpoint_blocks
 from cvg.common.errors import ModelError, SettingsError
 from cvg.common.typed import record
 
@@ -36,52 +36,53 @@ class GenerativeBackbone(VisionBackbone):
     question about these in mind. The visual tokens are put between the words here and not by the model's ``forward``:
     some drop frames that look empty.
 
-    A model states besides: the language model's place (`language`), what only it needs (`mouth`), its token for visual
-    input (`placeholder`), its form of a question (`prompt`), and the visual tokens that the words surround (`visual`).
+    A model states besides: where the language model is (`language_path`), what is only for that (`language_parts`), its
+    token for visual input (`placeholder`), how it is asked a question (`conversation`), the tokens of its vision tower
+    (`vision_tokens`), and those that its language model is given (`visual_tokens`).
     """
 
-    Options: ClassVar[type[VisionOptions]] = GenerativeOptions
+    options_class: ClassVar[type[VisionOptions]] = GenerativeOptions
     options: GenerativeOptions
-    language: str = "language_model"
-    """Where in the model the language model is."""
-    mouth: tuple[str, ...] = ("language_model",)
+    language_path: str = "language_model"
+    """Name of the model's submodule that is the language model."""
+    language_parts: tuple[str, ...] = ("language_model",)
     """Parts of the model that the vision tower does without."""
     placeholder: str
     """The token that stands for a visual token in a prompt."""
     ids_1L: Tensor
 
-    def prompt(self, question: str) -> str:
+    def conversation(self, question: str) -> str:
         """The question with placeholders for the frames, in the form of the model's conversations."""
         raise NotImplementedError
 
-    def visual(self, video_BTCHW: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Visual tokens (B, N, D) for the language model, and what more it must be given."""
+    def visual_tokens(self, video_BTCHW: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Visual tokens (B, V, D) for the language model, and what more it must be given."""
         raise NotImplementedError
 
-    def see(self, video_BTCHW: Tensor) -> Tensor:
+    def vision_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """The vision tower's patch tokens (B, T / tubelet, P, D)."""
         raise NotImplementedError
 
     @property
-    def asks(self) -> bool:
+    def reads_language(self) -> bool:
         """Whether the language model is read."""
         return self.options.read == "language"
 
     def check_pool(self) -> None:
         """Raise SettingsError when the patches cannot be pooled as chosen, or when there are none."""
         super().check_pool()
-        if self.asks and self.pool != 1:
+        if self.reads_language and self.pool != 1:
             raise SettingsError(f"backbone {self.path}: pool {self.pool}, but an answer has no patches; leave it at 1")
 
     def prepare(self, model: Any) -> None:
         """Let go the language model, or put the question to it."""
-        if not self.asks:
-            for part in self.mouth:
+        if not self.reads_language:
+            for part in self.language_parts:
                 delattr(model, part)
             return
-        self.layers, self.final = f"{self.language}.layers", f"{self.language}.norm"
+        self.blocks_path, self.final_norm_path = f"{self.language_path}.layers", f"{self.language_path}.norm"
         tokens = loading.tokenizer(self.path)
-        ids = tokens(self.prompt(self.options.question), add_special_tokens=False, return_tensors="pt").input_ids
+        ids = tokens(self.conversation(self.options.question), add_special_tokens=False, return_tensors="pt").input_ids
         self.register_buffer("ids_1L", ids, persistent=False)
         self.token = tokens.convert_tokens_to_ids(self.placeholder)
         if self.token is None or not (ids == self.token).any():
@@ -91,25 +92,27 @@ class GenerativeBackbone(VisionBackbone):
 
     def recompute(self, model: Any) -> None:
         """Checkpoint the blocks of the vision tower, and those of the language model where it is read."""
-        checkpointed(model.get_submodule(type(self).layers))
-        if self.asks:
-            checkpointed(model.get_submodule(self.layers))
+        checkpoint_blocks(model.get_submodule(type(self).blocks_path))
+        if self.reads_language:
+            checkpoint_blocks(model.get_submodule(self.blocks_path))
 
-    def look(self, video_BTCHW: Tensor) -> Tensor:
+    def patch_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """Patch tokens (B, T / tubelet, P, D), or the state at the answer's position (B, 1, 1, D)."""
-        return self.answer(video_BTCHW)[:, None, None] if self.asks else self.see(video_BTCHW)
+        if self.reads_language:
+            return self.answer_state(video_BTCHW)[:, None, None]
+        return self.vision_tokens(video_BTCHW)
 
-    def answer(self, video_BTCHW: Tensor) -> Tensor:
+    def answer_state(self, video_BTCHW: Tensor) -> Tensor:
         """The language model's state (B, D) at the position where its answer would begin."""
-        visual_BND, more = self.visual(video_BTCHW)
+        visual_BVD, more = self.visual_tokens(video_BTCHW)
         ids_BL = self.ids_1L.expand(len(video_BTCHW), -1)
-        language = self.model.get_submodule(self.language)
+        language = self.model.get_submodule(self.language_path)
         words = language.get_input_embeddings()(ids_BL)
-        mixed = words.masked_scatter((ids_BL == self.token)[..., None], visual_BND.to(words.dtype))
+        mixed = words.masked_scatter((ids_BL == self.token)[..., None], visual_BVD.to(words.dtype))
         state: Tensor = language(inputs_embeds=mixed, use_cache=False, **more).last_hidden_state
         return state[:, -1]
 
 
-def as_frames(tokens_NPD: Tensor, frames: int) -> Tensor:
+def as_frames(tokens_MPD: Tensor, frames: int) -> Tensor:
     """Tokens (B, frames * P, D) of videos from those of their frames, one after the other."""
-    return tokens_NPD.unflatten(0, (-1, frames)).flatten(1, 2)
+    return tokens_MPD.unflatten(0, (-1, frames)).flatten(1, 2)

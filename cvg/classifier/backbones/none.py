@@ -18,7 +18,7 @@ class NoBackbone(Backbone):
     Args:
         slots: entity slots K.
         grid: the volume's (F, H, W).
-        reader: embeds phrases, for an anchored head: the text tower of a model that is not looked through.
+        text_reader: embeds phrases, for an anchored head: the text tower of a model that is not looked through.
         joint_dim: size of that tower's space.
     """
 
@@ -26,17 +26,17 @@ class NoBackbone(Backbone):
         self,
         slots: int,
         grid: Grid,
-        reader: Callable[[Sequence[str]], Tensor] | None = None,
+        text_reader: Callable[[Sequence[str]], Tensor] | None = None,
         joint_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.feature_dim = slots * math.prod(grid)
-        self.reader, self.joint_dim = reader, joint_dim
+        self.text_reader, self.joint_dim = text_reader, joint_dim
 
     @override
     def text_features(self, phrases: Sequence[str]) -> Tensor:
-        """The reader's."""
-        return self.reader(phrases) if self.reader else super().text_features(phrases)
+        """By the text tower that was given."""
+        return self.text_reader(phrases) if self.text_reader else super().text_features(phrases)
 
     def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Features (B, K*F*H*W)."""

@@ -33,13 +33,13 @@ class QwenOptions(GenerativeOptions):
 class Qwen25Backbone(GenerativeBackbone):
     """``Qwen2_5_VLModel``: a frame of the volume becomes as many frames as share a patch."""
 
-    Options: ClassVar[type[VisionOptions]] = QwenOptions
+    options_class: ClassVar[type[VisionOptions]] = QwenOptions
     options: QwenOptions
-    layers = "visual.blocks"
+    blocks_path = "visual.blocks"
     placeholder = "<|video_pad|>"
     positions_31L: Tensor
 
-    def measure(self, config: Any) -> None:
+    def read_sizes(self, config: Any) -> None:
         """Read the sizes. Raises SettingsError for a ``size`` that does not fit."""
         vision = config.vision_config
         self.tubelet, self.patch, self.merge = (
@@ -58,19 +58,19 @@ class Qwen25Backbone(GenerativeBackbone):
     def prepare(self, model: Any) -> None:
         """Besides, let the vision tower keep its patches apart, or place the prompt's tokens in time and space."""
         super().prepare(model)
-        if not self.asks:
+        if not self.reads_language:
             model.visual.merger = _Unmerged(self.merge)
             return
         kinds = torch.where(self.ids_1L == self.token, 2, 0)  # 2 is video
         positions, _ = model.get_rope_index(self.ids_1L, kinds, video_grid_thw=self.grid(torch.empty(1, self.frames)))
         self.register_buffer("positions_31L", positions, persistent=False)
 
-    def prompt(self, question: str) -> str:
+    def conversation(self, question: str) -> str:
         """Qwen's conversation: a system's line, the video, the question."""
         system = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        return f"{system}<|im_start|>user\n{self.frames_in_words()}{question}<|im_end|>\n<|im_start|>assistant\n"
+        return f"{system}<|im_start|>user\n{self.video_placeholders()}{question}<|im_end|>\n<|im_start|>assistant\n"
 
-    def frames_in_words(self) -> str:
+    def video_placeholders(self) -> str:
         """Placeholders for the video's merged patches."""
         count = self.frames // self.tubelet * (self.side // self.merge) ** 2
         return f"<|vision_start|>{self.placeholder * count}<|vision_end|>"
@@ -87,19 +87,19 @@ class Qwen25Backbone(GenerativeBackbone):
         # B T t C (rows merge patch) (columns merge patch)
         return split.permute(0, 1, 4, 7, 5, 8, 3, 2, 6, 9).flatten(5).flatten(0, 4).flatten(1)
 
-    def see(self, video_BTCHW: Tensor) -> Tensor:
+    def vision_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """Patch tokens (B, T / tubelet, P, D)."""
         merged = self.model.visual(self.patches(video_BTCHW), grid_thw=self.grid(video_BTCHW)).pooler_output
         rows, merge = self.side // self.merge, self.merge
         tokens = merged.view(len(video_BTCHW), -1, rows, rows, merge, merge, merged.shape[-1] // merge**2)
         return tokens.transpose(3, 4).flatten(4, 5).flatten(2, 3).flatten(2, 3)
 
-    def visual(self, video_BTCHW: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Merged patches (B, N, D) and the tokens' places."""
+    def visual_tokens(self, video_BTCHW: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Merged patches (B, V, D) and the tokens' places."""
         seen = self.model.get_video_features(self.patches(video_BTCHW), self.grid(video_BTCHW))
-        return torch.stack(seen.pooler_output), self.places(seen, len(video_BTCHW))
+        return torch.stack(seen.pooler_output), self.position_inputs(seen, len(video_BTCHW))
 
-    def places(self, seen: Any, batch: int) -> dict[str, Any]:
+    def position_inputs(self, seen: Any, batch: int) -> dict[str, Any]:
         """What the language model is given besides the tokens."""
         return {"position_ids": self.positions_31L.expand(-1, batch, -1)}
 
@@ -110,23 +110,23 @@ class Qwen3Backbone(Qwen25Backbone):
     def prepare(self, model: Any) -> None:
         """Besides, do without the earlier states where only the vision tower is read."""
         super().prepare(model)
-        if not self.asks:
+        if not self.reads_language:
             model.visual.deepstack_visual_indexes = []
 
-    def prompt(self, question: str) -> str:
+    def conversation(self, question: str) -> str:
         """Qwen's conversation: the video, the question."""
-        return f"<|im_start|>user\n{self.frames_in_words()}{question}<|im_end|>\n<|im_start|>assistant\n"
+        return f"<|im_start|>user\n{self.video_placeholders()}{question}<|im_end|>\n<|im_start|>assistant\n"
 
-    def frames_in_words(self) -> str:
+    def video_placeholders(self) -> str:
         """Placeholders for the merged patches of each moment, after its time: the mean of its frames'."""
         count = (self.side // self.merge) ** 2
         times = [(start + (self.tubelet - 1) / 2) / _RATE for start in range(0, self.frames, self.tubelet)]
         pads = self.placeholder * count
         return "".join(f"<{time:.1f} seconds><|vision_start|>{pads}<|vision_end|>" for time in times)
 
-    def places(self, seen: Any, batch: int) -> dict[str, Any]:
+    def position_inputs(self, seen: Any, batch: int) -> dict[str, Any]:
         """What the language model is given besides the tokens."""
-        return super().places(seen, batch) | {
+        return super().position_inputs(seen, batch) | {
             "visual_pos_masks": (self.ids_1L == self.token).expand(batch, -1),
             "deepstack_visual_embeds": [torch.cat(states) for states in seen.deepstack_features],
         }
@@ -142,6 +142,6 @@ class _Unmerged(nn.Module):
         super().__init__()
         self.count = merge**2
 
-    def forward(self, tokens_ND: Tensor) -> Tensor:
-        """Tokens (N / merge^2, merge^2 * D)."""
-        return tokens_ND.unflatten(0, (-1, self.count)).flatten(1)
+    def forward(self, tokens_VD: Tensor) -> Tensor:
+        """Tokens (V / merge^2, merge^2 * D)."""
+        return tokens_VD.unflatten(0, (-1, self.count)).flatten(1)

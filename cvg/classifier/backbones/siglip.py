@@ -13,15 +13,15 @@ from cvg.classifier.backbones.clip import ClipBackbone
 class SiglipBackbone(ClipBackbone):
     """``SiglipModel``: like CLIP, without a class token, with a normalisation at the end and lower-case texts."""
 
-    final = "vision_model.post_layernorm"
-    pads = True  # a text's embedding is read off the last position
+    final_norm_path = "vision_model.post_layernorm"
+    pads_text = True  # a text's embedding is read off the last position
 
     @staticmethod
-    def width(config: Any) -> int:
+    def joint_size(config: Any) -> int:
         """The vision tower's own: there is no projection."""
         return int(config.vision_config.hidden_size)
 
-    def look(self, video_BTCHW: Tensor) -> Tensor:
+    def patch_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """Patch tokens (B, T, P, D)."""
         hidden = self.model.vision_model(pixel_values=video_BTCHW.flatten(0, 1)).last_hidden_state
         return hidden.unflatten(0, (-1, self.frames))

@@ -15,7 +15,7 @@ from cvg.classifier.backbones.vision import square_root
 class Siglip2Backbone(SiglipBackbone):
     """``Siglip2Model`` on square frames with as many patches as it has positions, so that none are interpolated."""
 
-    def measure(self, config: Any) -> None:
+    def read_sizes(self, config: Any) -> None:
         """Read the sizes."""
         vision = config.vision_config
         self.patch, self.side = vision.patch_size, square_root(vision.num_patches, self.path)
@@ -33,7 +33,7 @@ class Siglip2Backbone(SiglipBackbone):
             "spatial_shapes": torch.full((count, 2), self.side, device=device),
         }
 
-    def look(self, video_BTCHW: Tensor) -> Tensor:
+    def patch_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """Patch tokens (B, T, P, D)."""
         hidden = self.model.vision_model(**self.patches(video_BTCHW)).last_hidden_state
         return hidden.unflatten(0, (-1, self.frames))

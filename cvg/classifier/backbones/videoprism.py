@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from cvg.classifier.backbones.dual import DualBackbone
-from cvg.classifier.backbones.vision import checkpointed, square_side
+from cvg.classifier.backbones.vision import checkpoint_blocks, square_side
 from cvg.common.errors import ModelError
 
 
 class VideoPrismBackbone(DualBackbone):
     """``VideoPrismClipModel``: ``layer`` counts the blocks over space, then those over time, then the last ones."""
 
-    pads = True
+    pads_text = True
 
-    def measure(self, config: Any) -> None:
+    def read_sizes(self, config: Any) -> None:
         """Read the sizes."""
         vision = config.vision_config
         self.tubelet, *patch = vision.tubelet_size
@@ -32,7 +32,7 @@ class VideoPrismBackbone(DualBackbone):
         return torch.zeros(3), torch.ones(3)
 
     @staticmethod
-    def width(config: Any) -> int:
+    def joint_size(config: Any) -> int:
         """The vision tower's own: there is no projection."""
         return int(config.vision_config.hidden_size)
 
@@ -45,11 +45,11 @@ class VideoPrismBackbone(DualBackbone):
             (video, "auxiliary_layers"),
         ]
 
-    def cut(self, model: Any, layer: int) -> bool:
+    def drop_blocks_after(self, model: Any, layer: int) -> bool:
         """Remove the blocks after a hidden state; returns whether none were."""
         places = self.blocks(model)
         depths = [len(getattr(module, name)) for module, name in places]
-        left = kept = self._kept(layer, sum(depths))
+        left = kept = self._blocks_kept(layer, sum(depths))
         self.stage = "spatial" if kept <= depths[0] else "temporal" if kept <= depths[0] + depths[1] else "auxiliary"
         for (module, name), depth in zip(places, depths, strict=True):
             setattr(module, name, getattr(module, name)[:left])
@@ -59,9 +59,9 @@ class VideoPrismBackbone(DualBackbone):
     def recompute(self, model: Any) -> None:
         """Checkpoint the blocks of all three kinds."""
         for module, name in self.blocks(model):
-            checkpointed(getattr(module, name))
+            checkpoint_blocks(getattr(module, name))
 
-    def look(self, video_BTCHW: Tensor) -> Tensor:
+    def patch_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """Patch tokens (B, T, P, D)."""
         batch, patches = len(video_BTCHW), self.side**2
         if self.stage == "auxiliary":

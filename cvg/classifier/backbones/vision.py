@@ -63,23 +63,24 @@ class VisionBackbone(Backbone):
     Frames are drawn at the size that the model takes, so that nothing is left of its processor's resizing and
     cropping, which bring photographs to that size; its normalisation follows.
 
-    A model states its blocks (`layers`, `final`, `unused`), sizes (`measure`) and how it looks at pixels (`look`).
+    A model states where its blocks are (`blocks_path`, `final_norm_path`, `unused`), its sizes (`read_sizes`), and how
+    its tower is called (`patch_tokens`).
 
     Args:
         path: folder or Hub id of the model.
         slots: entity slots K.
         grid: the volume's (F, H, W).
-        options: see `Options`.
+        options: see `options_class`.
 
     Raises:
         UserError: the model cannot be loaded or an option does not fit it.
     """
 
-    Options: ClassVar[type[VisionOptions]] = VisionOptions
-    layers: str
-    """Where in the model its blocks are."""
-    final: str | None = None
-    """The normalisation that follows the last block before the tower's output."""
+    options_class: ClassVar[type[VisionOptions]] = VisionOptions
+    blocks_path: str
+    """Name of the model's submodule that holds its blocks."""
+    final_norm_path: str | None = None
+    """Name of the normalisation that follows the last block before the tower's output."""
     unused: tuple[str, ...] = ()
     """Parts of the model that are not kept."""
 
@@ -92,15 +93,19 @@ class VisionBackbone(Backbone):
     tubelet: int = 1
     """Frames that share a patch token."""
 
-    blank: Tensor
+    tokens_of_zero: Tensor
+    """Tokens of a video without evidence, which those of others are measured from."""
     deviation: Tensor
+    """Of each channel of the tokens, over fixed random volumes: the unit of the features."""
     mean_C: Tensor
     std_C: Tensor
 
     def __init__(self, path: str, slots: int, grid: Grid, **options: Any) -> None:
         super().__init__()
         self.path = path
-        self.options = read(self.Options, options, f"backbone {path}", "see docs/backbones.md", False, SettingsError)
+        self.options = read(
+            self.options_class, options, f"backbone {path}", "see docs/backbones.md", False, SettingsError
+        )
         if self.options.layout == "colours" and slots > len(CHANNELS):
             raise SettingsError(
                 f"backbone {path}: {slots} entity slots, but a picture has {len(CHANNELS)} channels; choose another "
@@ -115,12 +120,12 @@ class VisionBackbone(Backbone):
                 f"{self.options.fingerprint} and would guide by what it never saw; give the model it was trained on "
                 "(backbone.path in its config.json), or train again"
             )
-        self.measure(model.config)
-        self.frames = self._count(grid[0], slots)
+        self.read_sizes(model.config)
+        self.frames = self._frames_shown(grid[0], slots)
         self.pool = self.options.pool
         self.check_pool()
         self.prepare(model)
-        self.whole = self.cut(model, self.options.layer)
+        self.complete = self.drop_blocks_after(model, self.options.layer)
         if self.options.checkpointing:
             self.recompute(model)
         self.freeze(model)
@@ -131,11 +136,11 @@ class VisionBackbone(Backbone):
 
     # What a model states
 
-    def measure(self, config: Any) -> None:
+    def read_sizes(self, config: Any) -> None:
         """Read `size`, `side` and, where they apply, `fixed_frames` and `tubelet` from the model's config."""
         raise NotImplementedError
 
-    def look(self, video_BTCHW: Tensor) -> Tensor:
+    def patch_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """The tower's patch tokens (B, T / tubelet, side * side, D) of normalised frames, row by row."""
         raise NotImplementedError
 
@@ -150,26 +155,26 @@ class VisionBackbone(Backbone):
         for part in self.unused:
             delattr(model, part)
 
-    def cut(self, model: Any, layer: int) -> bool:
+    def drop_blocks_after(self, model: Any, layer: int) -> bool:
         """Remove the blocks after a hidden state; returns whether none were."""
-        blocks = model.get_submodule(self.layers)
+        blocks = model.get_submodule(self.blocks_path)
         depth = len(blocks)
-        kept = self._kept(layer, depth)
-        model.set_submodule(self.layers, blocks[:kept])
-        if self.final and kept < depth:
-            model.set_submodule(self.final, nn.Identity())
+        kept = self._blocks_kept(layer, depth)
+        model.set_submodule(self.blocks_path, blocks[:kept])
+        if self.final_norm_path and kept < depth:
+            model.set_submodule(self.final_norm_path, nn.Identity())
         return kept == depth
 
-    def _kept(self, layer: int, depth: int) -> int:
+    def _blocks_kept(self, layer: int, depth: int) -> int:
         if not -depth - 1 <= layer <= depth:
             raise SettingsError(f"backbone {self.path}: layer {layer} of {depth}; choose from {-depth - 1} to {depth}")
         return layer % (depth + 1)
 
     def recompute(self, model: Any) -> None:
         """Checkpoint the model's blocks."""
-        checkpointed(model.get_submodule(self.layers))
+        checkpoint_blocks(model.get_submodule(self.blocks_path))
 
-    def _count(self, frames: int, slots: int) -> int:
+    def _frames_shown(self, frames: int, slots: int) -> int:
         share = self.tubelet * (slots if self.options.layout == "in_turn" else 1)
         if self.fixed_frames is None:
             return frames * share
@@ -189,16 +194,16 @@ class VisionBackbone(Backbone):
 
     def calibrate(self, slots: int, grid: Grid) -> int:
         """Find what features are measured from, and in what units; returns their number."""
-        blank = self.tokens(torch.zeros(1, slots, *grid))
-        probe = 2 * smooth_noise((8, slots, *grid), torch.Generator().manual_seed(0))
-        channels = (self.tokens(probe) - blank).square().mean(dim=(0, 1, 2))
+        tokens_of_zero = self.tokens(torch.zeros(1, slots, *grid))
+        volumes = 2 * smooth_noise((8, slots, *grid), torch.Generator().manual_seed(0))
+        channels = (self.tokens(volumes) - tokens_of_zero).square().mean(dim=(0, 1, 2))
         # No channel counts for more than ten times its share, dead ones least of all.
         deviation = channels.clamp_min(0.01 * channels.mean()).clamp_min(1e-12).sqrt()
-        self.register_buffer("blank", blank, persistent=False)
+        self.register_buffer("tokens_of_zero", tokens_of_zero, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)
-        return blank.numel()
+        return tokens_of_zero.numel()
 
-    # Looking
+    # Features
 
     @property
     def model(self) -> Any:
@@ -217,7 +222,7 @@ class VisionBackbone(Backbone):
 
     def tokens(self, volume_BKFHW: Tensor) -> Tensor:
         """The tower's own patch tokens, pooled, in the volume's precision: (B, T / tubelet, patches, D)."""
-        hidden = self.look(self.pixels(volume_BKFHW).to(self.model.dtype)).to(volume_BKFHW.dtype)
+        hidden = self.patch_tokens(self.pixels(volume_BKFHW).to(self.model.dtype)).to(volume_BKFHW.dtype)
         if self.pool > 1:
             square = hidden.flatten(0, 1).transpose(1, 2).unflatten(-1, (self.side, self.side))
             pooled = F.avg_pool2d(square, self.pool).flatten(2).transpose(1, 2)
@@ -227,10 +232,10 @@ class VisionBackbone(Backbone):
     def features(self, volume_BKFHW: Tensor, present_BK: Tensor) -> Tensor:
         """Features (B, T / tubelet * patches * D)."""
         tokens = self.tokens(only_present(volume_BKFHW, present_BK))
-        return ((tokens - self.blank) / self.deviation).flatten(1)
+        return ((tokens - self.tokens_of_zero) / self.deviation).flatten(1)
 
 
-def checkpointed(blocks: Iterable[nn.Module]) -> None:
+def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
     """Make gradients recompute each block, which transformers itself does in training mode alone."""
     for block in blocks:
         block.forward = MethodType(_recomputed, block)

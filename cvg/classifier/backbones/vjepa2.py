@@ -15,15 +15,15 @@ class Vjepa2Backbone(VisionBackbone):
     Its processor would enlarge a frame by 256/224 and cut the border off. That is left out: evidence may lie there.
     """
 
-    layers, final = "encoder.layer", "encoder.layernorm"
+    blocks_path, final_norm_path = "encoder.layer", "encoder.layernorm"
     unused = ("predictor",)
 
-    def measure(self, config: Any) -> None:
+    def read_sizes(self, config: Any) -> None:
         """Read the sizes."""
         self.size, self.tubelet = config.crop_size, config.tubelet_size
         self.side = self.size // square_side(config.patch_size, self.path, "patch size")
 
-    def look(self, video_BTCHW: Tensor) -> Tensor:
+    def patch_tokens(self, video_BTCHW: Tensor) -> Tensor:
         """Patch tokens (B, T / tubelet, P, D)."""
         hidden: Tensor = self.model.get_vision_features(video_BTCHW)
         return hidden.unflatten(1, (-1, self.side**2))

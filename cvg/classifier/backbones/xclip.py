@@ -16,9 +16,9 @@ class XClipBackbone(ClipBackbone):
     the embeddings before that, which do not depend on a video.
     """
 
-    def measure(self, config: Any) -> None:
+    def read_sizes(self, config: Any) -> None:
         """Read the sizes."""
-        super().measure(config)
+        super().read_sizes(config)
         self.fixed_frames = config.vision_config.num_frames
 
     def embed(self, video_BTCHW: Tensor) -> Tensor:
