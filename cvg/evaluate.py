@@ -50,6 +50,34 @@ def versions() -> dict[str, str]:
     }
 
 
+def load_sampler(
+    cases: Sequence[Case],
+    classifier: str,
+    labels: LabelSet | None,
+    generator: str | None,
+    guiding: GuidanceConfig,
+    loading: Loading,
+) -> GuidedSampler:
+    """The generator with the classifier that is to guide it.
+
+    Args:
+        cases: what will be asked; a label that the classifier does not know is an error now, not in the last batch.
+        classifier: exported classifier folder, hub id, or shipped name.
+        labels: label set that the classifier is to tell apart instead of its own, if any.
+        generator: pipeline folder, hub id, or shipped name; the one the classifier was trained on when None.
+        guiding: how guided steps are taken.
+        loading: where and how the generator is computed.
+    """
+    model = CompositionClassifier.from_pretrained(classifier)
+    if labels:
+        model = model.with_labels(labels)
+    for case in cases:
+        for relation in case.composition.relations:
+            model.labels.index(relation.label)
+    frozen = load_generator(generator or model.config.generator["name"], loading)
+    return GuidedSampler(frozen, model, guiding)
+
+
 def run_cases(runner: Runner, cases: Sequence[Case], batch_size: int, controlled: int) -> list[Row]:
     """Run all cases, batch after batch, under a bar that shows how many are right so far.
 
@@ -122,18 +150,10 @@ def main(
     if guiding.guided_steps < 1:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
     world = load_suite(suite, LabelSet.load(labels) if labels else None, loading.device)
-    model = CompositionClassifier.from_pretrained(classifier)
-    if labels:
-        model = model.with_labels(world.labels)
-    if guidance_scale is None:
-        guidance_scale = model.config.sampling.guidance_scale
-    name = generator or model.config.generator["name"]
-    frozen = load_generator(name, loading)
-    sampler = GuidedSampler(frozen, model, guiding)
     cases = world.cases(prompts, seed)
-    for case in cases:  # an unknown label is an error now, not in the last batch
-        for relation in case.composition.relations:
-            model.labels.index(relation.label)
+    sampler = load_sampler(cases, classifier, world.labels if labels else None, generator, guiding, loading)
+    if guidance_scale is None:
+        guidance_scale = sampler.classifier.config.sampling.guidance_scale
     runner = Runner(world, sampler, steps, guidance_scale, seed, Kept(videos, fps) if videos else None)
     controlled = 0 if not controls else prompts if control_prompts is None else control_prompts
     rows = run_cases(runner, cases, batch_size, controlled)
@@ -153,8 +173,8 @@ def main(
         schema=SCHEMA,
         suite=suite,
         settings=settings,
-        generator=frozen.identity(),
-        classifier=classifier_identity(model, classifier),
+        generator=sampler.generator.identity(),
+        classifier=classifier_identity(sampler.classifier, classifier),
         versions=versions(),
         **vars(figures),
         rows=rows,
