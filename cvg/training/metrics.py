@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchmetrics import Accuracy, ConfusionMatrix, MeanMetric, Metric
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from cvg.common.files import atomic
 from cvg.composition import LabelSet
@@ -54,8 +55,11 @@ class StageMetrics(nn.Module):
     Args:
         labels: the label set.
         steps: guided steps S.
-        hold_out: labels that training does not see.
-        reworded: whether some labels have wordings that their anchors are made without.
+        hold_out: labels that training does not see; their accuracy is measured apart.
+        reworded: measure a second accuracy, ``accuracy_SIDE/reworded``, with some labels put in other words. A head
+            anchored in text compares phi with the embedding of each label's wordings ("to the left of"). Where the
+            option ``head_without`` keeps some wordings out of training, this is the accuracy on these labels with the
+            embeddings of those wordings instead: does the head follow what words mean, or has it learned these words?
     """
 
     def __init__(self, labels: LabelSet, steps: int, hold_out: Sequence[str] = (), reworded: bool = False) -> None:
@@ -93,7 +97,7 @@ class StageMetrics(nn.Module):
         accuracy.update(logits_BY.argmax(-1), labels_B)
 
     def update_reworded(self, side: str, logits_BY: Tensor, labels_B: Tensor) -> None:
-        """Add predictions with anchors made of the wordings that the head's were made without."""
+        """Add predictions that were made with the wordings kept out of training; see ``reworded`` of the class."""
         confusion: Any = self.reworded[side]
         confusion.update(logits_BY.argmax(-1), labels_B)
 
@@ -144,14 +148,9 @@ def plot_confusion(path: Path, matrices: dict[str, Tensor], names: list[str]) ->
     size = 2.0 + 0.45 * len(names)
     figure = Figure(figsize=(size * len(matrices) + 0.5, size), layout="constrained")
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+    plain = MulticlassConfusionMatrix(len(names))
     for panel, (title, counts) in zip(panels, matrices.items(), strict=True):
-        share = counts / counts.sum(1, keepdim=True).clamp_min(1)
-        panel.imshow(share.cpu().numpy(), vmin=0, vmax=1, cmap="Blues")
-        panel.set(title=title, xlabel="predicted", ylabel="true")
-        panel.set_xticks(range(len(names)), names, rotation=90)
-        panel.set_yticks(range(len(names)), names)
-        for i, j in counts.nonzero().tolist():
-            colour = "white" if share[i, j] > 0.5 else "black"
-            panel.text(j, i, int(counts[i, j]), ha="center", va="center", color=colour, fontsize=7)
+        plain.plot(counts, ax=panel, labels=names, cmap="Blues")
+        panel.set_title(title)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=120, metadata={"Software": None})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import fields
 from pathlib import Path
@@ -12,34 +11,21 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from cvg.classifier.anchors import CAPTIONS, label_anchors, part_wordings
+from cvg.classifier.anchors import label_anchors, part_wordings
 from cvg.classifier.competition import Competition
-from cvg.classifier.config import (
-    AggregatorSettings,
-    AnchoredSettings,
-    BackboneSettings,
-    ClassifierConfig,
-    HeadSettings,
-    JointSettings,
-    LinearSettings,
-)
+from cvg.classifier.config import AggregatorSettings, ClassifierConfig, LinearSettings
 from cvg.classifier.head import TextHead
 from cvg.classifier.model import CompositionClassifier
-from cvg.classifier.smoothing import evidence_mask, smooth_noise, worst_case
-from cvg.common.errors import DataError, ModelError, SettingsError
+from cvg.classifier.smoothing import evidence_mask, worst_case
+from cvg.common.errors import DataError, SettingsError
 from cvg.common.files import write_json
 from cvg.common.fingerprint import first_difference
-from cvg.common.typed import read
-from cvg.composition import Label
 from cvg.shards.stream import Batch
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.metrics import SIDES, StageMetrics, plot_confusion
-
-
-def random_steps(steps: int, generator: torch.Generator) -> Tensor:
-    """A random non-empty subset of the guided steps, bool (S,): its size is uniform, then its members."""
-    size = int(torch.randint(1, steps + 1, (), generator=generator))
-    return torch.zeros(steps, dtype=torch.bool).index_fill_(0, torch.randperm(steps, generator=generator)[:size], True)
+from cvg.training.optimizer import adamw, warmup_cosine
+from cvg.training.perturbation import draw
+from cvg.training.settings import backbone_settings, head_settings, start_from
 
 
 class CompositionModule(L.LightningModule):
@@ -107,28 +93,9 @@ class CompositionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.aggregator = AggregatorSettings(dim=dim, depth=depth, attention_heads=attention_heads, dropout=dropout)
         self.sides = SIDES[:1] if positive_only else SIDES
-        self.group_softmax, self.noise = group_softmax, noise
-        self.adversarial, self.adversarial_steps = adversarial, adversarial_steps
-        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.volume_size, self.warm_start = volume_size, warm_start
-        watched: dict[str, Any] = {"name": backbone, "path": backbone_path or None}
-        if backbone != "none":
-            watched |= {"layer": backbone_layer, "pool": backbone_pool}
-            if twice := sorted(set(backbone_options or {}) & set(watched)):
-                raise SettingsError(
-                    f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_..."
-                )
-            watched |= backbone_options or {}
-        self.backbone = read(BackboneSettings, watched, "model.backbone", "see docs/backbones.md", error=SettingsError)
-        anchors: dict[str, Any] = {"tied": head_tied, "captions": head_captions or list(CAPTIONS)}
-        anchors |= {"without": head_without or []}
-        self.head: HeadSettings = LinearSettings()
-        if head == "joint":
-            self.head = JointSettings(**anchors)
-        elif head == "anchored":
-            self.head = AnchoredSettings(rank=head_rank, **anchors)
+        self.aggregator = AggregatorSettings(dim=dim, depth=depth, attention_heads=attention_heads, dropout=dropout)
+        self.backbone, self.head = backbone_settings(self.hparams), head_settings(self.hparams)
         if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):
             raise SettingsError(f"model.volume_size {volume_size}: expected [height, width]")
         if min(noise, adversarial, depth, adversarial_steps - 1) < 0:
@@ -138,6 +105,13 @@ class CompositionModule(L.LightningModule):
         self.classifier: CompositionClassifier
 
     # Building
+
+    @property
+    def data(self) -> CompositionDataModule:
+        """The data module in use."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, CompositionDataModule), "train with a CompositionDataModule"
+        return data
 
     def config(self) -> ClassifierConfig:
         """The classifier that these options and the data module's shards describe."""
@@ -151,47 +125,49 @@ class CompositionModule(L.LightningModule):
             grid=info.grid,
             token_grid=info.token_grid,
             slots=info.slots,
-            volume_grid=[info.grid[0], *(self.volume_size or info.grid[1:])],
+            volume_grid=[info.grid[0], *(self.hparams["volume_size"] or info.grid[1:])],
             backbone=self.backbone,
             aggregator=self.aggregator,
-            noise=self.noise,
+            noise=self.hparams["noise"],
             head=self.head,
         )
 
-    @property
-    def data(self) -> CompositionDataModule:
-        """The data module in use."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, CompositionDataModule), "train with a CompositionDataModule"
-        return data
-
     def configure_model(self) -> None:
-        """Build classifier and metrics, once the shards are known."""
+        """Build classifier, loss and metrics, once the shards are known."""
         if "classifier" in self._modules:
             return
         self.classifier = CompositionClassifier(self.config())
         if not self.trainer.ckpt_path:
             if not isinstance(self.head, LinearSettings):
                 self.classifier.anchor_labels()
-            if self.warm_start:
-                _start_from(self.classifier, self.warm_start)
-        labels, hold_out = self.classifier.labels, self.data.hold_out or []
+            if self.hparams["warm_start"]:
+                start_from(self.classifier, self.hparams["warm_start"])
+        self.configure_losses()
+        self.configure_metrics()
+
+    def configure_losses(self) -> None:
+        """Build what labels compete in, for the loss."""
+        hold_out = self.data.hold_out or []
         if hold_out and isinstance(self.head, LinearSettings):
             raise SettingsError(
                 "data.hold_out: a linear head's weights for a label that it never sees stay random; use an "
                 "anchored head"
             )
-        self.compete = Competition(labels, self.group_softmax, hold_out)
-        reworded: list[Label] = []
+        self.compete = Competition(self.classifier.labels, self.hparams["group_softmax"], hold_out)
+
+    def configure_metrics(self) -> None:
+        """Build the metrics of validation and test, and the anchors that some of them need besides the head's."""
+        labels = self.classifier.labels
+        self.reworded: list[int] = []
         if not isinstance(self.head, LinearSettings):
             _, reworded = part_wordings(labels.labels, self.head.without)
-        self.reworded = [labels.index(label.name) for label in reworded]
-        if reworded and not isinstance(self.head, LinearSettings):
-            anchor_RE = label_anchors(self.classifier.backbone, reworded, self.head.captions)
-            self.register_buffer("reworded_RE", anchor_RE, persistent=False)
-        steps = len(self.classifier.config.sigmas)
+            self.reworded = [labels.index(label.name) for label in reworded]
+            if reworded:
+                anchor_RE = label_anchors(self.classifier.backbone, reworded, self.head.captions)
+                self.register_buffer("reworded_RE", anchor_RE, persistent=False)
+        steps, hold_out = len(self.classifier.config.sigmas), self.data.hold_out or []
         self.stages = nn.ModuleDict(
-            {stage: StageMetrics(labels, steps, hold_out, bool(reworded)) for stage in ("val", "test")}
+            {stage: StageMetrics(labels, steps, hold_out, bool(self.reworded)) for stage in ("val", "test")}
         )
 
     # Training
@@ -215,42 +191,23 @@ class CompositionModule(L.LightningModule):
         def losses(phi: Tensor) -> Tensor:
             return self.compete.loss(self.classifier.classify(phi, present, steps), labels)
 
-        if self.adversarial:
-            phi = phi + worst_case(phi, losses, mask, self.adversarial, self.adversarial_steps)
+        if size := self.hparams["adversarial"]:
+            phi = phi + worst_case(phi, losses, mask, size, self.hparams["adversarial_steps"])
         loss = losses(phi).unflatten(0, (len(self.sides), -1)).mean(1).sum()
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["label"]))
         return loss
 
     def _draw(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Step subsets (X, B, S) and noise (X, B, S, K, F, H, W) of a batch, X the prompts, from each sample's seed."""
-        config = self.classifier.config
-        shape = (len(SIDES), len(config.sigmas), config.slots, *config.volume_grid)
-        steps, noises = [], []
-        for seed in batch["seed"].tolist():
-            generator = torch.Generator().manual_seed(seed)
-            steps.append(torch.stack([random_steps(len(config.sigmas), generator) for _ in SIDES]))
-            if self.noise:
-                noises.append(self.noise * smooth_noise(shape, generator))
-        used = len(self.sides)
-        steps_XBS = torch.stack(steps, 1)[:used].to(batch["label"].device)
-        return steps_XBS, torch.stack(noises, 1)[:used] if noises else None
+        """Step subsets (X, B, S) and noise (X, B, S, K, F, H, W) of a batch, X the prompts."""
+        config, used = self.classifier.config, len(self.sides)
+        shape = (len(config.sigmas), config.slots, *config.volume_grid)
+        steps_XBS, noise = draw(batch["seed"].tolist(), len(SIDES), shape, self.hparams["noise"])
+        return steps_XBS[:used].to(batch["label"].device), noise if noise is None else noise[:used]
 
     def configure_optimizers(self) -> Any:
-        """AdamW on what is trainable, linear warm-up and cosine per step."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        total = int(self.trainer.estimated_stepping_batches)
-        rise = max(1, round(self.warmup * total))
-
-        def factor(step: int) -> float:
-            progress = min(1.0, max(0, step - rise) / max(1, total - rise))
-            return min((step + 1) / rise, 0.5 + 0.5 * math.cos(math.pi * progress))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        """AdamW on what is trainable, with a warm-up and a cosine per step."""
+        optimizer = adamw(self.parameters(), self.hparams["lr"], self.hparams["weight_decay"])
+        scheduler = warmup_cosine(optimizer, self.hparams["warmup"], int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # Evaluation
@@ -338,14 +295,3 @@ class CompositionModule(L.LightningModule):
                 f"checkpoint: its classifier has {name} {getattr(stored, name)!r}, shards and options here say "
                 f"{getattr(ours, name)!r}; use the shards and options it was trained with"
             )
-
-
-def _start_from(classifier: CompositionClassifier, folder: str) -> None:
-    weights = CompositionClassifier.from_pretrained(folder).state_dict()
-    try:
-        classifier.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelError(
-            f"model.warm_start {folder}: its weights do not fit these shards and options; use a classifier with the "
-            "same labels, taps, backbone and sizes"
-        ) from error

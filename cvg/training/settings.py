@@ -1,0 +1,55 @@
+"""From the module's options to what a classifier is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cvg.classifier.anchors import CAPTIONS
+from cvg.classifier.config import AnchoredSettings, BackboneSettings, HeadSettings, JointSettings, LinearSettings
+from cvg.classifier.model import CompositionClassifier
+from cvg.common.errors import ModelError, SettingsError
+from cvg.common.typed import read
+
+
+def backbone_settings(options: Mapping[str, Any]) -> BackboneSettings:
+    """The backbone, of the module's options.
+
+    Raises:
+        SettingsError: options that are unknown, given twice or do not go together.
+    """
+    more = options["backbone_options"] or {}
+    given: dict[str, Any] = {"name": options["backbone"], "path": options["backbone_path"] or None}
+    if options["backbone"] != "none":
+        given |= {"layer": options["backbone_layer"], "pool": options["backbone_pool"]}
+        if twice := sorted(set(more) & set(given)):
+            raise SettingsError(f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_...")
+        given |= more
+    return read(BackboneSettings, given, "model.backbone", "see docs/backbones.md", error=SettingsError)
+
+
+def head_settings(options: Mapping[str, Any]) -> HeadSettings:
+    """The head, of the module's options."""
+    anchors: dict[str, Any] = {"tied": options["head_tied"], "captions": options["head_captions"] or list(CAPTIONS)}
+    anchors |= {"without": options["head_without"] or []}
+    if options["head"] == "joint":
+        return JointSettings(**anchors)
+    if options["head"] == "anchored":
+        return AnchoredSettings(rank=options["head_rank"], **anchors)
+    return LinearSettings()
+
+
+def start_from(classifier: CompositionClassifier, folder: str) -> None:
+    """Take over the weights of an exported classifier.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    weights = CompositionClassifier.from_pretrained(folder).state_dict()
+    try:
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"model.warm_start {folder}: its weights do not fit these shards and options; use a classifier with the "
+            "same labels, taps, backbone and sizes"
+        ) from error
