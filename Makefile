@@ -11,6 +11,9 @@ ARGS =
 PY = .venv/bin/python
 INSTALLED = .venv/.installed
 
+# Links and names must be right (strict: mkdocs.yml). The variable: no advertisement for other programs.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+
 # After ARGS, so that it wins over a --config there.
 WITH_GENERATOR = $(if $(GENERATOR),--generator "$$GENERATOR")
 
@@ -21,7 +24,7 @@ WITH_CLASSIFIER = $(if $(wildcard runs/classifier/config.json),--classifier runs
 export DATA GENERATOR PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint probe invert train sample evaluate report bench
+.PHONY: help setup demo test lint docs probe invert train sample evaluate report bench
 
 # What a target cannot do without is asked for before anything is installed (but not under `make -n`, nor for ARGS=--help).
 needs-invert = DATA
@@ -57,7 +60,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv module;" \
 	  "install it (Debian, Ubuntu: apt install python3-venv) or give PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 demo: setup  ## the whole method on the shipped small models, in minutes
@@ -66,10 +69,14 @@ demo: setup  ## the whole method on the shipped small models, in minutes
 test: setup  ## fast tests (ARGS="-m slow" for the slow ones)
 	$(PY) -m pytest $(ARGS)
 
-lint: setup  ## ruff and mypy
+lint: setup  ## ruff, mypy, and the site, in which no link may be dead
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy cvg data_prep benchmarks
+	$(MKDOCS) --quiet
+
+docs: setup  ## the documentation as a site: runs/site/index.html
+	$(MKDOCS)
 
 probe: setup  ## which steps, layers and heads to tap: DATA=manifest.jsonl [GENERATOR=...] [OUT=runs/probe]
 	$(PY) -m data_prep.probe --data "$$DATA" --out "$(or $(OUT),runs/probe)" $(ARGS) $(WITH_GENERATOR)

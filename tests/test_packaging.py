@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("cvg", "data_prep", "lightning_configs")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DEPENDENCIES: list[str] = PROJECT["project"]["dependencies"]
-DEVELOPMENT: list[str] = PROJECT["project"]["optional-dependencies"]["dev"]
+EXTRAS: list[str] = [line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra]
 
 
 def pins() -> dict[str, str]:
@@ -50,7 +50,7 @@ def test_conda_and_pip_install_the_same() -> None:
     assert options == ["--constraint constraints.txt", "--editable ."]
 
 
-@pytest.mark.parametrize("dependency", DEPENDENCIES + DEVELOPMENT)
+@pytest.mark.parametrize("dependency", DEPENDENCIES + EXTRAS)
 def test_every_direct_dependency_is_pinned_within_its_bounds(dependency: str) -> None:
     requirement = Requirement(dependency)
     pin = pins()[canonicalize_name(requirement.name)]

@@ -1,1 +1,1 @@
-"""Label sets that ship with the package, one YAML file each (:meth:`cvg.composition.LabelSet.load`)."""
+"""Label sets that ship with the package, one YAML file each (:meth:`cvg.composition.labels.LabelSet.load`)."""
