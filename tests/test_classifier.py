@@ -339,11 +339,11 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path) -> None:
     for name in ("token_grid", "head", "sampling", "backbone", "aggregator", "noise", "schema"):
         stored = {key: value for key, value in json.loads(text).items() if key != name}
         (tmp_path / "config.json").write_text(json.dumps(stored))
-        with pytest.raises(UserError, match=f"config.json: no '{name}'; .*export it again"):
+        with pytest.raises(UserError, match=f"config: no '{name}'; .*export it again"):
             CompositionClassifier.from_pretrained(tmp_path)
     stored = json.loads(text) | {"aggregator": {"dim": 16}}
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    with pytest.raises(UserError, match="config.json: no 'aggregator.depth'"):
+    with pytest.raises(UserError, match="config: no 'aggregator.depth'"):
         CompositionClassifier.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(text)
     (tmp_path / "model.safetensors").write_bytes(b"x")

@@ -24,6 +24,7 @@ from tiny import make_vlm
 
 from cvg.classifier import CompositionClassifier
 from cvg.classifier.checkpoint import load_checkpoint
+from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import UserError
 from cvg.export import export
 from cvg.shards.mirror import Mirror
@@ -431,8 +432,8 @@ def test_an_export_carries_how_to_guide(shards: Path, tmp_path: Path) -> None:
     export(checkpoint, str(tmp_path / "own"), step_size=0.04, guidance_scale=3.0)
     export(checkpoint, str(tmp_path / "plain"))
     own, plain = (CompositionClassifier.from_pretrained(tmp_path / name).config for name in ("own", "plain"))
-    assert own.sampling == {"step_size": 0.04, "guidance_scale": 3.0} and plain.sampling == {}
-    with pytest.raises(UserError, match="step_size is -1"):
+    assert own.sampling == SamplingSettings(step_size=0.04, guidance_scale=3.0) and plain.sampling == SamplingSettings()
+    with pytest.raises(UserError, match="'step_size' is -1"):
         export(checkpoint, str(tmp_path / "wrong"), step_size=-1.0)
     assert not (tmp_path / "wrong").exists()
 

@@ -173,7 +173,7 @@ class ClassifierConfig:
     @classmethod
     def from_dict(cls, data: Any, where: str) -> ClassifierConfig:
         """A config from JSON or a checkpoint. Raises ModelError naming ``where`` unless it is complete and fits."""
-        return read(cls, data, where, "export it again", error=ModelError)
+        return read(cls, data, f"{where}: not a classifier's config", "export it again", error=ModelError)
 
 
 def check_config(path: Path) -> None:
