@@ -34,7 +34,7 @@ class ShapesSuite(Suite):
         self.groups: tuple[str, ...] = tuple(
             kind
             for kind in KINDS
-            if all(group in self.labels.groups for _, slots in TEMPLATES[kind] for group, _ in slots)
+            if all(group in self.labels.groups for _, places in TEMPLATES[kind] for group, _ in places)
         )
         if not self.groups:
             raise SettingsError(f"suite shapes: no kind of prompt has the groups {', '.join(self.labels.groups)} alone")

@@ -115,11 +115,11 @@ def sample_spec(
     """
     kind = kind or str(rng.choice(KINDS))
     choices = TEMPLATES[kind]
-    template, slots = choices[rng.integers(len(choices))]
-    tuples = entity_tuples(1 + max(max(indices) for _, indices in slots), held_out)
+    template, places = choices[rng.integers(len(choices))]
+    tuples = entity_tuples(1 + max(max(indices) for _, indices in places), held_out)
     entities = tuples[rng.integers(len(tuples))]
     specs, wordings = [], []
-    for i, (group, indices) in enumerate(slots):
+    for i, (group, indices) in enumerate(places):
         candidates = among.groups[group]
         label = among[labels[i]] if labels else candidates[rng.integers(len(candidates))]
         specs.append(RelationSpec(label.name, indices))
