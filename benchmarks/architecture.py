@@ -46,7 +46,6 @@ class Architecture:
         size: of its videos.
         guidance: see :data:`Cfg`.
         text: shape of each state of one prompt; masks leave the second half out.
-        options: option of the pipeline's call -> state.
         text_encoder: the released configuration of transformers' class ``_class_name``, where it is known here.
         vae: likewise, of diffusers.
     """
@@ -58,7 +57,6 @@ class Architecture:
     size: Size
     guidance: Cfg
     text: dict[str, list[int]]
-    options: dict[str, str]
     text_encoder: dict[str, Any] | None = None
     vae: dict[str, Any] | None = None
 
@@ -162,16 +160,6 @@ class RandomStates(Generator):
             start = 1 + 4 * entity + rng.randrange(2)
             columns[start : start + rng.randint(1, 3), entity] = 1.0
         return columns
-
-    def prompt_options(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """The states themselves instead of prompts; those of negative prompts are random as well."""
-        options: dict[str, Any] = {"prompt": None}
-        states, negative = self.encode_prompts(prompts), self.encode_prompts([f"not {prompt}" for prompt in prompts])
-        for option, name in self.architecture.options.items():
-            options[option] = states[name]
-            if self.architecture.guidance != "none":
-                options[f"negative_{option}"] = negative[name]
-        return options
 
     def encode_video(self, video_BCFHW: Tensor) -> Tensor:
         """Noise instead of the video's latents."""

@@ -1,4 +1,4 @@
-"""Figures of the benchmark: a value with its spread, beside what is aimed at; as JSON, table and Markdown."""
+"""Figures: what a benchmark measured, a value with its spread beside what is aimed at; as JSON and as a table."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec
 from data_prep.pretrain import captioned, clip, clips, store, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
 from data_prep.pretrain.family import FamilyName, find
-from data_prep.pretrain.grounding import Grounded
+from data_prep.pretrain.token_classifier import WithTokenClassifier
 
 FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
 PROMPT = "a red circle to the left of a blue square"
@@ -84,12 +84,12 @@ def test_standardised_latents_have_deviation_one(untrained: tuple[FamilyName, Ge
     own.register_to_config(**{key: before[key] for key in before if not key.startswith("_")})
 
 
-def test_the_reader_sees_each_video_token(untrained: tuple[FamilyName, Generator]) -> None:
+def test_the_token_classifier_sees_each_video_token(untrained: tuple[FamilyName, Generator]) -> None:
     _, generator = untrained
-    model = Grounded(generator.network)
+    model = WithTokenClassifier(generator.network)
     noise = generator.initial_latents([torch.Generator().manual_seed(0)], VIDEO)
     seen: list[Tensor] = []
-    handle = model.reader.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    handle = model.token_classifier.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     with torch.no_grad():
         states = generator.encode_prompts([PROMPT])
         velocity, logits = model(generator, noise, torch.tensor([500]), states)
@@ -123,18 +123,18 @@ def test_cogvideox_is_noised_as_by_its_scheduler() -> None:
     torch.testing.assert_close(schedule.noised(clean, noise, 20), own.add_noise(clean, noise, timesteps[20]))
 
 
-def test_ghosts_are_of_the_same_entities_and_never_the_stronger() -> None:
+def test_what_is_mixed_in_is_of_the_same_entities_and_never_the_stronger() -> None:
     rng = np.random.default_rng(0)
     specs = [sample_spec(rng, KINDS[i % len(KINDS)]) for i in range(400)]
     alike = clips.partners(specs)
     assert all(i in others for i, others in enumerate(alike))
     assert all(sorted(specs[i].entities) == sorted(specs[j].entities) for i, js in enumerate(alike) for j in js)
-    mixed = clips.haunted(torch.zeros(1000, 1, 1, 1, 1), torch.ones(1000, 1, 1, 1, 1), rng).flatten()
-    assert float(mixed.max()) <= clips.GHOST <= 0.5
-    assert float((mixed > 0).float().mean()) == pytest.approx(clips.GHOSTED, abs=0.05)
+    mixed = clips.with_fainter_clips(torch.zeros(1000, 1, 1, 1, 1), torch.ones(1000, 1, 1, 1, 1), rng).flatten()
+    assert float(mixed.max()) <= clips.FAINTER <= 0.5
+    assert float((mixed > 0).float().mean()) == pytest.approx(clips.MIXED, abs=0.05)
 
 
-def test_every_guise_shows_what_its_caption_says() -> None:
+def test_every_augmentation_shows_what_its_caption_says() -> None:
     scenes = captioned.Scenes(12)
     wordings, entities, labels = set(), set(), set()
     for seed in range(12):

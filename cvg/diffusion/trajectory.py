@@ -1,6 +1,6 @@
 """The sampler's deterministic path: inversion of a latent to noise, and its replay.
 
-No classifier-free guidance here: both run under one prompt, as the maps that are recorded do. Shapes: z (B, ...).
+No classifier-free guidance here: both run under one prompt, as the maps that are recorded do. Latents z are (B, ...).
 """
 
 from __future__ import annotations

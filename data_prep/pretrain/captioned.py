@@ -1,7 +1,7 @@
 """The clips that shapes-clip is trained on: true captions, in more words than the world's prompts, and variants.
 
 Finding a scene takes longer than drawing it, and a model of this size learns a few thousand scenes by heart. So each is
-drawn in many guises: mirrored in space and time, with other entities, and told in other words.
+drawn in many ways: mirrored in space and time, with other entities, and told in other words.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def reworded(spec: Spec, rng: np.random.Generator) -> Spec:
 
 
 @dataclass(frozen=True)
-class Guise:
+class Augmentation:
     """How a set of variants is drawn: mirrored, and with these entities.
 
     Attributes:
@@ -62,7 +62,7 @@ class Guise:
     entities: tuple[str, ...]
 
     @classmethod
-    def sample(cls, entities: int, rng: np.random.Generator) -> Guise:
+    def sample(cls, entities: int, rng: np.random.Generator) -> Augmentation:
         """One of the 16 symmetries, and entities of the training share."""
         mirror_22 = np.diag(rng.choice([-1.0, 1.0], 2))
         tuples = entity_tuples(entities, held_out=False)
@@ -73,7 +73,7 @@ class Guise:
         )
 
     def label(self, name: str) -> str:
-        """What holds in this guise where ``name`` held."""
+        """What holds in the drawn scene where ``name`` held."""
         if name in APPROACH:
             way = APPROACH[name] * (-1 if self.reverse else 1)
             return next(other for other, sign in APPROACH.items() if sign == way)
@@ -88,7 +88,7 @@ class Guise:
         return mirrored[::-1] if self.reverse else mirrored
 
     def __call__(self, spec: Spec, scene: Scene, rng: np.random.Generator) -> tuple[Spec, Scene]:
-        """The scene in this guise, in shades of its own, and what it shows, in words of its own."""
+        """The scene drawn that way, in shades of its own, and what it shows, in words of its own."""
         relations = tuple(replace(r, label=self.label(r.label)) for r in spec.relations)
         sprites = []
         for entity, sprite in zip(self.entities, scene.sprites, strict=True):
@@ -132,7 +132,7 @@ def clip(scene: Scene, rng: np.random.Generator) -> Tensor:
 
 
 class Scenes:
-    """Batches of clips from a fixed set of scenes, grouped by variants, each time in another guise.
+    """Batches of clips from a fixed set of scenes, grouped by variants, each time drawn in another way.
 
     Args:
         groups: how many sets of variants; about three and a half scenes each.
@@ -153,8 +153,8 @@ class Scenes:
         scenes: list[Scene] = []
         while len(clips) < count:
             group = self.groups[rng.integers(len(self.groups))]
-            guise = Guise.sample(len(group[0][0].entities), rng)
-            for spec, scene in (guise(*variant, rng) for variant in group):
+            augment = Augmentation.sample(len(group[0][0].entities), rng)
+            for spec, scene in (augment(*variant, rng) for variant in group):
                 clips.append(clip(scene, rng))
                 specs.append(spec)
                 scenes.append(scene)

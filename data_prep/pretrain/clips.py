@@ -19,10 +19,10 @@ from cvg.generators import Generator
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
-from data_prep.pretrain.grounding import coverage
+from data_prep.pretrain.token_classifier import coverage
 
-GHOSTED, GHOST = 0.5, 0.5
-"""Share of clips that another one shines through, and how much of it at most."""
+MIXED, FAINTER = 0.5, 0.5
+"""Share of clips that a fainter one is mixed into, and how much of it at most."""
 
 
 def encode_clips(out: Path, generator: Generator, count: int) -> tuple[dict[str, Tensor], list[Spec]]:
@@ -66,13 +66,13 @@ def partners(specs: Sequence[Spec]) -> list[list[int]]:
     return [alike[entities] for entities in shown]
 
 
-def haunted(clean: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
-    """Clips (B, C, F, H, W) of which a share carries a ghost of another clip of the same entities.
+def with_fainter_clips(clean: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    """Clips (B, C, F, H, W) of which a share has another clip of the same entities mixed in, more faintly.
 
     An edited or half-decided latent has evidence of an entity in two places. Trained to denoise towards the stronger
     alone, the model learns to settle on one of them; else it draws the entity twice.
     """
-    share = GHOST * rng.random(len(clean)) * (rng.random(len(clean)) < GHOSTED)
+    share = FAINTER * rng.random(len(clean)) * (rng.random(len(clean)) < MIXED)
     return torch.lerp(clean, other, torch.from_numpy(share).to(clean).view(-1, 1, 1, 1, 1))
 
 

@@ -21,7 +21,7 @@ from transformers import T5Config, T5EncoderModel
 from typing_extensions import override
 
 from cvg.shapes.renderer import FRAMES, SIZE
-from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, TEXT_ENCODER, Family, quieten, shifted
+from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, TEXT_ENCODER, Family, shifted, start_with_little_noise
 
 LATENT_CHANNELS = 4
 WIDTHS = (8, 32, 32)
@@ -69,7 +69,7 @@ class CogVideoX(Family):
             sample_width=SIZE,
             scaling_factor=1.0,
         )
-        quieten(vae.encoder.conv_out.conv.bias)
+        start_with_little_noise(vae.encoder.conv_out.conv.bias)
         return vae
 
     @override

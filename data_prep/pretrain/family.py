@@ -33,7 +33,7 @@ def shifted(uniform: Tensor, shift: float) -> Tensor:
     return shift * uniform / (1 + (shift - 1) * uniform)
 
 
-def quieten(bias: Tensor) -> None:
+def start_with_little_noise(bias: Tensor) -> None:
     """Little posterior noise at first, or it drowns the signal before the decoder can read it.
 
     Args:

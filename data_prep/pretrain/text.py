@@ -73,7 +73,7 @@ def targets(spec: Spec) -> list[list[int]]:
     return rows
 
 
-class Reader(nn.Module):
+class WithReadouts(nn.Module):
     """The encoder with a linear read-out per attribute, for this stage only.
 
     Args:
@@ -128,19 +128,17 @@ def main(
     kind = find(family)
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(out / "tokenizer")
-    reader = Reader(kind.text_encoder(len(tokenizer)), kind.masked)
+    model = WithReadouts(kind.text_encoder(len(tokenizer)), kind.masked)
 
     def step(index: int) -> dict[str, Tensor]:
         ids, mask, where, classes = batch(index, batch_size, tokenizer)
-        logits = reader(ids, mask, where)
+        logits = model(ids, mask, where)
         losses = [nn.functional.cross_entropy(logit, classes[:, i]) for i, logit in enumerate(logits)]
         right = torch.stack([logit.argmax(-1) == classes[:, i] for i, logit in enumerate(logits)])
         return {"loss": torch.stack(losses).sum(), "accuracy": right.float().mean()}
 
-    average = train(
-        reader, step, out / "text_encoder.training", steps, lr=2e-3, muon_lr=2e-3, hidden="block.", ema=0.99
-    )
-    assert isinstance(average, Reader)
+    average = train(model, step, out / "text_encoder.training", steps, lr=2e-3, muon_lr=2e-3, hidden="block.", ema=0.99)
+    assert isinstance(average, WithReadouts)
     average.encoder.save_pretrained(out / "text_encoder")
 
 

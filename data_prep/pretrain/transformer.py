@@ -24,13 +24,13 @@ from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
 from cvg.generators import wrap_pipeline
-from data_prep.pretrain.clips import caption, encode_clips, haunted, partners
+from data_prep.pretrain.clips import caption, encode_clips, partners, with_fainter_clips
 from data_prep.pretrain.family import Family, FamilyName, find
-from data_prep.pretrain.grounding import Grounded, targets
 from data_prep.pretrain.loop import train
+from data_prep.pretrain.token_classifier import WithTokenClassifier, targets
 
 NAMING = 0.5
-"""Weight of the reader's loss."""
+"""Weight of the token classifier's loss."""
 TWO_RELATIONS = 3.0
 """How often a clip of two relations is drawn, others being 1: they are the hardest to draw whole."""
 
@@ -112,7 +112,7 @@ def main(
     share = np.array([TWO_RELATIONS if spec.kind == "two_relations" else 1.0 for spec in specs])
     share /= share.sum()
     alike = partners(specs)
-    model = Grounded(transformer.train().requires_grad_(True)).to(device)
+    model = WithTokenClassifier(transformer.train().requires_grad_(True)).to(device)
     if compile:
         transformer.compile()
 
@@ -121,8 +121,8 @@ def main(
         random = torch.Generator().manual_seed(index)
         chosen = rng.choice(len(specs), size=batch_size, p=share)
         clean = clip_data["latents"][chosen].float().to(device)
-        ghosts = [rng.choice(alike[i]) for i in chosen]
-        other = clip_data["latents"][ghosts].float().to(device)
+        fainter = [rng.choice(alike[i]) for i in chosen]
+        other = clip_data["latents"][fainter].float().to(device)
         named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen]).to(device)
         with torch.no_grad():
             states = generator.encode_prompts([caption(specs[i], scrambled, dropped, rng) for i in chosen])
@@ -131,7 +131,7 @@ def main(
         )
         noise = torch.randn(clean.shape, generator=random).to(device)
         signal, weight = alpha.view(-1, 1, 1, 1, 1), sigma.view(-1, 1, 1, 1, 1)
-        noisy = signal * haunted(clean, other, rng) + weight * noise
+        noisy = signal * with_fainter_clips(clean, other, rng) + weight * noise
         wanted = target(kind.prediction, clean, noise, signal, weight)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             velocity, logits = model(generator, noisy, timestep, states)
@@ -156,7 +156,7 @@ def main(
         ema=0.998,
         stop_at=stop_at,
     )
-    assert isinstance(average, Grounded)
+    assert isinstance(average, WithTokenClassifier)
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")  # afresh: calls change what a tokenizer saves
     vae.register_to_config(_name_or_path="")  # or this machine's path is written into the folder
     kind.pipeline(tokenizer, encoder, vae, average.transformer.eval()).save_pretrained(out / kind.name)

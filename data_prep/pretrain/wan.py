@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 from typing_extensions import override
 
-from data_prep.pretrain.family import TEXT_DIM, TEXT_ENCODER, Family, quieten, shifted
+from data_prep.pretrain.family import TEXT_DIM, TEXT_ENCODER, Family, shifted, start_with_little_noise
 
 LATENT_CHANNELS = 16
 SHIFT = 3.0
@@ -45,7 +45,7 @@ class Wan(Family):
             latents_mean=[0.0] * LATENT_CHANNELS,
             latents_std=[1.0] * LATENT_CHANNELS,
         )
-        quieten(vae.quant_conv.bias)
+        start_with_little_noise(vae.quant_conv.bias)
         return vae
 
     @override

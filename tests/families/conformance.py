@@ -388,7 +388,8 @@ class Conformance:
         levels = [float(level) for level in generator.schedule(self.steps, self.size).levels[[1, 2]]]
         grid = list(generator.token_grid(latents))
         volume = [min(side, 4) for side in grid]
-        classifier = tiny_classifier(generator, layers=list(self.layers), sigmas=levels, grid=grid, volume_grid=volume)
+        grids = {"grid": grid, "token_grid": grid, "volume_grid": volume}
+        classifier = tiny_classifier(generator, layers=list(self.layers), sigmas=levels, **grids)
         videos = {}
         for step_size in (0.0, 0.2):
             config = GuidanceConfig(step_size=step_size, threshold=2.0, smoothing=1)

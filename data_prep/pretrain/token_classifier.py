@@ -1,4 +1,4 @@
-"""A reader for the transformer's training: it names, from a middle block, what each latent token shows."""
+"""A classifier of latent tokens, beside the transformer's training: it says, from a middle block, what each shows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cvg.generators.conditioning import States
 from cvg.shapes.renderer import FRAMES, SIZE, Scene, patch_shares
 from cvg.shapes.world import ENTITIES, Spec
 
-READ = 3
-"""Block whose hidden state the reader sees."""
+CLASSIFIED_BLOCK = 3
+"""Block whose hidden state is classified."""
 
 
-class Grounded(nn.Module):
-    """The transformer, and a reader that names the entity at each latent token from a middle block's hidden state.
+class WithTokenClassifier(nn.Module):
+    """The transformer, and a linear classifier of the entity at each latent token, from a middle block's hidden state.
 
-    The reader is for training only. Velocity errors are mostly those of the background; naming what is where, asked
+    The classifier is for training only. Velocity errors are mostly those of the background; naming what is where, asked
     of the noisy latents, teaches the blocks early which entities there are (as representation alignment does: Yu et
     al., arXiv 2410.06940).
     """
@@ -30,7 +30,7 @@ class Grounded(nn.Module):
         super().__init__()
         self.transformer = transformer
         width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-        self.reader = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(ENTITIES) + 1))
+        self.token_classifier = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(ENTITIES) + 1))
 
     def forward(self, generator: Generator, noisy: Tensor, timestep: Tensor, states: States) -> tuple[Tensor, Tensor]:
         """Velocity, and logits (B, tokens, entities + 1) of which entity, or the background, a token shows.
@@ -42,11 +42,11 @@ class Grounded(nn.Module):
             states: of the prompts.
         """
         hidden: list[Any] = []
-        hook = generator.blocks[READ].register_forward_hook(lambda *call: hidden.append(call[-1]))
+        hook = generator.blocks[CLASSIFIED_BLOCK].register_forward_hook(lambda *call: hidden.append(call[-1]))
         velocity = generator.predict(noisy, timestep, states)
         hook.remove()
         video = hidden[0][0] if isinstance(hidden[0], tuple) else hidden[0]  # joint attention: the text's come second
-        return velocity, self.reader(video.float())
+        return velocity, self.token_classifier(video.float())
 
 
 def coverage(scene: Scene) -> NDArray[np.float32]:
@@ -59,7 +59,7 @@ def coverage(scene: Scene) -> NDArray[np.float32]:
 
 
 def targets(shares_B2FHW: Tensor, specs: list[Spec]) -> Tensor:
-    """What the reader is to say: (B, tokens, entities + 1), the last column the background."""
+    """What the classifier is to say: (B, tokens, entities + 1), the last column the background."""
     shares = shares_B2FHW.float().flatten(2)
     wanted = torch.zeros(len(specs), shares.shape[-1], len(ENTITIES) + 1)
     for row, share, spec in zip(wanted, shares, specs, strict=True):
