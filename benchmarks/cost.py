@@ -19,7 +19,7 @@ from benchmarks.case import Case, random_case, shipped_case
 from benchmarks.figures import Figure, markdown
 from benchmarks.inversion import inversion
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError
+from cvg.common.errors import SettingsError, require
 from cvg.common.files import atomic, write_json
 from cvg.common.sizes import Size
 from cvg.generators import Dtype
@@ -84,8 +84,8 @@ def main(
         device: torch device.
         dtype: weights' dtype of the generators.
     """
-    if min(rounds, long_rounds, batch_size) < 1 or min(steps, inversion_steps) < 5:
-        raise SettingsError("rounds, long_rounds and batch_size must be at least 1, steps and inversion_steps 5")
+    require(1, rounds=rounds, long_rounds=long_rounds, batch_size=batch_size)
+    require(5, steps=steps, inversion_steps=inversion_steps)
     unknown = [name for name in architecture if name not in (SHIPPED, *architectures.names())]
     if unknown or not architecture:
         known = ", ".join([SHIPPED, *architectures.names()])

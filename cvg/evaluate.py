@@ -15,7 +15,7 @@ from tqdm import tqdm
 import cvg
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError
+from cvg.common.errors import SettingsError, require
 from cvg.common.fingerprint import whole_fingerprint
 from cvg.composition import LabelSet
 from cvg.evaluation.rows import SCHEMA, Evaluation, Row, write_evaluation
@@ -143,10 +143,7 @@ def main(
         control_prompts: how many prompts the controls use, rounded up to whole batches; all when left out.
         loading: where and how the generator is computed.
     """
-    if min(prompts, batch_size, steps, fps) < 1 or (control_prompts is not None and control_prompts < 1):
-        raise SettingsError(
-            "prompts, steps, batch_size, fps and control_prompts must be at least 1 (--controls false skips them)"
-        )
+    require(1, prompts=prompts, steps=steps, batch_size=batch_size, fps=fps, control_prompts=control_prompts)
     if guiding.guided_steps < 1:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
     world = load_suite(suite, LabelSet.load(labels) if labels else None, loading.device)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import PromptError, SettingsError
+from cvg.common.errors import PromptError, SettingsError, require
 from cvg.common.files import slug, write_json
 from cvg.common.sizes import Size
 from cvg.composition import Composition, parse
@@ -83,6 +83,7 @@ def main(
         batch_size: videos at a time.
         loading: where and how the generator is computed.
     """
+    require(1, fps=fps, scale=scale, batch_size=batch_size)
     model = _with_new_labels(CompositionClassifier.from_pretrained(classifier), label, entities, label_group)
     prompts, seeds = [prompt] if isinstance(prompt, str) else prompt, [seed] if isinstance(seed, int) else seed
     jobs = _plan([parse(text, model.labels, entities, label) for text in prompts], seeds, out)

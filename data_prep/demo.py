@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError, UserError
+from cvg.common.errors import UserError, require
 from cvg.common.files import read_json, write_json
 from cvg.reporting.table import columns, interval, number
 
@@ -184,11 +184,8 @@ def main(
         batch_size: videos at a time.
         device: torch device.
     """
-    if min(clips, prompts, samples, steps, batch_size) < 1 or min(synthetic, control_prompts) < 0:
-        raise SettingsError(
-            "demo: clips, prompts, samples, steps and batch_size must be at least 1, synthetic and control_prompts at "
-            "least 0"
-        )
+    require(1, clips=clips, prompts=prompts, samples=samples, steps=steps, batch_size=batch_size)
+    require(0, synthetic=synthetic, control_prompts=control_prompts)
     options = ["--classifier", str(out / "classifier"), "--generator", generator, "--steps", str(steps)]
     options += ["--batch_size", str(batch_size), "--device", device]
     ran = False

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from cvg.common.cli import run
+from cvg.common.errors import require
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
@@ -57,6 +58,7 @@ def main(
         loading: where and how the generator is computed.
     """
     label_set = LabelSet.load(labels)
+    require(1, steps=steps, limit=limit, **Size(*size)._asdict())
     rows = manifest.load(data, label_set)[:limit]
     model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)

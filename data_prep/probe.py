@@ -15,7 +15,7 @@ import yaml
 
 from cvg.common import hub
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError
+from cvg.common.errors import require
 from cvg.common.files import atomic, write_json
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
@@ -77,8 +77,7 @@ def main(
         seed: of the videos that are drawn, of wordings, wrong labels and noise.
         loading: where and how the generator is computed.
     """
-    if min(videos, guided) < 1:
-        raise SettingsError(f"videos {videos}, guided {guided}: give at least 1 of each")
+    require(1, videos=videos, guided=guided, steps=steps, **Size(*size)._asdict())
     label_set = LabelSet.load(labels)
     rows = manifest.load(data, label_set)
     rows = [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), min(videos, len(rows))))]

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import trange
 
 from cvg.common.cli import run
-from cvg.common.errors import DataError, SettingsError
+from cvg.common.errors import DataError, SettingsError, require
 from cvg.common.files import read_json, write_json
 from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
@@ -42,8 +42,8 @@ def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, h
     chosen = list(kinds or DRAWN)
     if unknown := [kind for kind in chosen if kind not in KINDS]:
         raise SettingsError(f"kind {unknown[0]!r}: unknown; give some of {', '.join(KINDS)}")
-    if clips < 1 or seed < 0:
-        raise SettingsError(f"clips {clips}, seed {seed}: give at least one clip and a seed of 0 or more")
+    require(1, clips=clips)
+    require(0, seed=seed)
     settings = {"seed": seed, "kinds": chosen, "held_out": held_out}
     if (out / SETTINGS).exists() and (found := read_json(out / SETTINGS)) != settings:
         raise DataError(f"{out}: holds clips of other settings ({found}); choose another folder, or delete it")

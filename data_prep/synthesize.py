@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cvg.common.cli import run
+from cvg.common.errors import require
 from cvg.common.files import atomic, read_json, write_json
 from cvg.common.sizes import Size
 from cvg.composition import template_of
@@ -147,6 +148,7 @@ def main(
         loading: where and how the generator is computed.
     """
     asking = load_suite(suite, device=loading.device)
+    require(1, clips=clips, steps=steps, batch_size=batch_size)
     model = load_generator(generator, loading)
     jobs = [_Job(index, case, out) for index, case in enumerate(asking.training_cases(clips, seed))]
     batches = [jobs[start : start + batch_size] for start in range(0, clips, batch_size)]

@@ -225,3 +225,10 @@ def test_a_prompt_that_is_not_understood_names_the_options_that_say_it(capsys: p
     assert "no known relation" in said and said.endswith(
         "; --entities and --label say by hand what a prompt asks for\n"
     )
+
+
+@pytest.mark.parametrize("wrong", ["batch_size=0", "fps=-1", "scale=0"])
+def test_numbers_below_what_they_can_be_are_refused(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.run(sample.main, "sample", args=["--prompt=a red circle moving up", f"--{wrong}"])
+    assert capsys.readouterr().err == f"error: {wrong.replace('=', ' ')}: give at least 1\n"

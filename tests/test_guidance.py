@@ -13,7 +13,7 @@ from tiny import STEPS, tiny_classifier, tiny_pipeline
 
 from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, smooth_noise
-from cvg.common.errors import UserError
+from cvg.common.errors import SettingsError, UserError
 from cvg.composition import parse
 from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.config import GuidanceConfig
@@ -365,3 +365,10 @@ def test_a_term_reads_its_own_taps_and_counts_from_its_first_guided_step(
     torch.testing.assert_close(wide.of(plain.read), own.maps_BLAEFHW)
     moved = [each.edit(latents, timestep, 1)[0] for each in (extended, plain)]
     assert not torch.allclose(*moved)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"steps": 0}, "steps 0"), ({"size": (5, 0, 32)}, "height 0")])
+def test_a_size_and_steps_are_at_least_one(options: dict[str, Any], message: str) -> None:
+    generator = wrap_pipeline(tiny_pipeline(), "tiny")
+    with pytest.raises(SettingsError, match=f"{message}: give at least 1"):
+        GuidedSampler(generator, tiny_classifier(generator))(["a red circle moving up"], [0], **options)

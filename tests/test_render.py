@@ -60,7 +60,7 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for args, message in (
         ((f"--out={tmp_path / 'a'}", "--clips=1", "--seed=1"), "holds clips of other settings"),
         ((f"--out={tmp_path / 'b'}", "--clips=1", "--kinds=[dance]"), "kind 'dance': unknown"),
-        ((f"--out={tmp_path / 'b'}", "--clips=0"), "give at least one clip"),
+        ((f"--out={tmp_path / 'b'}", "--clips=0"), "clips 0: give at least 1"),
     ):
         with pytest.raises(SystemExit) as caught:
             render(*args)

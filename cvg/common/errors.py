@@ -19,3 +19,18 @@ class ModelError(UserError):
 
 class DataError(UserError):
     """A file or folder cannot be read or written, or does not hold what it should: manifests, shards, checkpoints."""
+
+
+def require(least: int, **options: int | None) -> None:
+    """Check that options are no smaller than they can be.
+
+    Args:
+        least: what each of them must be at least.
+        options: values by name; one that is None was left out.
+
+    Raises:
+        SettingsError: naming the first that is smaller.
+    """
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise SettingsError(f"{name} {value}: give at least {least}")

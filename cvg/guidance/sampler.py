@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.clock import wall_clock
-from cvg.common.errors import ModelError, SettingsError
+from cvg.common.errors import ModelError, SettingsError, require
 from cvg.common.sizes import Size
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
@@ -174,6 +174,7 @@ class GuidedSampler:
         if compositions is None:
             compositions = [self.parser(prompt, self.classifier.labels) for prompt in prompts]
         size, device = size or self.size, self.generator.device
+        require(1, steps=steps, **Size(*size)._asdict())
         began = wall_clock(device)
         guiding = self._guiding(compositions, steps, size) if guided else None
 
