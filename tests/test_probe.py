@@ -221,7 +221,7 @@ def test_the_command_writes_what_inversion_and_training_take(clips: Path, tmp_pa
     assert len(info.sigmas) == len(found["chosen"]["at"]) and info.grid == [4, 4, 4]
     quick = ["--model.backbone=none", "--model.backbone_path=null", "--trainer.max_epochs=1"]
     quick += [f"--trainer.logger.init_args.save_dir={tmp_path}", "--trainer.enable_progress_bar=false"]
-    configs = re.findall(r"\S+\.yaml", (out / "train.yaml").read_text().splitlines()[0])
+    configs = re.findall(r'[^\s"]+\.yaml', (out / "train.yaml").read_text().splitlines()[0])
     train.main(["fit", *(f"--config={path}" for path in configs), *quick, "--trainer.accelerator=cpu"])
     assert list((tmp_path / "train").glob("version_0/checkpoints/best.ckpt"))
 
