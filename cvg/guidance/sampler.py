@@ -188,9 +188,11 @@ class GuidedSampler:
         latents = before_step(0, self.generator.initial_latents(noise, size))
         edit = before_step if guided or observe is not None else None
         final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit, noise)
+        sampled = wall_clock(device)
+        probabilities = {} if guiding is None else guiding.conclude()  # now, while an offloaded network is still there
+        concluded = wall_clock(device)
         video_BCFHW = self.generator.decode_latents(final).cpu()
-        seconds = wall_clock(device) - began
-        probabilities = {} if guiding is None else guiding.conclude()
+        seconds = wall_clock(device) - concluded + sampled - began
         return SampleResult(video_BCFHW, list(compositions), probabilities, seconds)
 
     def _guiding(self, compositions: Sequence[Composition], steps: int, size: Size) -> _GuidedSteps:

@@ -140,7 +140,7 @@ def test_tokens_in_squares_come_back_in_place() -> None:
     rope = torch.zeros(1, *grid, 1)
     generator.network.register_to_config(attention_type="nabla")
     in_order = fractal_flatten(tokens, rope, (1, *grid), block_mask=True)[0]
-    assert torch.equal(generator.arrange(in_order.unflatten(-1, (3, 2)).transpose(1, 2), 0, grid), maps)
+    assert torch.equal(generator.to_token_grid(in_order.unflatten(-1, (3, 2)).transpose(1, 2), 0, grid), maps)
     generator.network.register_to_config(attention_type="regular")
     plain = fractal_flatten(tokens, rope, (1, *grid))[0]
-    assert torch.equal(generator.arrange(plain.unflatten(-1, (3, 2)).transpose(1, 2), 0, grid), maps)
+    assert torch.equal(generator.to_token_grid(plain.unflatten(-1, (3, 2)).transpose(1, 2), 0, grid), maps)
