@@ -6,7 +6,7 @@ from dataclasses import asdict, field, replace
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, StrictFloat, StrictInt
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from cvg.common.errors import UserError
 from cvg.common.typed import LatentGrid, Levels, OpenRecord, read, record, to_dict
@@ -29,11 +29,24 @@ class Open(OpenRecord):
 
 
 @record
+class Pair:
+    low: StrictInt
+    high: StrictInt
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Pair:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+@record
 class Whole:
     grid: LatentGrid
     levels: Levels
     place: Annotated[Near | Far, Field(discriminator="name", description="near or far")] = field(default_factory=Far)
     near: Near
+    pair: Pair
     watched: Annotated[Open, Field(description="none or some")] = Open()
     count: StrictFloat = 1.0
 
@@ -43,6 +56,7 @@ GOOD: dict[str, Any] = {
     "levels": [0.9, 0.5],
     "place": {"name": "far"},
     "near": {"name": "near", "reach": 2},
+    "pair": {"low": 1, "high": 2},
     "watched": {"name": "some", "path": "x", "layer": [1]},
     "count": 2.0,
 }
@@ -64,6 +78,8 @@ def test_a_record_is_a_dataclass_and_writes_what_it_was_read_from() -> None:
     [
         ({"grid": [4, 8]}, "'grid' is [4, 8]; expected three positive integers: latent frames, rows and columns"),
         ({"grid": [4, 8, True]}, "'grid' is [4, 8, true]; expected three positive integers"),
+        ({"levels": [0.9, float("nan")]}, "'levels' is [0.9, NaN]; expected falling numbers"),
+        ({"pair": {"low": 2, "high": 1}}, "pair: low 2 is above high 1"),
         ({"levels": ["0.9"]}, "'levels' is [\"0.9\"]; expected falling numbers"),
         ({"place": {"name": "away"}}, '\'place\' is {"name": "away"}; expected near or far'),
         ({"place": {"name": "near"}}, "no 'place.reach'; its keys are name, reach"),
@@ -71,7 +87,7 @@ def test_a_record_is_a_dataclass_and_writes_what_it_was_read_from() -> None:
         ({"near": {"reach": 1, "wide": 2}}, "unknown key 'near.wide'; known: name, reach"),
         ({"near": {"reach": "1"}}, "'near.reach' is \"1\"; expected a valid integer"),
         ({"watched": {"name": "many"}}, '\'watched\' is {"name": "many"}; expected none or some'),
-        ({"more": 1, "grid": []}, "unknown key 'more'; known: grid, levels, place, near, watched, count"),
+        ({"more": 1, "grid": []}, "unknown key 'more'; known: grid, levels, place, near, pair, watched, count"),
         ({"count": True}, "'count' is true; expected a valid number"),
         ({"grid": [1] * 99}, "1, 1, ...; expected"),
     ],

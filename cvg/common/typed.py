@@ -78,7 +78,7 @@ def read(
     """A record from what JSON says of it.
 
     Args:
-        kind: a class made with :func:`record`.
+        kind: a class made with :func:`record`, or a subclass of :class:`OpenRecord`.
         data: the JSON object.
         where: what was read, to begin a message with.
         remedy: what to do about it, to end the message with.
@@ -120,8 +120,8 @@ def problem(kind: Any, error: ValidationError, data: Any) -> str:
     if order(found) < 2:
         name, known = ".".join(path), ", ".join(_fields(owner))
         return f"unknown key {name!r}; known: {known}" if order(found) == 0 else f"no {name!r}; its keys are {known}"
-    if not path:
-        return str(found.get("ctx", {}).get("error", found["msg"]))
+    if not expected and (reason := found.get("ctx", {}).get("error")):  # fields that do not go together
+        return ": ".join([*([".".join(path)] if path else []), str(reason)])
     if not expected:
         described, expected = path, found["msg"].removeprefix("Input should be ")
     value = functools.reduce(
@@ -198,7 +198,11 @@ def _falling(values: list[float]) -> list[float]:
 
 
 Indices = Annotated[list[StrictInt], Field(min_length=1, description="a list of integers")]
-Levels = Annotated[list[StrictFloat], Field(min_length=1, description="falling numbers"), AfterValidator(_falling)]
+Levels = Annotated[
+    list[Annotated[StrictFloat, Field(allow_inf_nan=False)]],
+    Field(min_length=1, description="falling numbers"),
+    AfterValidator(_falling),
+]
 LatentGrid = Annotated[
     list[Annotated[StrictInt, Field(gt=0)]],
     Field(min_length=3, max_length=3, description="three positive integers: latent frames, rows and columns"),
