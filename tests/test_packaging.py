@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from cvg.common import hub
 from cvg.generators import load_generator
 from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.renderer import FRAMES, SIZE
+from cvg.shapes.world import LABELS
+from data_prep import manifest, render
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("cvg", "data_prep", "lightning_configs")
@@ -204,6 +207,30 @@ def test_make_names_a_generator_only_where_one_is_given_and_after_any_configurat
 
     assert "--generator" not in command()
     assert re.search(r'--config wan.yaml --generator "\$GENERATOR"$', command("GENERATOR=mine"))
+
+
+@pytest.mark.slow
+def test_invert_train_and_sample_in_a_row_with_no_path_typed(tmp_path: Path) -> None:
+    render.main(tmp_path / "clips", clips=6, kinds=["spatial"])
+    rows = manifest.load(tmp_path / "clips", LABELS)
+    splits = ["train", "val"] * len(rows)
+    rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=False)]
+    manifest.write(tmp_path / "clips" / manifest.NAME, rows)
+
+    def make(target: str, *variables: str) -> str:
+        alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        alone |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        command = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/.installed", f"PY={sys.executable}", target]
+        done = subprocess.run([*command, *variables], cwd=tmp_path, env=alone, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "--classifier" not in make("-n", "sample", "PROMPT=unused")
+    make("invert", "DATA=clips", "ARGS=--steps 4 --at '[1, 2]'")
+    assert "wrote runs/classifier" in make("train", "ARGS=--trainer.max_epochs 1 --model.adversarial 0")
+    said = make("sample", "PROMPT=a red circle to the left of a blue square", "ARGS=--steps 4")
+    assert "--classifier runs/classifier" in said and list((tmp_path / "runs/sample").glob("*.mp4"))
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"shards", "train", "classifier", "sample"}
 
 
 def test_licence_is_stated_and_shipped() -> None:

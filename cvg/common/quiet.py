@@ -42,7 +42,7 @@ def _hide_loading_bars() -> None:
     if diffusers := sys.modules.get("diffusers"):  # where it is not imported, no pipeline is loaded
         diffusers.utils.logging.disable_progress_bar()
     if "torch" in sys.modules:  # a VLM may be loaded later on
-        from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+        from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
         from transformers.utils import logging as of_transformers
 
         downloads = not are_progress_bars_disabled()
