@@ -181,7 +181,7 @@ def test_only_its_adapter_knows_a_family() -> None:
     assert named <= adapters | training | {"cvg.generators.registry"}
 
 
-@pytest.mark.parametrize("module", [name for name in LIBRARY if name != "cvg.common.cli"])
+@pytest.mark.parametrize("module", [name for name in LIBRARY if name not in ("cvg.common.cli", "cvg.__main__")])
 def test_only_commands_name_flags(module: str) -> None:
     """A notebook's user has none to pass. (Sentences alone are looked at: an option's bare name is no message.)"""
     assert not [text for text in strings(module) if " " in text and re.search(r"(?<![\w-])--[a-z]", text)]
