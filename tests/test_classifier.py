@@ -377,10 +377,9 @@ def test_worst_case_raises_the_loss_within_its_radius() -> None:
     def loss(phi: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(classifier.classify(phi, PRESENT), labels, reduction="none")
 
-    for count in (1, 2):
-        delta = worst_case(phi, loss, mask, 0.3, count)
-        assert not delta.requires_grad and not (delta * ~mask).any()
-        rms = (delta.square().flatten(1).sum(1) / mask.expand_as(phi).flatten(1).sum(1)).sqrt()
-        torch.testing.assert_close(rms, torch.full((3,), 0.3))
-        assert (loss(phi + delta) > loss(phi)).all()
+    delta = worst_case(phi, loss, mask, 0.3)
+    assert not delta.requires_grad and not (delta * ~mask).any()
+    rms = (delta.square().flatten(1).sum(1) / mask.expand_as(phi).flatten(1).sum(1)).sqrt()
+    torch.testing.assert_close(rms, torch.full((3,), 0.3))
+    assert (loss(phi + delta) > loss(phi)).all()
     assert all(p.grad is None for p in classifier.parameters())

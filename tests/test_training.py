@@ -268,7 +268,7 @@ def test_calibration_error() -> None:
 
 def test_training_learns_and_reports(shards: Path, tmp_path: Path) -> None:
     losses = Losses()
-    options = {"noise": 0.3, "adversarial": 0.2, "adversarial_steps": 2, "lr": 0.01}
+    options = {"noise": 0.3, "adversarial": 0.2, "lr": 0.01}
     trainer = fit(tmp_path, shards, options, {"mirror": MIRROR}, (losses,), epochs=8)
     metrics = metrics_of(tmp_path)
     assert metrics["val/accuracy_positive"] > 0.85 and metrics["val/accuracy_negative"] > 0.85

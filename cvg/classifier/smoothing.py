@@ -42,10 +42,8 @@ def smooth_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return blurred.reshape(shape)
 
 
-def worst_case(
-    phi_BSKFHW: Tensor, loss: Callable[[Tensor], Tensor], mask: Tensor, radius: float, steps: int = 1
-) -> Tensor:
-    """An L2 perturbation of phi that raises the loss: projected gradient ascent, per sample.
+def worst_case(phi_BSKFHW: Tensor, loss: Callable[[Tensor], Tensor], mask: Tensor, radius: float) -> Tensor:
+    """An L2 perturbation of phi that raises the loss: one step along its gradient, per sample.
 
     Args:
         phi_BSKFHW: the volumes; not differentiated through.
@@ -53,7 +51,6 @@ def worst_case(
         mask: where phi may change, broadcastable to it (`evidence_mask`).
         radius: root mean square of the perturbation over the masked part, in units of phi (whose deviation is 1), so
             that one value serves all sizes.
-        steps: ascent steps (1 is the fast gradient method).
 
     Returns:
         The perturbation, detached, of phi's shape.
@@ -64,14 +61,9 @@ def worst_case(
         return x.flatten(1).square().sum(1).sqrt().view(-1, *[1] * (x.ndim - 1))
 
     limit = radius * mask.flatten(1).sum(1).sqrt().view(-1, *[1] * (phi.ndim - 1))
-    delta = torch.zeros_like(phi)
-    for _ in range(steps):
-        delta.requires_grad_(True)
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(loss(phi + delta).sum(), delta)
-        gradient = gradient * mask
-        # Steps a little longer than the share of the radius, so that the ascent can turn on the sphere.
-        stride = limit if steps == 1 else limit * 1.5 / steps
-        delta = delta.detach() + stride * gradient / norm(gradient).clamp_min(1e-12)
-        delta = delta * (limit / norm(delta).clamp_min(1e-12)).clamp_max(1)
-    return delta.detach()
+    zero = torch.zeros_like(phi).requires_grad_(True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(loss(phi + zero).sum(), zero)
+    gradient = gradient * mask
+    delta = limit * gradient / norm(gradient).clamp_min(1e-12)
+    return delta * (limit / norm(delta).clamp_min(1e-12)).clamp_max(1)  # rounding may have left the sphere

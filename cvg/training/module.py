@@ -57,7 +57,6 @@ class CompositionModule(L.LightningModule):
         group_softmax: let labels compete within their own group only, in loss and metrics, as they do in guidance.
         noise: deviation of smooth noise added to the volume in training, in units of its deviation.
         adversarial: root mean square of a worst-case perturbation of the volume added in training, in the same units.
-        adversarial_steps: gradient steps to find it.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW, on matrices.
         warmup: share of the training steps in which the learning rate rises; a cosine to zero follows.
@@ -85,7 +84,6 @@ class CompositionModule(L.LightningModule):
         group_softmax: bool = True,
         noise: float = 0.0,
         adversarial: float = 0.0,
-        adversarial_steps: int = 1,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
@@ -98,10 +96,8 @@ class CompositionModule(L.LightningModule):
         self.backbone, self.head = backbone_settings(self.hparams), head_settings(self.hparams)
         if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):
             raise SettingsError(f"model.volume_size {volume_size}: expected [height, width]")
-        if min(noise, adversarial, depth, adversarial_steps - 1) < 0:
-            raise SettingsError(
-                "model: noise, adversarial and depth cannot be negative, adversarial_steps is at least 1"
-            )
+        if min(noise, adversarial, depth) < 0:
+            raise SettingsError("model: noise, adversarial and depth cannot be negative")
         self.classifier: CompositionClassifier
 
     # Building
@@ -192,7 +188,7 @@ class CompositionModule(L.LightningModule):
             return self.compete.loss(self.classifier.classify(phi, present, steps), labels)
 
         if size := self.hparams["adversarial"]:
-            phi = phi + worst_case(phi, losses, mask, size, self.hparams["adversarial_steps"])
+            phi = phi + worst_case(phi, losses, mask, size)
         loss = losses(phi).unflatten(0, (len(self.sides), -1)).mean(1).sum()
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["label"]))
         return loss
