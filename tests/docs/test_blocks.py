@@ -7,6 +7,7 @@ A block that cannot be run here is marked on the line above it: ``<!-- needs: we
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import re
@@ -155,6 +156,29 @@ def test_commands_are_understood(
         assert (ROOT / words[1]).is_file()
     elif words[0] not in ELSEWHERE:
         parse(words, monkeypatch, capsys)
+
+
+NAMED = re.compile(r"`((?:cvg|data_prep|benchmarks|tests|lightning_configs|docs)(?:/[\w./-]+|(?:\.\w+)+))`")
+TO_BE_MADE = ("FAMILY", "prefixed")
+"""Files that a reader is told to write."""
+
+
+def exists(name: str) -> bool:
+    """Whether a file, or a module or what is in one, is there."""
+    if "/" in name:
+        return (ROOT / name).exists()
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        if (ROOT / "/".join(parts[:cut])).exists() or (ROOT / f"{'/'.join(parts[:cut])}.py").exists():
+            found: Any = importlib.import_module(".".join(parts[:cut]))
+            return all((found := getattr(found, part, None)) is not None for part in parts[cut:])
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_names_in_the_text_exist(page: Path) -> None:
+    names = set(NAMED.findall((ROOT / page).read_text()))
+    assert not [name for name in sorted(names) if not exists(name) and not any(made in name for made in TO_BE_MADE)]
 
 
 @pytest.mark.usefixtures("one_thread")
