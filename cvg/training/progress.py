@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from typing import Any
 
@@ -74,6 +75,7 @@ class TrainingProgress(ProgressBar):
             parts.append(f"about {tqdm.format_interval(left)} left")
         epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else "?"
         tqdm.write(f"epoch {trainer.current_epoch + 1}/{epochs}: {', '.join(parts)}")
+        sys.stdout.flush()  # what goes into a pipe or a file would wait there
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End."""
