@@ -12,7 +12,7 @@ import pytest
 
 from cvg.generators.registry import ADAPTERS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 PACKAGES = (
     "reporting evaluation judging training probing guidance classifier shards media generators grounding diffusion "
     "composition label_sets common"

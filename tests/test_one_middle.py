@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny import STEPS, tiny_classifier, tiny_pipeline
 
 from cvg.composition import LabelSet, contradict
 from cvg.generators import wrap_pipeline
@@ -20,6 +19,7 @@ from cvg.media.video import read_video, write_video
 from data_prep.latents import Settings, latents_at
 from data_prep.manifest import Row
 from data_prep.recording import make_records
+from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
 
 SIZE = (5, 32, 32)
 

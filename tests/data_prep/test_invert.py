@@ -1,0 +1,207 @@
+"""The inversion command, whole: what it writes, what it leaves out, and that nothing is lost when it is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cvg.common.files import read_json
+from cvg.media.video import write_video
+from cvg.shards.records import decode
+from cvg.shards.shards import ShardInfo, read_shard
+from data_prep import render
+from tests.helpers.tiny import make_pipeline
+
+SMALL = ["--steps", "3", "--at", "[0, 1]", "--layers", "[0, 2]", "--min_psnr", "-100", "--seed", "5"]
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pipeline(tmp_path_factory.mktemp("generator"))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    render.main(folder, clips=6, seed=3)
+    return folder
+
+
+def command(data: Path, out: Path, generator: Path, *extra: str) -> list[str]:
+    options = ["--data", str(data), "--out", str(out), "--generator", str(generator)]
+    return [sys.executable, "-m", "data_prep.invert", *options, *SMALL, *extra]
+
+
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(a) for a in args], capture_output=True, text=True, check=False)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    names = [*folder.glob("*.tar"), folder / "shards.json", folder / "rejects.jsonl"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+
+
+@pytest.fixture(scope="module")
+def finished(clips: Path, generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("shards") / "out"
+    done = run(*command(clips, out, generator))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_shards_hold_both_polarities_of_every_relation(finished: Path) -> None:
+    info = ShardInfo.load(finished)
+    assert info.layers == [0, 2] and len(info.sigmas) == 2 and info.grid == [4, 8, 8] and not info.rejected
+    records = [decode(members) for path in sorted(finished.glob("*.tar")) for members in read_shard(path)]
+    assert len(records) == sum(info.count(split) for split in info.counts)
+    for record in records:
+        assert record.positive_SLAKFHW.shape == info.shape
+        assert record.label != record.meta["negative_label"]
+        group = {label.name for label in info.label_set.groups[record.meta["group"]]}
+        assert {record.label, record.meta["negative_label"]} <= group
+        assert not torch.equal(record.positive_SLAKFHW, record.negative_SLAKFHW)
+        assert record.meta["prompt_positive"] != record.meta["prompt_negative"]
+        assert len(record.meta["psnr"]) == 2
+        for prompt, entities in (("prompt_positive", "entities_positive"), ("prompt_negative", "entities_negative")):
+            for entity in record.meta[entities]:
+                assert record.meta[prompt][entity["start"] : entity["end"]] == entity["phrase"]
+    assert not (finished / "parts").exists()
+
+
+def test_a_killed_run_continues_to_the_same_bytes(clips: Path, generator: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    process = subprocess.Popen(command(clips, out, generator), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("parts/*.outcome.json"))) < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "shards.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("parts/*.outcome.json")}
+    assert run(*command(clips, out, generator)).returncode == 0
+    assert len(kept) >= 2
+    assert digests(out) == digests(finished)
+
+
+def test_a_finished_run_is_not_done_again_and_other_settings_are_refused(
+    clips: Path, generator: Path, finished: Path
+) -> None:
+    before = digests(finished)
+    again = run(*command(clips, finished, generator))
+    assert again.returncode == 0 and "records" in again.stdout and digests(finished) == before
+    other = run(*command(clips, finished, generator, "--seed", "6"))
+    assert other.returncode == 2 and "other settings" in other.stderr and "Traceback" not in other.stderr
+    assert digests(finished) == before
+
+
+def test_maps_are_stored_on_the_asked_grid(clips: Path, generator: Path, tmp_path: Path) -> None:
+    done = run(*command(clips, tmp_path, generator, "--method", "noising", "--grid", "[4, 4, 2]"))
+    assert done.returncode == 0, done.stderr
+    info = ShardInfo.load(tmp_path)
+    assert info.grid == [4, 4, 2] and info.token_grid == [4, 8, 8]
+    for path in tmp_path.glob("*.tar"):
+        assert all(decode(members).positive_SLAKFHW.shape == info.shape for members in read_shard(path))
+
+
+@pytest.mark.parametrize("method", ["inversion", "noising"])
+def test_unreadable_videos_are_listed_and_the_rest_goes_on(
+    clips: Path, generator: Path, tmp_path: Path, method: str
+) -> None:
+    rows = (clips / "manifest.jsonl").read_text().splitlines()
+    (tmp_path / "videos").mkdir()
+    for path in (clips / "videos").iterdir():
+        (tmp_path / "videos" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "videos" / "000001.mp4").write_bytes(b"not a video")
+    (tmp_path / "videos" / "000002.mp4").unlink()
+    (tmp_path / "manifest.jsonl").write_text("\n".join(rows[:4]) + "\n")
+    done = run(*command(tmp_path, tmp_path / "out", generator, "--method", method))
+    assert done.returncode == 0, done.stderr
+    assert "2 of 4 videos left out" in done.stdout
+    rejects = (tmp_path / "out" / "rejects.jsonl").read_text()
+    assert "000001" in rejects and "unreadable" in rejects
+    (tmp_path / "manifest.jsonl").write_text(rows[1] + "\n")
+    failed = run(*command(tmp_path, tmp_path / "all", generator, "--method", method))
+    assert failed.returncode == 1 and "every video was left out" in failed.stderr
+
+
+def test_the_gate_leaves_out_a_replay_that_misses_the_video(clips: Path, generator: Path, tmp_path: Path) -> None:
+    done = run(*command(clips, tmp_path / "out", generator, "--min_psnr", "90", "--limit", "2"))
+    assert done.returncode == 1
+    assert read_json(tmp_path / "out" / "shards.json")["rejected"] == {"replay": 2}
+
+
+def test_real_footage_of_any_size_goes_the_same_way(generator: Path, tmp_path: Path) -> None:
+    frames = torch.randint(0, 255, (50, 90, 160, 3), dtype=torch.uint8).numpy()
+    write_video(tmp_path / "walk in the park.mp4", frames, fps=25)
+    (tmp_path / "manifest.jsonl").write_text(
+        '{"video": "walk in the park.mp4", "template": "a {e0} {r0}", "entities": ["dog"], "label": "left", '
+        '"group": "motion", "start": 0.4, "end": 1.6}\n'
+        '{"video": "walk in the park.mp4", "template": "a {e0} {r0} a {e1}", "entities": ["dog", "woman"], '
+        '"label": "right of", "end": 1.0}\n'
+    )
+    done = run(*command(tmp_path, tmp_path / "out", generator))
+    assert done.returncode == 0, done.stderr
+    info = ShardInfo.load(tmp_path / "out")
+    assert sum(info.count(split) for split in info.counts) == 2
+
+
+def test_wrong_options_are_one_line(clips: Path, generator: Path, tmp_path: Path) -> None:
+    for extra in (
+        ["--layers", "[7]"],
+        ["--heads", "[4]"],
+        ["--at", "[5]"],
+        ["--grid", "[4, 8, 9]"],
+        ["--generator", "nowhere"],
+        ["--data", "nothing.jsonl"],
+    ):
+        done = run(*command(clips, tmp_path / "out", generator), *extra)
+        assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error:"), done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("grid", [None, (2, 4, 3)])
+def test_records_and_live_capture_are_the_same_maps(
+    clips: Path, generator: Path, grid: tuple[int, int, int] | None
+) -> None:
+    """What training reads and what guidance sees come from one path: bit for bit, at float16."""
+    import random
+
+    from cvg.composition.relations import entity_slots
+    from cvg.generators import load_generator
+    from cvg.grounding.maps import resample
+    from cvg.grounding.slots import slot_maps
+    from cvg.media.video import read_video
+    from cvg.shapes.world import LABELS
+    from data_prep import manifest
+    from data_prep.latents import Settings
+    from data_prep.recording import make_records
+
+    row = manifest.load(clips, LABELS)[1]
+    model = load_generator(str(generator))
+    settings = Settings("noising", 3, [0, 1], 0, [0, 2], [0, 1, 2, 3], [13, 64, 64], 0.0, 5, grid)
+    (record, *_) = make_records(row, model, LABELS, settings)
+    composition = row.composition(LABELS, random.Random(f"5:{row.id}"))
+    assert composition.prompt == record.meta["prompt_positive"]
+    frames = torch.from_numpy(read_video(row.video, 13, 64, 64)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    source = torch.Generator().manual_seed(random.Random(f"5:{row.id}:noise").getrandbits(63))
+    clean = model.encode_video(frames)
+    noise = torch.randn(clean.shape, generator=source)
+    schedule = model.schedule(3, (13, 64, 64))
+    sigma = float(schedule.levels[1])
+    latents = (1 - sigma) * clean + sigma * noise
+    # Batched with another prompt, as the record was, so that the same kernels run.
+    other = row.composition(LABELS, random.Random(9))
+    conditioning = model.encode([composition, other])
+    maps = model.entity_maps(latents.expand(2, *latents.shape[1:]), schedule.timesteps[1], conditioning, [0, 2])
+    (live,) = slot_maps(maps, [0], [entity_slots(composition, composition.relations[0])])
+    assert torch.equal(resample(live, grid or (4, 8, 8)).half(), record.positive_SLAKFHW[1])

@@ -1,0 +1,380 @@
+"""The evaluation: its statistics, its suite, and whole runs with a tiny random generator."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from cvg import report
+from cvg.classifier import CompositionClassifier
+from cvg.classifier.anchors import CAPTIONS
+from cvg.common.cli import run
+from cvg.common.errors import UserError
+from cvg.common.statistics import mcnemar, paired_bootstrap, paired_shares, wilson
+from cvg.common.typed import to_dict
+from cvg.composition import LabelSet, parse
+from cvg.evaluate import main
+from cvg.evaluation.early import early_verdicts, reachable_guided_steps, run_plain
+from cvg.evaluation.rows import Row, read_evaluation, write_evaluation
+from cvg.evaluation.runner import Timing, untrained, wrong_target
+from cvg.evaluation.suites import Case, load_suite, scores
+from cvg.evaluation.suites.registry import SUITES
+from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
+from cvg.generators import load_generator
+from cvg.guidance.sampler import GuidedSampler
+from cvg.judging import Reading
+from cvg.media.video import read_video
+from cvg.reporting.table import render as render_table
+from cvg.shapes.renderer import render
+from cvg.shapes.suite import ShapesSuite
+from cvg.shapes.world import KINDS, LABELS, entity_tuples, sample_scene, sample_spec
+from tests.helpers import tiny
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp() / "tiny"
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(tiny.make_evaluation(folder).read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def sampler(folder: Path) -> GuidedSampler:
+    pipeline, classifier = tiny.make_both(folder)
+    return GuidedSampler(load_generator(str(pipeline)), CompositionClassifier.from_pretrained(classifier))
+
+
+# Statistics
+
+
+def test_wilson_known_values() -> None:
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Wilson's formula by hand
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_paired_shares_by_hand() -> None:
+    # won 6, lost 1 of 20: 7/22 - 2/22 = 0.2273, variance (9/22 - 0.2273**2) / 22 = 0.016246
+    assert paired_shares(6, 1, 20) == pytest.approx((-0.0225, 0.4771), abs=1e-4)
+    low, high = paired_shares(0, 0, 20)
+    assert low < 0 < high
+
+
+def test_mcnemar_by_hand() -> None:
+    assert mcnemar(6, 1) == pytest.approx(2 * (1 + 7) / 2**7)
+    assert mcnemar(0, 0) == mcnemar(3, 3) == 1.0
+
+
+def test_paired_bootstrap() -> None:
+    assert paired_bootstrap([0.25] * 7) == (0.25, 0.25)
+    # The mean of 100 fair coins: binomial quantiles 40 and 60.
+    assert paired_bootstrap([0.0, 1.0] * 50) == pytest.approx((0.40, 0.60), abs=0.011)
+    assert paired_bootstrap([0.0, 1.0, 2.0]) == paired_bootstrap([0.0, 1.0, 2.0])
+    assert paired_bootstrap([]) == (0.0, 0.0)
+
+
+def test_gain_counts_pairs() -> None:
+    found = gain([True, False, False, True], [True, True, True, False])
+    assert (found["won"], found["lost"], found["value"], found["n"]) == (2, 1, 0.25, 4)
+
+
+# Suite
+
+
+def test_shapes_cases_are_held_out_balanced_and_prefix_stable() -> None:
+    suite = ShapesSuite()
+    cases = suite.cases(80, seed=3)
+    assert suite.cases(9, seed=3) == cases[:9]
+    assert suite.cases(9, seed=4) != cases[:9]
+    assert Counter(case.group for case in cases) == dict.fromkeys(KINDS, 20)
+    motion = Counter(case.composition.relations[0].label for case in cases if case.group == "motion")
+    assert set(motion.values()) == {5}
+    for case in cases:
+        phrases = tuple(entity.phrase for entity in case.composition.entities)
+        assert phrases in entity_tuples(len(phrases), held_out=True)
+        assert parse(case.composition.prompt, LABELS) == case.composition
+    assert len({seed for case in cases for seed in case.seeds}) == 80 * 4
+
+
+def test_shapes_of_another_label_set() -> None:
+    """Its wordings, its labels dealt in turn, the kinds of prompts that it can make; and judged among its labels."""
+    motion = {"right": ["gliding right"], "up right": ["gliding up and to the right"]}
+    suite = load_suite("shapes", LabelSet({"motion": {"entities": 1, "labels": motion}}))
+    assert suite.groups == ("motion",)
+    cases = suite.cases(8, seed=3)
+    labels = [case.composition.relations[0].label for case in cases]
+    assert sorted(labels) == ["right"] * 4 + ["up right"] * 4
+    assert all(motion[label][0] in case.composition.prompt for label, case in zip(labels, cases, strict=True))
+    same = load_suite("shapes", LABELS)
+    assert same.cases(12, 0) == load_suite("shapes").cases(12, 0) and same.groups == KINDS
+    for groups, message in (
+        (
+            {"motion": {"entities": 1, "labels": {"up": ["up"], "spinning": ["spinning"]}}},
+            "'spinning' of group 'motion'",
+        ),
+        ({"other": {"entities": 1, "labels": {"up": ["up"], "down": ["down"]}}}, "'up' of group 'other' cannot be"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_suite("shapes", LabelSet(groups))
+
+
+def test_shapes_judge_and_wrong_target() -> None:
+    rng = np.random.default_rng(0)
+    spec = sample_spec(rng, "two_relations")
+    composition = spec.composition
+    frames = render(sample_scene(spec, rng))
+    suite = ShapesSuite()
+    (score,) = scores(suite, [frames], [composition])
+    assert score.right and score.labels == [relation.label for relation in spec.relations]
+    other = wrong_target(composition, suite, seed=0)
+    assert other.prompt == composition.prompt and other == wrong_target(composition, suite, seed=0)
+    for before, after in zip(composition.relations, other.relations, strict=True):
+        assert before.label != after.label and LABELS[before.label].group == LABELS[after.label].group
+    found = scores(suite, [frames, frames[:, ::-1]], [other, composition])
+    assert [score.right for score in found] == [False, False] and found[0].entities_right
+    with pytest.raises(UserError, match="known: shapes"):
+        load_suite("vbench")
+
+
+def test_every_case_and_candidate_has_a_file_of_its_own() -> None:
+    suite = ShapesSuite()
+    cases = suite.cases(40, seed=0)
+    names = [suite.video_name(case, candidate) for case in cases for candidate in range(len(case.seeds))]
+    assert len(set(names)) == 40 * 4 and all(Path(name).suffix == ".mp4" for name in names)
+
+
+# Figures from rows
+
+
+def _row(plain: str, guided: str) -> Row:
+    def score(label: str) -> dict[str, Any]:
+        right = label == "left"
+        return {"right": right, "entities_right": True, "labels": [label], "smoothness": 0.9, "problems": []}
+
+    values = {
+        "prompt": "a red circle moving left",
+        "seed": 1,
+        "group": "motion",
+        "labels": ["left"],
+        "unguided": score(plain),
+        "guided": score(guided) | {"probability_before": [0.2], "probability_after": [0.99]},
+        "early": [{"guided_step": 0, "step": 0, "labels": ["up"], "probability": [0.2]}],
+        "zero_step": score(plain) | {"max_abs_difference": 0.0},
+        "untrained": score(plain),
+        "wrong_target": score("up") | {"target": ["up"]},
+        "candidates": [
+            {"seed": 1, "log_probability": -2.0, "right": plain == "left"},
+            {"seed": 2, "log_probability": -1.0, "right": True},
+            {"seed": 3, "log_probability": -3.0, "right": False},
+        ],
+    }
+    return Row(**values)
+
+
+ROWS = [_row("right", "left"), _row("left", "left"), _row("up", "right"), _row("left", "left")]
+TIMING = Timing(unguided=[4.0, 4.0], guided=[5.0, 5.0], early=[0.4, 0.4], verdict=[0.1, 0.1])
+
+
+def test_best_of_n_is_priced_both_ways() -> None:
+    found = best_of(ROWS, TIMING, ratio=1.25)
+    assert [entry["accuracy"] for entry in found["best_of_n"]] == [0.5, 1.0, 1.0]
+    assert found["best_of_n"][1]["time_multiple"] == pytest.approx((16 + 0.4) / 8)
+    assert found["best_of_n"][1]["time_multiple_dropping"] == pytest.approx((8 + 0.8 + 0.4) / 8)
+    # n = 2 costs 1.15 when the loser is dropped, n = 3 1.275.
+    assert found["best_of_n_equal_time"]["n"] == 2
+    assert best_of(ROWS, TIMING, ratio=0.9)["best_of_n_equal_time"]["n"] == 1
+
+
+def test_controls_predictability_and_satisfied() -> None:
+    found = controls(ROWS)
+    assert found is not None
+    assert found["zero_step"]["identical"] and found["zero_step"]["gain"]["value"] == 0
+    assert found["wrong_target"]["follows_target"]["share"] == 1.0
+    assert found["wrong_target"]["unguided_follows_target"]["share"] == 0.25
+    assert found["wrong_target"]["follows_prompt"]["share"] == 0.0
+    (entry,) = predictability(ROWS, LABELS)
+    assert entry["agreement"] == 0.25 and entry["chance"] == 0.25 and entry["n"] == 4
+    done = satisfied(ROWS, 0.95)
+    assert done["before"]["share"] == 0 and done["after"]["share"] == 1
+    assert done["wrong_though_satisfied"]["share"] == 0.25
+    undecided = replace(ROWS[0], unguided=replace(ROWS[0].unguided, labels=[None]))
+    assert predictability([undecided], LABELS)[0]["agreement"] is None
+
+
+def test_summary_and_table() -> None:
+    found = summarise(ROWS, TIMING, KINDS, LABELS, 0.95)
+    assert found.unguided["accuracy"] == 0.5 and found.guided["accuracy"] == 0.75
+    assert found.gain["value"] == 0.25 and found.gain["groups"]["motion"]["won"] == 1
+    assert found.unguided["groups"]["spatial"]["accuracy"] is None
+    assert found.time_ratio == 1.25
+    text = render_table(found)
+    assert "bit-identical" in text and "n = 2 (equal time)" in text and "1.25" in text
+    bare = [replace(row, zero_step=None, candidates=None) for row in ROWS]
+    found = summarise(bare, TIMING, KINDS, LABELS, 0.95)
+    assert found.controls is None and found.best_of_n == [] and found.best_of_n_equal_time is None
+    assert "control" not in render_table(found)
+
+
+# Whole runs
+
+
+def test_plain_run_is_the_samplers_bit_for_bit(sampler: GuidedSampler) -> None:
+    composition = parse("a red circle moving left", LABELS)
+    plain = run_plain(sampler, [composition], [5], tiny.STEPS)
+    reference = sampler([composition.prompt], [5], guided=False, steps=tiny.STEPS)
+    assert torch.equal(plain.video_BCFHW, reference.video_BCFHW)
+    assert list(reachable_guided_steps(sampler, tiny.STEPS)) == sorted(plain.latents) == [0, 1]
+    assert 0 < plain.early_seconds < plain.seconds
+    first, second = early_verdicts(sampler, [composition], plain.latents, tiny.STEPS)
+    assert (first.guided_step, first.step, second.guided_step, second.step) == (0, 0, 1, 1)
+    assert float(first.log_probability_RY.exp().sum()) == pytest.approx(1, abs=1e-5)
+    guided = sampler([composition.prompt], [5], steps=tiny.STEPS)
+    target = sampler.classifier.labels.index("left")
+    # The same latents, read by the guide and by the evaluation.
+    assert float(guided.probabilities[0][0][0]) == pytest.approx(
+        float(first.log_probability_RY[0, target].exp()), abs=1e-5
+    )
+
+
+def test_untrained_classifier_is_fresh_and_repeatable(sampler: GuidedSampler) -> None:
+    before = torch.get_rng_state()
+    first, second = (untrained(sampler.classifier, 0).head.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], value) for name, value in sampler.classifier.head.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_evaluation_schema(result: dict[str, Any]) -> None:
+    for side in ("unguided", "guided"):
+        assert 0 <= result[side]["accuracy"] <= 1 and len(result[side]["ci95"]) == 2
+        assert set(result[side]["groups"]) == set(KINDS)
+        assert set(result["quality"][side]) == {"entities_right", "smoothness"}
+    assert set(result["gain"]) >= {"value", "ci95", "p", "won", "lost", "groups"}
+    assert result["time_ratio"] > 0 and len(result["timing"]["ratio_per_batch"]) == 2
+    assert [entry["n"] for entry in result["best_of_n"]] == [1, 2, 3, 4]
+    assert "accuracy" in result["best_of_n_equal_time"]
+    assert [entry["guided_step"] for entry in result["predictability"]] == [0, 1]
+    assert result["settings"]["guiding"]["guided_steps"] == 4
+    assert len(result["classifier"]["fingerprint"]) == len(result["generator"]["fingerprint"]) == 16
+    first, second = result["rows"]
+    assert first["seed"] != second["seed"] and len(first["candidates"]) == 4 and "candidates" not in second
+    assert {"prompt", "seed", "group", "labels", "unguided", "guided", "early"} <= set(second)
+    assert result["controls"]["n"] == 1
+
+
+def test_rows_come_back_from_their_file(folder: Path, result: dict[str, Any], tmp_path: Path) -> None:
+    path = tiny.make_evaluation(folder)
+    again = tmp_path / "again.json"
+    write_evaluation(again, read_evaluation(path))
+    assert again.read_bytes() == path.read_bytes()
+    first = result["rows"][0]
+    older, wrong, unknown = ({**first, **change} for change in ({"slot": 1}, {"seed": "one"}, {"guided": {}}))
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("'schema' is 1; expected 2", result | {"schema": 1}),
+        ("'rows.seed'.*integer", result | {"rows": [wrong]}),
+        ("unknown key 'rows.slot'", result | {"rows": [older]}),
+        ("no 'rows.guided.right'", result | {"rows": [unknown]}),
+        ("no 'timing'", {name: value for name, value in result.items() if name != "timing"}),
+    ]
+    for message, change in changes:
+        again.write_text(json.dumps(change))
+        with pytest.raises(UserError, match=f"again.json: {message}.*; run `python -m cvg.evaluate`"):
+            read_evaluation(again)
+    again.write_text("[]")
+    with pytest.raises(UserError, match="again.json: a list, not an object"):
+        read_evaluation(again)
+
+
+def test_zero_step_is_bit_identical(result: dict[str, Any]) -> None:
+    assert result["controls"]["zero_step"]["identical"]
+    assert result["controls"]["zero_step"]["max_abs_difference"] == 0
+    assert result["controls"]["zero_step"]["gain"]["value"] == 0
+
+
+def test_guidance_moved_the_samples(result: dict[str, Any]) -> None:
+    assert result["satisfied"]["probability_after"] > result["satisfied"]["probability_before"]
+
+
+def test_same_seed_same_rows(folder: Path, result: dict[str, Any], tmp_path: Path) -> None:
+    args = [
+        f"--out={tmp_path / 'again.json'}",
+        f"--classifier={folder / 'classifier'}",
+        "--prompts=1",
+        "--batch_size=1",
+    ]
+    again = run(main, "evaluate", args=[*args, f"--steps={tiny.STEPS}", "--controls=false"])
+    row = to_dict(again.rows[0])
+    assert {name: result["rows"][0][name] for name in row} == row and "zero_step" not in row
+    assert again.controls is None
+
+
+class OtherSuite(ShapesSuite):
+    """The same prompts, another judge, and folders of its own."""
+
+    name = "other"
+
+    def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
+        super().__init__(labels, device)
+        self.judge = lambda videos, asked: [Reading(("left",)) for _ in videos]
+
+    def video_name(self, case: Case, candidate: int = 0) -> str:
+        return f"{case.group}/{case.seeds[candidate]}.mp4"
+
+
+def test_another_suite_with_its_own_judge_and_layout(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUITES, "other", f"{__name__}.OtherSuite")
+    _, classifier = tiny.make_both(folder)
+    options = {"prompts": 2, "batch_size": 2, "steps": tiny.STEPS, "controls": False}
+    out, videos = tmp_path / "out.json", tmp_path / "videos"
+    found = main(suite="other", out=out, videos=videos, classifier=str(classifier), **options)
+    assert [row.unguided.labels for row in found.rows] == [row.guided.labels for row in found.rows] == [["left"]] * 2
+    assert [row.unguided.right for row in found.rows] == [row.labels == ["left"] for row in found.rows]
+    for side in ("unguided", "guided"):
+        for row in found.rows:
+            assert read_video(videos / side / row.group / f"{row.seed}.mp4", 13, 64, 64).std() > 0
+
+
+def test_prompts_of_another_label_set(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A head made of text is asked for labels and wordings that it was not made for, and a linear one refuses."""
+    labels = {"motion": {"entities": 1, "labels": {"up": ["rising"], "up left": ["rising to the left"]}}}
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump(labels))
+    pipeline, linear = tiny.make_both(folder)
+    words = "an object another moving left right up down rising to the".split()
+    vlm = tiny.make_vlm(tmp_path / "vlm", "xclip", words)
+    head = {"name": "anchored", "rank": 4, "tied": True, "captions": list(CAPTIONS), "without": []}
+    backbone = {"name": "none", "path": str(vlm)}
+    tiny.make_classifier(load_generator(str(pipeline)), tmp_path / "anchored", head=head, backbone=backbone)
+    options = {"prompts": 2, "steps": tiny.STEPS, "controls": False, "labels": tmp_path / "labels.yaml"}
+    found = main(out=tmp_path / "out.json", classifier=str(tmp_path / "anchored"), **options)
+    assert sorted(row.labels[0] for row in found.rows) == ["up", "up left"]
+    assert all("rising" in row.prompt for row in found.rows) and set(found.guided["groups"]) == {"motion"}
+    assert "rising" in report.main(tmp_path / "out.json", tmp_path / "report.html", maps=1).read_text()
+    with pytest.raises(UserError, match="'up': the classifier knows .*linear head"):
+        main(out=tmp_path / "out.json", classifier=str(linear), **options)
+
+
+@pytest.mark.parametrize("option", ["--prompts=0", "--guiding.guided_steps=0", "--steps=1", "--classifier=/nowhere"])
+def test_bad_options_are_one_message(
+    option: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, classifier = tiny.make_both(folder)
+    with pytest.raises(SystemExit) as error:
+        run(main, "evaluate", args=[f"--classifier={classifier}", f"--out={tmp_path / 'x.json'}", option])
+    assert error.value.code == 2
+    message = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(message) == 1
+    assert not (tmp_path / "x.json").exists()

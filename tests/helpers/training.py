@@ -1,0 +1,65 @@
+"""Trainings of a small classifier, and the batches of shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from cvg.training.datamodule import CompositionDataModule
+from cvg.training.module import CompositionModule
+
+MIRROR = {
+    "horizontal": {"left": "right", "left of": "right of"},
+    "vertical": {"up": "down", "above": "below"},
+}
+ALL_MIRRORS = MIRROR | {
+    "diagonal": {"left": "up", "right": "down", "left of": "above", "right of": "below"},
+    "time": {"left": "right", "up": "down"},
+}
+SMALL: dict[str, Any] = {"dim": 16, "depth": 1, "attention_heads": 2}
+
+
+def fit(
+    folder: Path,
+    shards: Path,
+    model: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    callbacks: tuple[Callback, ...] = (),
+    epochs: int = 2,
+    ckpt_path: Path | None = None,
+) -> L.Trainer:
+    L.seed_everything(0, verbose=False)
+    module = CompositionModule(**(SMALL | (model or {})))
+    datamodule = CompositionDataModule([str(shards)], **({"batch_size": 32} | (data or {})))
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        default_root_dir=folder,
+        logger=CSVLogger(folder, name="log", version=0),
+        callbacks=[*callbacks, ModelCheckpoint(folder, save_last=True)],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+    )
+    trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
+    return trainer
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads((folder / "log/version_0/metrics.json").read_text())
+    return found
+
+
+def batches_of(data: CompositionDataModule, rank: int = 0, ranks: int = 1, epoch: int = 0, start: int = 0) -> list[Any]:
+    loader = data.train_dataloader()
+    stream = loader.stream
+    stream.rank, stream.ranks, stream.epoch, stream.start = rank, ranks, epoch, start
+    return list(loader)
