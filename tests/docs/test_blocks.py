@@ -158,7 +158,7 @@ def test_commands_are_understood(
         parse(words, monkeypatch, capsys)
 
 
-NAMED = re.compile(r"`((?:cvg|data_prep|benchmarks|tests|lightning_configs|docs)(?:/[\w./-]+|(?:\.\w+)+))`")
+NAMED = re.compile(r"[`\"]((?:cvg|data_prep|benchmarks|tests|lightning_configs|docs)(?:/[\w./-]+|(?:\.\w+)+))[` ]")
 TO_BE_MADE = ("FAMILY", "prefixed")
 """Files that a reader is told to write."""
 
