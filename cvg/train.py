@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import jsonargparse
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -81,7 +82,11 @@ def main(args: list[str] | None = None) -> CompositionCLI:
     quiet.silence()
     if args is None:
         sys.argv[1:] = located(sys.argv[1:])  # where Lightning reads them, here and in the processes it starts
-    base = {"default_config_files": [str(shipped("lightning_configs/base.yaml"))]}
+    # By OmegaConf a value may name another, as in ${data.batch_size}, and follows it wherever that is given: in another
+    # file or on the command line. Its paths begin below the subcommand, hence the setting.
+    jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    mode = {"parser_mode": "omegaconf+"}
+    parser: dict[str, Any] = mode | {"default_config_files": [str(shipped("lightning_configs/base.yaml"))]}
     with exit_with_message({}, {MemoryError: "a smaller --data.batch_size"}):
         try:
             return CompositionCLI(
@@ -90,7 +95,7 @@ def main(args: list[str] | None = None) -> CompositionCLI:
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
                 parser_class=Parser,
-                parser_kwargs={name: dict(base) for name in CompositionCLI.subcommands()},
+                parser_kwargs=mode | {name: dict(parser) for name in CompositionCLI.subcommands()},
                 save_config_kwargs={"overwrite": True},
                 args=None if args is None else located(args),
             )

@@ -477,6 +477,19 @@ def test_saved_config_repeats_the_run(shards: Path, tmp_path: Path) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_value_that_names_another_follows_it_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = tmp_path / "named.yaml"
+    named.write_text("data: {batch_size: 16, eval_batch_size: '${data.batch_size}'}\n")
+    shapes = ROOT / "lightning_configs/shapes.yaml"
+    given = ["fit", "--config", str(shapes), "--config", str(named), "--data.batch_size", "24", "--print_config"]
+    with pytest.raises(SystemExit):
+        main(given)
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert (data["batch_size"], data["eval_batch_size"]) == (24, 24)
+
+
 def test_bad_input_exits_with_one_line(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("model: {colour: red}\n")
