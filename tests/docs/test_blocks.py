@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from cvg.__main__ import COMMANDS
+from cvg.__main__ import COMMANDS, main
 from cvg.common import cli
 from cvg.guidance.sampler import GuidedSampler, SampleResult
 
@@ -156,6 +156,26 @@ def test_commands_are_understood(
         assert (ROOT / words[1]).is_file()
     elif words[0] not in ELSEWHERE:
         parse(words, monkeypatch, capsys)
+
+
+CHEAP = ["make help", "cvg --help", "cvg render --out runs/clips --clips 120"]
+"""Typed commands that take seconds. `tests/test_packaging.py` takes inversion, training and sampling in a row."""
+
+
+@pytest.mark.parametrize("command", CHEAP)
+def test_cheap_commands_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert any(command in (ROOT / page).read_text() for page in PAGES)
+    program, *arguments = command.split()
+    if program == "make":
+        subprocess.run([program, *arguments], cwd=ROOT, check=True, capture_output=True)
+        return
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    main()
+    if "render" in arguments:
+        assert len((tmp_path / "runs/clips/manifest.jsonl").read_text().splitlines()) == 120
 
 
 NAMED = re.compile(r"[`\"]((?:cvg|data_prep|benchmarks|tests|lightning_configs|docs)(?:/[\w./-]+|(?:\.\w+)+))[` ]")
