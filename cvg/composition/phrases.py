@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from cvg.common.errors import PromptError
@@ -30,6 +31,13 @@ COLORS = frozenset("black white red green blue yellow orange purple pink brown g
 MEDIA = frozenset(
     "photo photograph picture image video clip footage shot scene view close-up closeup animation".split()
 )
+# "a dog, 8k, best quality, moving left": they praise the picture and are nothing in it.
+QUALITY = frozenset(
+    "masterpiece best high highest top ultra highly very quality detailed detail details resolution res hd uhd fhd hdr "
+    "raw cinematic photorealistic realistic realism photoreal sharp focus award-winning trending artstation octane "
+    "render aesthetic professional stunning intricate".split()
+)
+_MEASURE = re.compile(r"\d+(?:[.:]\d+)?(?:k|p|fps|mm|hd|px)?")
 MEDIA_VERBS = frozenset("showing shows depicting featuring".split())
 # Nouns that end like participles or adverbs.
 NOUNS = frozenset(
@@ -52,10 +60,12 @@ class Chunk:
     Attributes:
         span: the phrase and where it stands.
         governed: whether a preposition stands before it ("in the snow"), so that it cannot head a clause.
+        bare: whether it has no determiner.
     """
 
     span: PhraseSpan
     governed: bool
+    bare: bool = False
 
 
 Clause = list[Chunk]
@@ -67,8 +77,19 @@ def plain(text: str) -> str:
 
 
 def word_pattern(phrase: str) -> re.Pattern[str]:
-    """A phrase on word boundaries ("left-over" has no "left", no "over"), in any case, with any white space."""
-    return re.compile(r"(?<![\w-])" + r"\s+".join(map(re.escape, phrase.split())) + r"(?![\w-])", re.IGNORECASE)
+    """A phrase on word boundaries ("left-over" has no "left", no "over"), in any case, with any white space.
+
+    Scripts that put no space between words (Chinese, Japanese, Thai and their kin) have no boundaries to look for.
+    """
+    before = "" if _is_unspaced(phrase.strip()[:1]) else r"(?<![\w-])"
+    after = "" if _is_unspaced(phrase.strip()[-1:]) else r"(?![\w-])"
+    return re.compile(before + r"\s+".join(map(re.escape, phrase.split())) + after, re.IGNORECASE)
+
+
+def _is_unspaced(character: str) -> bool:
+    """Whether a character is of a script that puts no space between words."""
+    kinds = ("CJK ", "HIRAGANA", "KATAKANA", "THAI", "LAO ", "KHMER", "MYANMAR", "TIBETAN")
+    return unicodedata.name(character or " ", "").startswith(kinds)
 
 
 def locate(prompt: str, phrase: str) -> PhraseSpan:
@@ -163,13 +184,18 @@ class _Reader:
         least = 1 if self.determined else 0  # "the running": someone's noun; ", running": a verb
         while len(self.words) > least and _is_trailing(self.words[-1][0]):
             self.words.pop()
-        if self.words:
+        if self.words and not (self._is_praise() and not self.determined):
             start, end = self.words[0][1], self.words[-1][2]
-            self.clauses[-1].append(Chunk((self.prompt[start:end], start, end), self.governed))
+            self.clauses[-1].append(Chunk((self.prompt[start:end], start, end), self.governed, not self.determined))
         self.words = []
         self.determined = False
         if had_words or not keep_preposition:
             self.governed = False
+
+    def _is_praise(self) -> bool:
+        """Whether the phrase is of quality words and sizes alone ("8k", "best quality")."""
+        sizes = [_MEASURE.fullmatch(word) is not None for word, _, _ in self.words]
+        return all(size or word in QUALITY for size, (word, _, _) in zip(sizes, self.words, strict=True))
 
 
 def _is_plain(word: str) -> bool:

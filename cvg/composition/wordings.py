@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from cvg.common.errors import PromptError
 from cvg.composition.labels import Label, LabelSet
 from cvg.composition.phrases import Clause, PhraseSpan, clauses, joined, locate, word_pattern
+from cvg.composition.refusals import (
+    refuse_contradictions,
+    refuse_directions,
+    refuse_senses,
+    refuse_unreadable,
+    refuse_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,13 @@ def match_relations(
     """
     if not prompt.strip():
         raise PromptError(f"the prompt is empty; describe a relation, such as 'a dog {labels.labels[0].wordings[0]}'")
+    if entities is None:
+        refuse_weights(prompt)
     if given is None:
         matches = every = _find_wordings(prompt, labels.labels)
+        if matches:
+            refuse_unreadable(prompt)
+            refuse_directions(prompt, matches, labels)
     else:
         wanted = [labels[name] for name in given]
         found = _find_wordings(prompt, list(dict.fromkeys(wanted)))
@@ -44,7 +56,9 @@ def match_relations(
             "or give the relation's label and entities"
         )
     if entities is not None:
-        return list(zip(matches, _locate_entities(prompt, matches, every, entities), strict=True))
+        stated = list(zip(matches, _locate_entities(prompt, matches, every, entities), strict=True))
+        refuse_contradictions(prompt, stated)
+        return stated
     for match in matches:
         if match.start == match.end:
             raise PromptError(
@@ -53,6 +67,7 @@ def match_relations(
             )
     slots = _parse_entities(prompt, every)
     for match in matches:
+        refuse_senses(prompt, match, slots[match])
         for what, span in zip(("subject before", "object after"), slots[match], strict=False):
             if not span:
                 raise PromptError(
@@ -60,7 +75,9 @@ def match_relations(
                     f"{match.label.name!r}). {_understood(prompt, every)}. Give the entities of every relation "
                     "(and its label), or reword the prompt"
                 )
-    return [(match, [span for span in slots[match] if span]) for match in matches]
+    stated = [(match, [span for span in slots[match] if span]) for match in matches]
+    refuse_contradictions(prompt, stated)
+    return stated
 
 
 def _find_wordings(prompt: str, candidates: Iterable[Label], chosen: Sequence[Match] = ()) -> list[Match]:
@@ -108,7 +125,7 @@ def _parse_entities(prompt: str, matches: Sequence[Match]) -> dict[Match, list[P
         region = clauses(prompt, before.end if before else 0, match.start)
         if before and before.label.entities == 2 and len(region) > 1:
             region = region[1:]  # it holds the object of the relation before
-        subject, several = _subject(prompt, region)
+        subject, several = _subject(prompt, region, match.start)
         if subject is None and not several and before:
             subject = slots[before][0]
         slots[match] = [subject]
@@ -130,13 +147,19 @@ def _parse_entities(prompt: str, matches: Sequence[Match]) -> dict[Match, list[P
     return slots
 
 
-def _subject(prompt: str, region: Sequence[Clause]) -> tuple[PhraseSpan | None, bool]:
-    """The noun phrase that heads the last clause that has one, and whether there were several instead ("A and B")."""
+def _subject(prompt: str, region: Sequence[Clause], end: int) -> tuple[PhraseSpan | None, bool]:
+    """The noun phrase that heads the last clause that has one, and whether there were several instead.
+
+    Several are two that are joined ("A and B"), and words between commas that may be an entity or a style ("a dog,
+    cyberpunk, moving left").
+    """
     heads = [next((chunk for chunk in clause if not chunk.governed), None) for clause in region]
     for i in reversed(range(len(heads))):
         head, previous = heads[i], heads[i - 1] if i else None
         if head:
             several = previous is not None and joined(prompt, previous, head)
+            enclosed = head.bare and prompt[head.span[2] : end].lstrip().startswith(",")
+            several |= enclosed and any(earlier is not None and not earlier.bare for earlier in heads[:i])
             return (None if several else head.span), several
     return None, False
 

@@ -81,7 +81,7 @@ def test_every_wording_in_every_template_is_read_as_it_was_built() -> None:
         ("a dog above a car moving up", [("above", "dog", "car"), ("up", "car")]),
         ("a dog above a car, moving up", [("above", "dog", "car"), ("up", "dog")]),
         ("a dog above a car and to the left of a tree", [("above", "dog", "car"), ("left of", "dog", "tree")]),
-        ("a dog to the left of and above a car", [("left of", "dog", "car"), ("above", "dog", "car")]),
+        ("a dog approaching and above a car", [("towards", "dog", "car"), ("above", "dog", "car")]),
         ("a dog above a car, a cat is running, moving up", [("above", "dog", "car"), ("up", "cat")]),
         ("a dog is running. It is moving down", [("down", "dog")]),
     ],
