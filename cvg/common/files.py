@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
+import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cvg.common.errors import DataError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""What the system says of a disk that takes no more."""
 
 
 @contextmanager
@@ -19,7 +27,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
     The temporary file lies in the same directory (made when missing), so that the rename is atomic, and keeps the
     suffix, which encoders such as ffmpeg read the format from. It is deleted on any failure; an older file under
-    ``path`` then stays as it was.
+    ``path`` then stays as it was. Its bytes are on the disk before it gets its name, so that a machine that loses its
+    power does not keep a name without them. What a killed process leaves behind, :func:`sweep` removes.
 
     Args:
         path: the file to write.
@@ -32,20 +41,84 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # The random part also keeps two processes that write the same file apart: the last rename wins, whole.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    # Of the name only some: with more the temporary one may be too long where the name itself is not.
+    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{path}: its folder cannot be made ({error.strerror}); choose another place") from error
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:  # of the disk, whatever was being written; others are no matter of this place
+            if error.errno not in _FULL and error.filename != str(temporary):
+                raise
+            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
         assert temporary.exists(), f"nothing was written to {temporary}"
         try:
+            _to_disk(temporary)
             temporary.replace(path)
+            _to_disk(path.parent)
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not to hide what went wrong
+            temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: str | Path, older: float = 3600) -> None:
+    """Remove the temporary files that killed processes left in a folder.
+
+    Args:
+        folder: where :func:`atomic` was to write; those below it are left alone.
+        older: seconds since a file was last written to, since a younger one may still be at work; 0 where no other
+            process can be (:func:`alone`).
+    """
+    for path in Path(folder).glob(".*.part*"):
+        if re.fullmatch(r"\..*\.[0-9a-f]{8}\.part(\.[^.]*)?", path.name):
+            with contextlib.suppress(OSError):  # gone by now, or another's
+                if path.is_file() and time.time() - path.stat().st_mtime >= older:
+                    path.unlink()
+
+
+@contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Within it no other process is in here for the same folder; both would write the same files.
+
+    The lock is one of the system's on ``.lock`` in the folder, which is made: it ends with the process, however that
+    ends. On file systems that know no locks there is none.
+
+    Raises:
+        DataError: another process is at it, or the folder cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("ab")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"{folder}: another process is writing there just now; wait for it, or choose another folder"
+            ) from error
+        except OSError:
+            pass
+        yield
+
+
+def _to_disk(path: Path) -> None:
+    """Have the system write a file's bytes, or a folder's names, to the disk, where the file system can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _FULL:  # others: this cannot be synced, as on some mounts
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | Path, obj: Any) -> None:
@@ -53,7 +126,8 @@ def write_json(path: str | Path, obj: Any) -> None:
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic(path) as temporary:
         try:
-            temporary.write_text(text, encoding="utf-8")
+            # A lone surrogate, as names of files may have, is written as JSON's escape of it.
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 

@@ -159,6 +159,20 @@ class Generator(Family):
                 f"the blocks of {self.name}"
             )
 
+    def check_size(self, size: Size) -> None:
+        """Raise SettingsError unless the family's videos can have a size: its tokens fill it, and no pixel is left."""
+        (temporal, spatial), patch = self.compression, self.patch
+        latents = Grid((size[0] - 1) // temporal + 1, size[1] // spatial, size[2] // spatial)
+        below = [max(side // p, 1) for side, p in zip(latents, patch, strict=True)]
+        taken = zip(self.pixel_size(below), self.pixel_size([side + 1 for side in below]), strict=True)
+        wrong = [
+            f"{' or '.join(map(str, two))} {name}, not {asked}"
+            for name, asked, two in zip(("frames", "rows", "columns"), size, taken, strict=True)
+            if asked not in two
+        ]
+        if wrong:
+            raise SettingsError(f"size {list(size)}: videos of {self.name} have {'; '.join(wrong)}")
+
     def identity(self) -> dict[str, str]:
         """Name, pipeline class and a fingerprint of the weights, to tell whether two runs used the same generator."""
         return {"name": self.name, "class": type(self.pipeline).__name__, "fingerprint": self._fingerprint}

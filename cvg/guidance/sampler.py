@@ -175,6 +175,7 @@ class GuidedSampler:
             compositions = [self.parser(prompt, self.classifier.labels) for prompt in prompts]
         size, device = size or self.size, self.generator.device
         require(1, steps=steps, **Size(*size)._asdict())
+        self.generator.check_size(size)
         began = wall_clock(device)
         guiding = self._guiding(compositions, steps, size) if guided else None
 

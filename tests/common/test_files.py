@@ -1,9 +1,12 @@
+import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cvg.common.errors import UserError
-from cvg.common.files import atomic, read_json, write_json
+from cvg.common.files import alone, atomic, read_json, sweep, write_json
 
 
 def test_atomic_renames_on_success_and_keeps_the_suffix(tmp_path: Path) -> None:
@@ -62,3 +65,41 @@ def test_read_json_names_the_file(tmp_path: Path, content: bytes | None) -> None
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"shards\.json"):
         read_json(path)
+
+
+def test_a_long_name_may_be_written_and_a_full_disk_is_one_message(tmp_path: Path) -> None:
+    name = "n" * 250 + ".json"
+    write_json(tmp_path / name, {"a": "\ud800"})
+    assert read_json(tmp_path / name) == {"a": "\ud800"}
+
+    def fill() -> None:
+        with atomic(tmp_path / "a.bin"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match=r"a\.bin: cannot be written \(No space left on device\)"):
+        fill()
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    with atomic(tmp_path / "a.tar") as left:
+        left.write_text("whole")
+        name = left.name
+    (tmp_path / name).write_text("half")
+    for other in (".hidden", "a.part.tar", ".a.12345678.tar"):
+        (tmp_path / other).write_text("mine")
+    sweep(tmp_path)
+    assert (tmp_path / name).exists()
+    sweep(tmp_path, older=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.12345678.tar", ".hidden", "a.part.tar", "a.tar"]
+
+
+def test_a_folder_is_one_process_s_at_a_time_and_the_lock_dies_with_it(tmp_path: Path) -> None:
+    code = f"from cvg.common.files import alone\nwith alone({str(tmp_path)!r}): print('in', flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline()
+    with pytest.raises(UserError, match="another process is writing there"), alone(tmp_path):
+        pass
+    other.kill()
+    other.communicate()
+    with alone(tmp_path):
+        pass

@@ -85,6 +85,17 @@ class Conformance:
     def timestep(self, generator: Generator) -> Tensor:
         return generator.schedule(self.steps, self.size).timesteps[1]
 
+    def test_sizes_that_its_videos_cannot_have_are_refused(self, generator: Generator, latents: Tensor) -> None:
+        generator.check_size(self.size)
+        generator.check_size(generator.pixel_size(generator.token_grid(latents)))
+        frames, height, width = self.size
+        for wrong in ((frames, height + 1, width), (frames, height, width - 1), (frames, 1, width)):
+            with pytest.raises(UserError, match=r"size \[.*videos of tiny have .* (rows|columns), not"):
+                generator.check_size(Size(*wrong))
+        if generator.compression[0] > 2:
+            with pytest.raises(UserError, match="frames"):
+                generator.check_size(Size(frames + 2, height, width))
+
     # The tap.
 
     def calls(

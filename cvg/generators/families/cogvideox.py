@@ -98,6 +98,11 @@ class CogVideoXGenerator(Generator):
     def unpack(self, latents: Tensor, size: Size) -> Tensor:
         return latents.transpose(1, 2)
 
+    @override
+    def check_size(self, size: Size) -> None:
+        self._padding(size[0])
+        super().check_size(size)
+
     def _padding(self, frames: int) -> int:
         """Latent frames to put in front of those of a video, so that they fill the tokens."""
         latent_frames, rest = divmod(frames - 1, self.pipeline.vae_scale_factor_temporal)
