@@ -38,6 +38,25 @@ def write_yaml(path: Path, comment: str, values: dict[str, Any]) -> None:
         temporary.write_text(f"# {comment}\n{text}", encoding="utf-8")
 
 
+def write_configurations(out: Path, inversion: dict[str, Any], labels: str) -> None:
+    """OUT/invert.yaml and OUT/train.yaml, each with the command that takes it.
+
+    Args:
+        out: folder to write.
+        inversion: options of data_prep.invert that were chosen.
+        labels: label set: a YAML file, or the name of one that ships.
+    """
+    shards, own_labels = out / "shards", Path(labels).is_file()
+    inversion = inversion | {"labels": str(Path(labels).absolute()) if own_labels else labels}
+    comment = f'make invert DATA=manifest.jsonl OUT={shards} ARGS="--config {out / "invert.yaml"}"'
+    write_yaml(out / "invert.yaml", comment, inversion)
+    training: dict[str, Any] = {"data": {"shards": [str(shards)]}}
+    if own_labels:  # the mirrors of the configuration below it are those of the shapes world's labels
+        training["data"]["mirror"] = None
+    below = f"lightning_configs/{'shapes' if hub.is_shipped_name(inversion['generator']) else 'video'}.yaml"
+    write_yaml(out / "train.yaml", f'make train CONFIG="{below} {out / "train.yaml"}"', training)
+
+
 def main(
     data: Path,
     out: Path = Path("runs/probe"),
@@ -110,18 +129,10 @@ def main(
         | {"probed": {"at": at, "sigmas": info.sigmas, "layers": layers, "heads": heads}}
         | {"why": asdict(choice), "groups": part.numbers},
     )
-    shards = out / "shards"
     inversion: dict[str, Any] = {"generator": generator, "loading": {"dtype": loading.dtype}, "size": list(size)}
     inversion |= {"steps": steps} | chosen
     inversion |= {"grid": list(grid)} if grid else {}
-    inversion |= {"labels": str(Path(labels).absolute()) if Path(labels).is_file() else labels}
-    comment = f'make invert DATA=manifest.jsonl OUT={shards} ARGS="--config {out / "invert.yaml"}"'
-    write_yaml(out / "invert.yaml", comment, inversion)
-    training: dict[str, Any] = {"data": {"shards": [str(shards)]}}
-    if Path(labels).is_file():  # the mirrors of the configuration below it are those of the shapes world's labels
-        training["data"]["mirror"] = None
-    below = f"lightning_configs/{'shapes' if hub.is_shipped_name(generator) else 'video'}.yaml"
-    write_yaml(out / "train.yaml", f'make train CONFIG="{below} {out / "train.yaml"}"', training)
+    write_configurations(out, inversion, labels)
     score = choice.chosen
     spread = f"{score.accuracy:.2f} [{score.low:.2f}, {score.high:.2f}]"
     print(f"at {chosen['at']}, layers {chosen['layers']}, heads {chosen['heads']}: {out / 'invert.yaml'}")
