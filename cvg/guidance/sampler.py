@@ -77,7 +77,7 @@ class _GuidedSteps:
         return edited
 
     def conclude(self) -> dict[int, list[Tensor]]:
-        """The probabilities, with those after the last move: for the record, so made once the videos are there."""
+        """The probabilities, with those after the last move: for the record, so made once sampling is over."""
         if self.last is not None and self.last[0] == max(self.guided_steps):
             step, edited = self.last
             trail = self.probabilities[step]

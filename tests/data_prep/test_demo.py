@@ -26,7 +26,7 @@ def test_a_failed_step_is_one_message_and_is_not_noted(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the step 'render' ended with exit code 2"):
         demo.run_step(step, tmp_path, False)
     assert not (tmp_path / "steps.json").exists()
-    with pytest.raises(UserError, match="give at least 1"):
+    with pytest.raises(UserError, match="synthetic -1: give at least 0"):
         demo.main(tmp_path, synthetic=-1)
 
 
