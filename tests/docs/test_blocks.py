@@ -162,6 +162,7 @@ CHEAP = ["make help", "cvg --help", "cvg render --out runs/clips --clips 120"]
 """Typed commands that take seconds. `tests/test_packaging.py` takes inversion, training and sampling in a row."""
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("command", CHEAP)
 def test_cheap_commands_run(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
