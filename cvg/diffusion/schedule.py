@@ -80,9 +80,23 @@ def flow_schedule(scheduler: Any, steps: int, device: torch.device, **options: A
         steps: denoising steps.
         device: of the timesteps.
         options: of ``set_timesteps``, beside the number of steps.
+
+    Raises:
+        ModelError: the scheduler is not one of flow matching, or calls the network more than once a step.
     """
+    name = type(scheduler).__name__
     scheduler = type(scheduler).from_config(scheduler.config)
+    if scheduler.config.get("prediction_type", "flow_prediction") != "flow_prediction":
+        raise ModelError(
+            f"scheduler {name}: is not set to flow matching, which this model was trained for; use one that is, such "
+            "as FlowMatchEulerDiscreteScheduler"
+        )
     scheduler.set_timesteps(steps, device=device, **options)
+    if not hasattr(scheduler, "sigmas") or len(scheduler.timesteps) != steps:
+        raise ModelError(
+            f"scheduler {name}: {len(scheduler.timesteps)} network calls for {steps} steps; use one of flow matching "
+            "that calls the network once a step, such as FlowMatchEulerDiscreteScheduler"
+        )
     sigmas = scheduler.sigmas.cpu().double()
     if scheduler.config.get("invert_sigmas", False):
         sigmas = 1 - sigmas
@@ -102,8 +116,14 @@ def diffusion_schedule(scheduler: Any, steps: int, device: torch.device) -> Sche
         device: of the timesteps.
 
     Raises:
-        ModelError: a step of the scheduler calls the network at more than one timestep.
+        ModelError: a step of the scheduler calls the network at more than one timestep, or it is of another kind.
     """
+    kinds: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v", "sample": "clean"}
+    if scheduler.config.get("prediction_type") not in kinds or not hasattr(scheduler, "alphas_cumprod"):
+        raise ModelError(
+            f"scheduler {type(scheduler).__name__}: is not one of a variance-preserving diffusion, which this model "
+            "was trained for; use one that is, such as DDIMScheduler"
+        )
     scheduler = type(scheduler).from_config(scheduler.config)
     scheduler.set_timesteps(steps, device=device)
     timesteps, config = torch.unique_consecutive(scheduler.timesteps), scheduler.config
@@ -120,6 +140,5 @@ def diffusion_schedule(scheduler: Any, steps: int, device: torch.device) -> Sche
         after = int(timesteps[-1]) - config.num_train_timesteps // steps  # where the last step leads to
         last = cumulative[after] if after >= 0 else final
         alphas_squared = torch.cat([cumulative[timesteps.cpu()], last[None]])
-    kinds: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v", "sample": "clean"}
     prediction = kinds[config.prediction_type]
     return Schedule(timesteps, alphas_squared.sqrt(), (1 - alphas_squared).sqrt(), prediction)

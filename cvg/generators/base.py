@@ -17,7 +17,7 @@ from cvg.composition import Composition
 from cvg.generators.conditioning import Conditioning
 from cvg.generators.family import Family
 from cvg.generators.recompute import eager
-from cvg.generators.steps import Edit
+from cvg.generators.steps import Edit, seeded_steps
 from cvg.grounding.base import Grounding, Sites
 from cvg.grounding.cross_attention import CrossAttention
 
@@ -63,12 +63,16 @@ class Generator(Family):
             size: of the videos.
             edit: see :data:`Edit`.
             generators: those that drew the latents, for schedulers that go on to draw noise at every step.
+
+        Raises:
+            ModelError: the scheduler draws noise from others.
         """
         change: AbstractContextManager[dict[str, Any]] = nullcontext({})
         if edit is not None:
             change = self.changed_between_steps(self._on_packed(self.at_network_calls(edit, steps), size))
         drawn = {} if generators is None else {"generator": list(generators)}
-        with self.guided_by(guidance_scale) as guided, change as changed:
+        seeded = nullcontext() if generators is None else seeded_steps(self.pipeline.scheduler, generators)
+        with self.guided_by(guidance_scale) as guided, change as changed, seeded:
             final = self.pipeline(
                 **self.prompt_options(prompts),
                 latents=self.pack(latents),

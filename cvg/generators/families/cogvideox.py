@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import CogVideoXDPMScheduler
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from typing_extensions import override
 
@@ -83,10 +84,16 @@ class CogVideoXGenerator(Generator):
         scheduler = self.pipeline.scheduler
         if isinstance(scheduler, CogVideoXDPMScheduler):
             # The pipeline itself holds the previous step's clean latents: withhold them from the next step.
-            @functools.wraps(type(scheduler).step)
+            before, plain = vars(scheduler).get("step"), scheduler.step
+
+            @functools.wraps(plain)
             def first_order(output: Tensor, previous: Tensor | None, *rest: Any, **options: Any) -> Any:
                 del scheduler.step
-                return scheduler.step(output, None, *rest, **options)
+                if before is not None:
+                    scheduler.step = before
+                if previous is not None:  # of two draws a step of second order uses the other one
+                    randn_tensor(output.shape, options.get("generator"), output.device, rest[-1].dtype)
+                return plain(output, None, *rest, **options)
 
             scheduler.step = first_order
 

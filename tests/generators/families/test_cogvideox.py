@@ -151,9 +151,11 @@ class TestDPM:
         seen: list[bool] = []
 
         class Watched(CogVideoXDPMScheduler):
-            def step(self, output: Tensor, previous: Tensor | None, *rest: Any, **options: Any) -> Any:
+            def step(
+                self, output: Tensor, previous: Tensor | None, *rest: Any, generator: Any = None, **options: Any
+            ) -> Any:
                 seen.append(previous is not None)
-                return super().step(output, previous, *rest, **options)
+                return super().step(output, previous, *rest, generator=generator, **options)
 
         def edit(step: int, z: Tensor) -> Tensor:
             if step in (2, 3):
@@ -168,3 +170,20 @@ class TestDPM:
             generator.pipeline.scheduler = scheduler
         assert seen == [False, True, False, False, True, True]
         assert torch.isfinite(final).all()
+
+    def test_an_edit_leaves_every_later_steps_noise_as_it_is(self, generator: Generator) -> None:
+        """Or the edited video would be no pair with the other one: first-order steps draw half as much."""
+        states = []
+        for edits in ((), (2, 3)):
+            noise = self.noise()
+
+            def edit(step: int, z: Tensor, edits: tuple[int, ...] = edits) -> Tensor:
+                if step not in edits:
+                    return z
+                generator.forget_history()
+                return z + 0.1
+
+            latents = generator.initial_latents(noise, self.size)
+            generator.sample(PROMPTS, latents, self.steps, None, self.size, edit, noise)
+            states.append(torch.stack([each.get_state() for each in noise]))
+        assert torch.equal(*states)
