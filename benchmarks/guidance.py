@@ -31,7 +31,7 @@ def edits(case: Case) -> dict[str, Work]:
     """One guided denoising step each. The threshold is never reached: every iteration is paid for."""
 
     def edit(generator: Generator, iterations: int) -> Work:
-        config = replace(GuidanceConfig(), iterations=iterations, repeat_below=2.0, threshold=2.0)
+        config = replace(GuidanceConfig(), iterations=iterations, repeat_below=1.0, threshold=None)
         guide = Guide(generator, case.classifier, case.compositions, config)
         return lambda: guide.edit(case.latents, case.timestep, 0)
 

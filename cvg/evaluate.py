@@ -154,7 +154,7 @@ def main(
     runner = Runner(world, sampler, steps, guidance_scale, seed, Kept(videos, fps) if videos else None)
     controlled = 0 if not controls else prompts if control_prompts is None else control_prompts
     rows = run_cases(runner, cases, batch_size, controlled)
-    figures = summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold)
+    figures = summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold or 1.0)
     settings = {
         "prompts": prompts,
         "seed": seed,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from cvg.common.errors import SettingsError
 from cvg.common.sizes import Grid, Size
@@ -34,7 +35,7 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
     """The records of one video, one per relation.
 
     Raises:
-        Rejected: the video cannot be read, or its replay misses it.
+        Rejected: the video cannot be read, its replay misses it, or what the generator makes of it is not finite.
     """
     rng = random.Random(f"{settings.seed}:{row.id}")
     positive = row.composition(labels, rng)
@@ -45,19 +46,24 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
         raise Rejected("unreadable", str(error)) from error
     video = to_video(pixels)[None]
     clean = generator.encode_video(video.to(generator.device))
+    _require_finite("the video's latents", clean)
     conditioning = generator.encode([positive, negative])
     taken, replayed = latents_at(settings, row, generator, clean, conditioning)
     quality = None
     if replayed is not None:
+        _require_finite("the replayed latents", replayed)
         decoded = generator.decode_latents(replayed).cpu()
         quality = psnr(decoded, video.expand_as(decoded)).tolist()
-        if min(quality) < settings.min_psnr or not torch.isfinite(replayed).all():
+        _require_finite("the frames of the replay", decoded)
+        if min(quality) < settings.min_psnr:
             raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {settings.min_psnr:g} dB")
     schedule = generator.schedule(settings.steps, settings.size)
     steps = []
     for index, latents in zip(settings.at, taken, strict=True):
         timestep = schedule.timesteps[index]
+        _require_finite(f"the latents of step {index}", latents)
         maps = generator.entity_maps(latents, timestep, conditioning, settings.layers, settings.heads)
+        _require_finite(f"the entity maps of step {index}", maps)
         steps.append((maps if settings.grid is None else resample(maps, settings.grid)).cpu())
     maps_2SLAEFHW = torch.stack(steps, dim=1)
     both = RelationBatch.of([positive, negative], labels)
@@ -82,6 +88,11 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
         present, (right, wrong) = tuple(both.present_RK[number]), maps_2RSLAKFHW[:, number]
         records.append(Record(key, right, wrong, present, relation.label, meta))
     return records
+
+
+def _require_finite(what: str, values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise Rejected("not finite", f"{what} are not finite")
 
 
 def token_grid(generator: Generator, size: Size) -> Grid:

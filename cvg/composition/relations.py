@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -61,9 +62,10 @@ class RelationBatch:
         return [row for row, prompt in enumerate(self.prompt_R) if prompt in prompts]
 
     def least(self, value_R: Sequence[float]) -> list[float]:
-        """For each prompt, the least of its relations' values."""
+        """For each prompt, the least of its relations' values; NaN where one is NaN."""
         prompts = range(max(self.prompt_R) + 1)
-        return [min(value_R[row] for row in self.rows((prompt,))) for prompt in prompts]
+        values = [[value_R[row] for row in self.rows((prompt,))] for prompt in prompts]
+        return [math.nan if any(map(math.isnan, each)) else min(each) for each in values]
 
 
 def entity_slots(composition: Composition, relation: Relation) -> tuple[int | None, ...]:

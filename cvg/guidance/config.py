@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 
 from cvg.classifier import CompositionClassifier
@@ -23,7 +24,8 @@ class GuidanceConfig:
         iterations: edits of one sample in one guided step, at most.
         repeat_below: after its first edit in a guided step, a sample is edited again only if a relation of it had a
             target probability below this one before that edit.
-        threshold: a sample is left alone once all its relations have this target probability.
+        threshold: a sample is left alone once all its relations have this target probability, above 0 and at most 1;
+            with None no sample ever is.
         smoothing: the classifier is asked about this many noisy copies of a volume and its logits are averaged. Of use
             for classifiers that were trained with noise; others are asked once.
         guided_steps: how many of the classifier's steps are guided, noisiest first.
@@ -34,19 +36,33 @@ class GuidanceConfig:
     fade: float = 0.667
     iterations: int = 2
     repeat_below: float = 0.5
-    threshold: float = 0.95
+    threshold: float | None = 0.95
     smoothing: int = 1
     guided_steps: int = 4
     spread: float = 0.3
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
+            if value is not None and not math.isfinite(value):
+                raise SettingsError(f"guidance {name} is {value}; give a number")
             if value is not None and value < 0:
                 raise SettingsError(f"guidance {name} is {value}; it cannot be negative")
         if self.iterations < 1:
             raise SettingsError("guidance iterations is 0; give at least 1, or guide no steps")
         if self.fade > 1:
             raise SettingsError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
+        if self.repeat_below > 1:
+            raise SettingsError(f"guidance repeat_below is {self.repeat_below}; it is a probability, at most 1")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise SettingsError(
+                f"guidance threshold is {self.threshold}; it is a probability above 0 and at most 1, or null where no "
+                "sample is to be left alone"
+            )
+
+    @property
+    def repeat_bound(self) -> float:
+        """The target probability below which a sample is edited again in a guided step."""
+        return self.repeat_below if self.threshold is None else min(self.repeat_below, self.threshold)
 
     def for_classifier(self, classifier: CompositionClassifier) -> GuidanceConfig:
         """These settings with the step size that goes with this classifier, unless one was given."""

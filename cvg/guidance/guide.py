@@ -16,6 +16,7 @@ from torch import Tensor
 from cvg.classifier import CompositionClassifier
 from cvg.composition import Composition, RelationBatch
 from cvg.generators import Generator
+from cvg.guidance.checks import gradient_of
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.step import move
 from cvg.guidance.terms.base import EntityMaps, Taps, Term, union
@@ -69,6 +70,9 @@ class Guide:
         Returns:
             z_t', in the dtype of ``latents``; samples that need nothing keep theirs bit for bit. And the target
             probabilities s_t[y] (R,) before each move; those of relations that were not looked at again stay.
+
+        Raises:
+            ModelError: a verdict or a gradient is not finite, or a sample has no gradient at the first guided step.
         """
         edited, probability_R = latents.float().clone(), self._recheck(latents, timestep, guided_step)
         active = self._below(self.config.threshold, probability_R)
@@ -85,12 +89,12 @@ class Guide:
             moving = [sample for sample in active if sample in wanting]
             if not moving:
                 break
-            (gradient,) = torch.autograd.grad(loss, z)
+            gradient = gradient_of(loss, z, active, moving, first=guided_step == 0)
             eta_B = self._step_sizes(probability_R)
             for sample in moving:  # (d) z_t' = z_t - eta_t grad L
                 edited[sample] = move(edited[sample], gradient[active.index(sample)].float(), eta_B[sample])
             # By the verdict before this move: one after it would cost samples that need no more a pass.
-            active = self._below(min(self.config.repeat_below, self.config.threshold), probability_R)
+            active = self._below(self.config.repeat_bound, probability_R)
             if not active:
                 break
         wanting = self._below(self.config.threshold, probability_R)
@@ -153,10 +157,10 @@ class Guide:
         z = latents[self.satisfied].float()
         return self.verdict(z, timestep, self.satisfied, guided_step).update(probability_R)
 
-    def _below(self, bound: float, probability_R: Tensor) -> list[int]:
-        """Samples of which a relation's target probability is below the bound."""
+    def _below(self, bound: float | None, probability_R: Tensor) -> list[int]:
+        """Samples of which a relation's target probability is not known to reach the bound; all for None."""
         least_B = self.relations.least(probability_R.tolist())
-        return [sample for sample, least in enumerate(least_B) if least < bound]
+        return [sample for sample, least in enumerate(least_B) if bound is None or not least >= bound]
 
     def _step_sizes(self, probability_R: Tensor) -> list[float]:
         """eta_t of each sample, by its least probable relation.

@@ -9,6 +9,7 @@ the last guided step the pipeline runs as it always does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from cvg.common.sizes import Size
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Generator, wrap_pipeline
+from cvg.guidance.checks import at_step, require_finite
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 
@@ -67,13 +69,17 @@ class _GuidedSteps:
 
     def __call__(self, step: int, z: Tensor) -> Tensor:
         """The latents that the step is to start from: z_t' at a guided one."""
-        # Without moves later steps keep the scheduler's history: the run is the plain one, bit for bit.
-        if step not in self.guided_steps or (step > 0 and not self.moves):
-            return z
-        edited, self.probabilities[step] = self.guide.edit(z, self.timesteps[step], self.guided_steps[step])
+        with at_step(step, len(self.timesteps)):
+            require_finite("latents", z)
+            if step not in self.guided_steps or (step > 0 and not self.moves):
+                return z
+            edited, self.probabilities[step] = self.guide.edit(z, self.timesteps[step], self.guided_steps[step])
+            require_finite("edited latents", edited)
+        self.last = step, edited.clone()  # the pipeline goes on with the others
+        if torch.equal(edited, z):
+            return z  # nothing moved: later steps keep the scheduler's history, as in the plain run
         if step > 0:
             self.guide.generator.forget_history()
-        self.last = step, edited.clone()  # the pipeline goes on with the others
         return edited
 
     def conclude(self) -> dict[int, list[Tensor]]:
@@ -167,7 +173,8 @@ class GuidedSampler:
             observe: see :data:`Observe`.
 
         Raises:
-            UserError: a prompt that cannot be parsed, or a schedule that does not fit the classifier.
+            UserError: a prompt that cannot be parsed, a schedule that does not fit the classifier, or numbers that are
+                not finite.
         """
         if guidance_scale is None:
             guidance_scale = self.classifier.config.sampling.guidance_scale
@@ -176,8 +183,11 @@ class GuidedSampler:
         size, device = size or self.size, self.generator.device
         require(1, steps=steps, **Size(*size)._asdict())
         self.generator.check_size(size)
+        if guidance_scale is not None and not math.isfinite(guidance_scale):
+            raise SettingsError(f"guidance_scale {guidance_scale}: give a number")
+        timesteps = self.generator.schedule(steps, size).timesteps  # refuses schedulers before anything is sampled
         began = wall_clock(device)
-        guiding = self._guiding(compositions, steps, size) if guided else None
+        guiding = self._guiding(compositions, steps, size, timesteps) if guided else None
 
         def before_step(step: int, z: Tensor) -> Tensor:
             z = z if guiding is None else guiding(step, z)
@@ -190,14 +200,15 @@ class GuidedSampler:
         edit = before_step if guided or observe is not None else None
         final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit, noise)
         sampled = wall_clock(device)
+        require_finite(f"final latents (after {steps} denoising steps)", final)
         probabilities = {} if guiding is None else guiding.conclude()  # now, while an offloaded network is still there
         concluded = wall_clock(device)
         video_BCFHW = self.generator.decode_latents(final).cpu()
         seconds = wall_clock(device) - concluded + sampled - began
+        require_finite("decoded pixels", video_BCFHW)
         return SampleResult(video_BCFHW, list(compositions), probabilities, seconds)
 
-    def _guiding(self, compositions: Sequence[Composition], steps: int, size: Size) -> _GuidedSteps:
+    def _guiding(self, compositions: Sequence[Composition], steps: int, size: Size, timesteps: Tensor) -> _GuidedSteps:
         guided_steps = self.guided_steps(steps, size)
         guide = Guide(self.generator, self.classifier, compositions, self.config)
-        timesteps = self.generator.schedule(steps, size).timesteps
         return _GuidedSteps(guide, timesteps, guided_steps, moves=bool(self.config.step_size))

@@ -32,4 +32,10 @@ def move(z_CFHW: Tensor, gradient_CFHW: Tensor, step_size: float) -> Tensor:
 def _unit(gradient: Tensor) -> Tensor:
     """A sample's gradient scaled to root mean square 1; a zero gradient stays zero."""
     rms = gradient.square().mean().sqrt()
-    return gradient / rms if rms > 0 else gradient
+    if not torch.finfo(rms.dtype).tiny ** 0.5 <= rms < torch.inf:  # its squares have lost bits, or all there is
+        largest = gradient.abs().amax()
+        if largest == 0:
+            return gradient
+        gradient = gradient / largest
+        rms = gradient.square().mean().sqrt()
+    return gradient / rms

@@ -12,6 +12,7 @@ from cvg.classifier import CompositionClassifier, group_log_probs
 from cvg.classifier.smoothing import smooth_noise
 from cvg.composition import RelationBatch
 from cvg.grounding.slots import slot_maps
+from cvg.guidance.checks import REMEDY, NumbersError
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,18 @@ class Verdict:
     volume_RKFHW: Tensor
 
     def update(self, probability_R: Tensor) -> Tensor:
-        """Target probabilities of all R relations with those of this verdict put in, as a new tensor on the CPU."""
+        """Target probabilities of all R relations with those of this verdict put in, as a new tensor on the CPU.
+
+        Raises:
+            NumbersError: one of these is not finite; no bound would tell it from a satisfied one.
+        """
         updated = probability_R.clone()
         updated[self.rows] = self.log_target_R.detach().exp().cpu()
+        wrong = [row for row in self.rows if not updated[row].isfinite()]
+        if wrong:
+            maps = "" if self.volume_RKFHW.isfinite().all() else ", as the generator's entity maps are not"
+            named = ", ".join(map(str, wrong))
+            raise NumbersError(f"the verdicts on relation {named} of the batch are not finite{maps}; {REMEDY}")
         return updated
 
 

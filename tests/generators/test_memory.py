@@ -36,7 +36,7 @@ from tests.helpers.offloaded import offload_components_checked, offload_layers_c
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]
 COMPOSITIONS = [parse(prompt, LABELS) for prompt in PROMPTS]
 SIZE = (5, 32, 32)
-CONFIG = GuidanceConfig(step_size=0.2, threshold=2.0, smoothing=1)
+CONFIG = GuidanceConfig(step_size=0.2, threshold=None, smoothing=1)
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_bfloat16_is_the_same_generator(tmp_path: Path) -> None:
 def test_bfloat16_on_the_shipped_models() -> None:
     """Guidance raises the probability, edits stay float32, and inversion comes back, all near to float32's."""
     classifier = CompositionClassifier.from_pretrained("shapes-classifier")
-    config = GuidanceConfig(threshold=2.0)
+    config = GuidanceConfig(threshold=None)
     after, levels = {}, {}
     for dtype in ("float32", "bfloat16"):
         generator = load_generator("shapes-wan", Loading(dtype=dtype))

@@ -39,11 +39,13 @@ def classifier(generator: Generator) -> CompositionClassifier:
     return tiny_classifier(generator)
 
 
-def sampler(generator: Generator, classifier: CompositionClassifier, **changes: float) -> GuidedSampler:
+def sampler(generator: Generator, classifier: CompositionClassifier, **changes: float | None) -> GuidedSampler:
     return GuidedSampler(generator, classifier, replace(GuidanceConfig(smoothing=1), **changes))
 
 
-def guide(generator: Generator, classifier: CompositionClassifier, prompts: list[str], **changes: float) -> Guide:
+def guide(
+    generator: Generator, classifier: CompositionClassifier, prompts: list[str], **changes: float | None
+) -> Guide:
     config = replace(GuidanceConfig(smoothing=1), **changes)
     return Guide(generator, classifier, [parse(prompt, LABELS) for prompt in prompts], config)
 
@@ -82,7 +84,7 @@ def test_off_and_zero_step_are_the_plain_pipeline_bit_for_bit(
 
 
 def test_an_edit_raises_the_target_probability(generator: Generator, classifier: CompositionClassifier) -> None:
-    steered = guide(generator, classifier, PROMPTS, step_size=0.02, iterations=4, repeat_below=2.0, threshold=2.0)
+    steered = guide(generator, classifier, PROMPTS, step_size=0.02, iterations=4, repeat_below=1.0, threshold=None)
     edited, verdicts = steered.edit(noise(generator, 3), torch.tensor(999), 0)
     assert len(verdicts) == 4 and (verdicts[-1] > verdicts[0]).all()
     assert (steered.judge(edited, torch.tensor(999), 0) > verdicts[0]).all()
@@ -123,7 +125,7 @@ def test_an_edit_is_the_shorter_the_nearer_a_sample_is_to_what_is_asked(
     decided = copy.deepcopy(classifier)
     for parameter in decided.head.parameters():
         parameter.data *= 40
-    steered = guide(generator, decided, prompts, step_size=0.1, fade=0.75, threshold=2.0, iterations=1)
+    steered = guide(generator, decided, prompts, step_size=0.1, fade=0.75, threshold=None, iterations=1)
     edited, [first] = steered.edit(latents, torch.tensor(999), 0)
     assert first[0] > 0.4 and first[1] != first[2]
     wanted = 0.1 * (1 - 0.75 * torch.stack([first[0], first[1:].min()]))
@@ -134,7 +136,7 @@ def test_an_edit_keeps_each_channels_mean_and_deviation(
     generator: Generator, classifier: CompositionClassifier
 ) -> None:
     latents = noise(generator, 3)
-    steered = guide(generator, classifier, PROMPTS, step_size=0.3, iterations=2, threshold=2.0)
+    steered = guide(generator, classifier, PROMPTS, step_size=0.3, iterations=2, threshold=None)
     edited, _ = steered.edit(latents, torch.tensor(999), 0)
     assert not torch.allclose(edited, latents, atol=0.1)
     for statistic in (torch.mean, torch.std):
@@ -170,7 +172,7 @@ def test_the_edit_follows_the_gradient_of_the_loss(
     latents = noise(generator, 1)
     classifier = copy.deepcopy(classifier)
     classifier.config = replace(classifier.config, noise=0.0)
-    options = {"step_size": 0.1, "fade": 0.0, "iterations": 1, "threshold": 2.0, "spread": weight}
+    options = {"step_size": 0.1, "fade": 0.0, "iterations": 1, "threshold": None, "spread": weight}
     steered = guide(generator, classifier, PROMPTS[:1], **options)
     edited, _ = steered.edit(latents, torch.tensor(999), guided_step)
     config = classifier.config
@@ -194,7 +196,7 @@ def test_the_weight_of_the_spread_gathers_entities(generator: Generator, classif
     latents, timestep = noise(generator, 3), torch.tensor(999)
     spread = {}
     for weight in (0.0, 100.0):
-        steered = guide(generator, classifier, PROMPTS, threshold=2.0, iterations=1, spread=weight)
+        steered = guide(generator, classifier, PROMPTS, threshold=None, iterations=1, spread=weight)
         with torch.no_grad():
             edited, _ = steered.edit(latents, timestep, 1)
             maps = steered.maps(edited, timestep, range(3), 1)
@@ -204,7 +206,7 @@ def test_the_weight_of_the_spread_gathers_entities(generator: Generator, classif
 
 def test_a_satisfied_sample_is_left_alone(generator: Generator, classifier: CompositionClassifier) -> None:
     latents = noise(generator, 3)
-    steered = guide(generator, classifier, PROMPTS, threshold=0.0)
+    steered = guide(generator, classifier, PROMPTS, threshold=1e-6)
     edited, verdicts = steered.edit(latents, torch.tensor(999), 0)
     assert torch.equal(edited, latents) and len(verdicts) == 1
 
@@ -230,7 +232,7 @@ def test_satisfied_samples_are_judged_at_the_next_step_and_moved_if_they_no_long
     assert with_gradients == [3, 0, 1]
     torch.testing.assert_close(verdict[first >= threshold], first[first >= threshold])
     # Other latents: the two are not satisfied any more.
-    steered.config = replace(steered.config, threshold=2.0)
+    steered.config = replace(steered.config, threshold=None)
     moved, _ = steered.edit(edited, timestep, 0)
     assert with_gradients[3:] == [0, 3]
     assert (moved != edited).flatten(1).any(1).all()
@@ -242,7 +244,7 @@ def test_only_samples_with_little_of_what_is_asked_get_further_iterations(
     """The rest moves as with one iteration; the verdicts say how often each was looked at."""
     timestep = torch.tensor(999)
     latents, first, between = divided(generator, classifier)
-    options = {"repeat_below": between, "threshold": 2.0, "step_size": 0.01}
+    options = {"repeat_below": between, "threshold": None, "step_size": 0.01}
     once, _ = guide(generator, classifier, PROMPTS, **options, iterations=1).edit(latents, timestep, 0)
     thrice, verdicts = guide(generator, classifier, PROMPTS, **options, iterations=3).edit(latents, timestep, 0)
     few = int(first.argmin())
@@ -281,8 +283,8 @@ def test_two_relations_add_up(generator: Generator, classifier: CompositionClass
         classifier,
         ["a red circle moving left above a blue square"],
         iterations=2,
-        repeat_below=2.0,
-        threshold=2.0,
+        repeat_below=1.0,
+        threshold=None,
     )
     _, (first, second) = steered.edit(noise(generator, 1), torch.tensor(999), 0)
     assert first.shape == (2,) and (first != second).all()
@@ -308,7 +310,7 @@ def test_a_classifier_brings_what_suits_it_and_what_is_given_wins(generator: Gen
     own = copy.deepcopy(plain)
     own.config = replace(plain.config, sampling={"step_size": 0.03, "guidance_scale": 2.0})
 
-    def video(classifier: CompositionClassifier, scale: float | None = None, **changes: float) -> torch.Tensor:
+    def video(classifier: CompositionClassifier, scale: float | None = None, **changes: float | None) -> torch.Tensor:
         return sampler(generator, classifier, **changes)(
             PROMPTS, [0, 1, 2], steps=STEPS, guidance_scale=scale, size=SIZE
         ).video_BCFHW
@@ -326,7 +328,7 @@ def test_another_generators_classifier_is_refused(generator: Generator, classifi
 
 def test_videos_have_the_size_of_training_whatever_grid_its_maps_were_stored_on(generator: Generator) -> None:
     classifier = tiny_classifier(generator, grid=[2, 4, 4], token_grid=[2, 4, 6], volume_grid=[2, 4, 4])
-    guided = sampler(generator, classifier, threshold=2.0, iterations=1)
+    guided = sampler(generator, classifier, threshold=None, iterations=1)
     assert guided.size == (5, 32, 48)
     result = guided(PROMPTS[:1], [0], steps=STEPS)
     assert result.video_BCFHW.shape[2:] == guided.size and [len(trail) for trail in result.probabilities.values()] == [

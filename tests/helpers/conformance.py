@@ -403,7 +403,7 @@ class Conformance:
         classifier = tiny_classifier(generator, layers=list(self.layers), sigmas=levels, **grids)
         videos = {}
         for step_size in (0.0, 0.2):
-            config = GuidanceConfig(step_size=step_size, threshold=2.0, smoothing=1)
+            config = GuidanceConfig(step_size=step_size, threshold=None, smoothing=1)
             run = GuidedSampler(generator, classifier, config)
             videos[step_size] = run(
                 PROMPTS, [0, 1], COMPOSITIONS, steps=self.steps, guidance_scale=self.guidance_scale

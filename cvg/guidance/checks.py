@@ -1,0 +1,71 @@
+"""Numbers of guided sampling that are not finite, and gradients that are not there: found where they arise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from cvg.common.errors import ModelError
+
+REMEDY = "load the generator in float32 or bfloat16, and see whether its weights and the classifier's are whole"
+
+
+class NumbersError(ModelError):
+    """What a denoising step computed cannot be gone on with."""
+
+
+@contextmanager
+def at_step(step: int, steps: int) -> Iterator[None]:
+    """Within it a :class:`NumbersError` names the denoising step."""
+    try:
+        yield
+    except NumbersError as error:
+        raise ModelError(f"denoising step {step} of {steps} (the first is 0): {error}") from error
+
+
+def require_finite(what: str, value_B: Tensor, samples: Sequence[int] | None = None) -> None:
+    """Check that a batch holds neither NaN nor infinity.
+
+    Args:
+        what: its name, in the plural.
+        value_B: the batch first.
+        samples: which samples of the whole batch these are; all when None.
+
+    Raises:
+        NumbersError: it does; the samples are named.
+    """
+    if value_B.isfinite().all():
+        return
+    wrong = [index for index, value in enumerate(value_B) if not value.isfinite().all()]
+    named = ", ".join(str(index if samples is None else samples[index]) for index in wrong)
+    raise NumbersError(f"the {what} of sample {named} of the batch are not finite; {REMEDY}")
+
+
+def gradient_of(loss: Tensor, z: Tensor, active: Sequence[int], moving: Sequence[int], first: bool) -> Tensor:
+    """The gradient of the loss in the latents.
+
+    Args:
+        loss: a scalar.
+        z: latents of the active samples, (B', C, F, H', W').
+        active: their indices in the batch.
+        moving: those of them that are to be moved.
+        first: whether this is the first guided step, where each of those must have a gradient.
+
+    Raises:
+        NumbersError: it is not finite, or there is none.
+    """
+    gradient = torch.autograd.grad(loss, z, allow_unused=True)[0] if loss.requires_grad else None
+    if gradient is None:
+        gradient = torch.zeros_like(z)
+    require_finite("gradients", gradient, active)
+    still = [sample for sample in moving if first and not gradient[active.index(sample)].any()]
+    if still:
+        raise NumbersError(
+            f"the gradient of sample {', '.join(map(str, still))} of the batch is zero, though it is not what is "
+            "asked: something between the latents and the classifier's verdict passes no gradients on (weights that "
+            "are quantised, a hook under no_grad, a step cache, a constant classifier); take it away"
+        )
+    return gradient
