@@ -55,6 +55,7 @@ def pack(
     parts = out / "parts"
     outcomes = [read_json(parts / f"{row.id}.outcome.json") for row in rows]
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    tars: dict[str, str] = {}
     for split in SPLITS:
         with ShardWriter(out, split) as writer:
             for key in (key for outcome in outcomes if outcome.get("split") == split for key in outcome["keys"]):
@@ -62,6 +63,7 @@ def pack(
                 record = decode({"__key__": key, **members})
                 counts[split][record.label] += 1
                 writer.write(record)
+        tars |= writer.tars
     rejected = [outcome for outcome in outcomes if "rejected" in outcome]
     with atomic(out / "rejects.jsonl") as path:
         path.write_text("".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in rejected))
@@ -77,6 +79,7 @@ def pack(
         labels=labels.to_dict(),
         source=settings.method,
         counts={split: dict(sorted(counter.items())) for split, counter in counts.items()},
+        tars=tars,
         rejected=dict(sorted(Counter(outcome["rejected"] for outcome in rejected).items())),
         token_grid=tokens,
     )

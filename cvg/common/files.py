@@ -138,11 +138,14 @@ def read_json(path: str | Path) -> Any:
     Raises:
         DataError: it is missing, cannot be read, or is not JSON; the message names it.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would wait for its writer for ever
+        raise DataError(f"{path}: cannot be read (not a regular file); check the path")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError; nested too deeply
         raise DataError(f"{path}: not valid JSON ({error}); write it again") from error
 
 

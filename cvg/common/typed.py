@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
+from typing import Annotated, Any, Final, TypeVar, dataclass_transform, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -197,13 +197,37 @@ def _falling(values: list[float]) -> list[float]:
     return values
 
 
-Indices = Annotated[list[StrictInt], Field(min_length=1, description="a list of integers")]
+def _different(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("one is there twice")
+    return values
+
+
+def _identity(values: dict[str, str]) -> dict[str, str]:
+    if set(values) != {"name", "class", "fingerprint"} or not all(values.values()):
+        raise ValueError("one is missing")
+    return values
+
+
+MOST: Final = 4096
+"""What sizes and numbers of layers, heads, steps, frames, rows and columns can be; real ones are far below."""
+
+Indices = Annotated[
+    list[Annotated[StrictInt, Field(ge=0, lt=MOST)]],
+    Field(min_length=1, max_length=MOST, description="a list of different integers of at least 0"),
+    AfterValidator(_different),
+]
 Levels = Annotated[
-    list[Annotated[StrictFloat, Field(allow_inf_nan=False)]],
-    Field(min_length=1, description="falling numbers"),
+    list[Annotated[StrictFloat, Field(ge=0, le=1)]],
+    Field(min_length=1, max_length=MOST, description="falling numbers, noise levels from 1 to 0"),
     AfterValidator(_falling),
 ]
 LatentGrid = Annotated[
-    list[Annotated[StrictInt, Field(gt=0)]],
+    list[Annotated[StrictInt, Field(gt=0, le=MOST)]],
     Field(min_length=3, max_length=3, description="three positive integers: latent frames, rows and columns"),
+]
+Identity = Annotated[
+    dict[str, Annotated[str, Field(max_length=MOST)]],
+    Field(description="name, class and fingerprint of a generator"),
+    AfterValidator(_identity),
 ]

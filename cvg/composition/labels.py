@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class LabelSet:
         for group, entry in groups.items():
             try:
                 slots, labels = int(entry["entities"]), dict(entry["labels"])
-            except (TypeError, KeyError, ValueError) as error:
+            except (TypeError, KeyError, ValueError, OverflowError) as error:
                 raise DataError(f"label group {group!r}: expected `entities: {COUNTS}` and `labels:`") from error
             if not 1 <= slots <= SLOTS:
                 raise DataError(f"label group {group!r}: entities is {slots}, expected {COUNTS}")
@@ -67,7 +68,7 @@ class LabelSet:
 
     @staticmethod
     def _check_unique(what: str, values: list[str]) -> None:
-        repeated = sorted({value for value in values if values.count(value) > 1})
+        repeated = sorted(value for value, count in Counter(values).items() if count > 1)
         if repeated:
             raise DataError(f"label set: {what} {repeated[0]!r} appears twice; each must be unique")
 

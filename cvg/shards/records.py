@@ -1,24 +1,32 @@
 """What one training sample is, and its bytes.
 
 A record holds the entity maps of one (video, relation) pair under its two prompts, p+ and p-. Its bytes are two members
-of a tar (:mod:`cvg.shards.shards`), ``{key}.maps.safetensors`` and ``{key}.json``. Nothing here can execute code on
-reading: safetensors and JSON only.
+of a tar (:mod:`cvg.shards.tars`), ``{key}.maps.safetensors`` and ``{key}.json``, which holds the SHA-256 of the maps.
+Nothing here can execute code on reading: safetensors and JSON only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from math import prod
+from typing import Annotated, Any, Final, Literal
 
 import safetensors.torch
 import torch
+from pydantic import Field, StrictBool
 from torch import Tensor
 
 from cvg.common.errors import DataError
+from cvg.common.typed import read
+from cvg.common.typed import record as typed
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+MOST_META: Final = 1 << 20
+"""Bytes that the JSON of a record can have."""
 MAPS, META = "maps.safetensors", "json"
 _AXES = "SLAKFHW"
 # What the rest of CVG reads from `meta`; writers may add more.
@@ -60,8 +68,13 @@ class Record:
                 )
             if maps.shape != self.positive_SLAKFHW.shape:
                 raise bad("positive and negative maps differ in shape")
+            if not maps.numel():
+                raise bad(f"{name} maps are empty")
             if not torch.isfinite(maps).all():
                 raise bad(f"{name} maps hold values that are not finite")
+            least, most = (float(bound) for bound in maps.aminmax())
+            if least < 0 or most > 1:
+                raise bad(f"{name} maps hold values from {least:g} to {most:g}, but they are probabilities, of [0, 1]")
         if len(self.present) != self.positive_SLAKFHW.shape[3]:
             raise bad(f"{len(self.present)} flags in `present` for {self.positive_SLAKFHW.shape[3]} entity slots")
         if not any(self.present):
@@ -74,20 +87,41 @@ class Record:
             raise bad(f"meta lacks {', '.join(missing)}")
 
 
+@typed
+class _Header:
+    """The JSON of a record."""
+
+    schema: Annotated[Literal[2], Field(description=f"{SCHEMA}, the version that is read here")]
+    key: str
+    label: str
+    present: list[StrictBool]
+    maps: str  # SHA-256 of the other member
+    meta: dict[str, Any]
+
+
+def most_maps(shape: Sequence[int]) -> int:
+    """Bytes that a record's maps of a shape can have: two of float16, and a header."""
+    return 2 * 2 * prod(shape) + (1 << 12)
+
+
 def encode(record: Record) -> dict[str, bytes]:
     """The tar members of a record, by extension. Equal records give equal bytes.
 
     Raises:
-        DataError: the record is malformed, or its meta is not JSON-able.
+        DataError: the record is malformed, or its meta is not JSON-able or too long.
     """
     record.check()
-    maps = {"positive": record.positive_SLAKFHW.contiguous(), "negative": record.negative_SLAKFHW.contiguous()}
-    header = {"schema": SCHEMA, "key": record.key, "label": record.label, "present": list(record.present)}
+    both = {"positive": record.positive_SLAKFHW.contiguous(), "negative": record.negative_SLAKFHW.contiguous()}
+    maps = safetensors.torch.save(both)
+    header: dict[str, Any] = {"schema": SCHEMA, "key": record.key, "label": record.label, "meta": record.meta}
+    header |= {"present": list(record.present), "maps": hashlib.sha256(maps).hexdigest()}
     try:
-        text = json.dumps(header | {"meta": record.meta}, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise DataError(f"record {record.key!r}: meta is not JSON ({error}); store plain values only") from error
-    return {MAPS: safetensors.torch.save(maps), META: text.encode()}
+    if len(text) > MOST_META:
+        raise DataError(f"record {record.key!r}: {len(text)} bytes of JSON; store at most {MOST_META}")
+    return {MAPS: maps, META: text}
 
 
 def decode(members: dict[str, Any]) -> Record:
@@ -99,21 +133,18 @@ def decode(members: dict[str, Any]) -> Record:
     name = f"record {members.get('__key__', '?')!r} of {members.get('__url__', 'memory')}"
     if MAPS not in members or META not in members:
         raise DataError(f"{name}: expected the members .{MAPS} and .{META}; this is not a CVG shard")
+    stored = _json(members)
+    if isinstance(stored, dict) and stored.get("schema", SCHEMA) != SCHEMA:
+        raise DataError(f"{name}: schema {stored['schema']}, this version reads {SCHEMA}; write the shards again")
+    header = read(_Header, stored, f"{name}: damaged", "write the shards again")
+    if hashlib.sha256(members[MAPS]).hexdigest() != header.maps:
+        raise DataError(f"{name}: damaged: its maps are not those that were written; write the shards again")
     try:
-        header = json.loads(members[META])
         maps = safetensors.torch.load(members[MAPS])
-        if header["schema"] != SCHEMA:
-            raise DataError(f"{name}: schema {header['schema']}, this version reads {SCHEMA}; write the shards again")
-        record = Record(
-            key=header["key"],
-            positive_SLAKFHW=maps["positive"],
-            negative_SLAKFHW=maps["negative"],
-            present=tuple(bool(flag) for flag in header["present"]),
-            label=header["label"],
-            meta=header["meta"],
-        )
+        positive, negative = maps["positive"], maps["negative"]
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise DataError(f"{name}: damaged ({type(error).__name__}: {error}); write the shards again") from error
+    record = Record(header.key, positive, negative, tuple(header.present), header.label, header.meta)
     if members.get("__key__", record.key) != record.key:
         raise DataError(f"{name}: its JSON says the key is {record.key!r}; write the shards again")
     record.check()
@@ -122,7 +153,14 @@ def decode(members: dict[str, Any]) -> Record:
 
 def label_of(members: dict[str, Any]) -> str:
     """The label of undecoded tar members, without their maps. Raises DataError as `decode` does."""
+    header = _json(members)
+    label = header.get("label") if isinstance(header, dict) else None
+    return label if isinstance(label, str) else decode(members).label  # says what is wrong
+
+
+def _json(members: dict[str, Any]) -> Any:
+    """The JSON member; None when it is none, for `read` to say so."""
     try:
-        return str(json.loads(members[META])["label"])
-    except (ValueError, KeyError, TypeError):
-        return decode(members).label  # says what is wrong
+        return json.loads(members[META])
+    except (ValueError, RecursionError):
+        return None

@@ -1,26 +1,31 @@
-"""Shards: records in WebDataset tars, and ``shards.json`` beside them, which says what all of them share."""
+"""Shards: records in WebDataset tars, and ``shards.json`` beside them, which says what all of them share.
+
+Tars are read in :mod:`cvg.shards.tars`.
+"""
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Iterator
 from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, StrictInt, model_validator
-from webdataset.tariterators import group_by_keys, tar_file_expander
 from webdataset.writer import TarWriter
 
 from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic, read_json, write_json
-from cvg.common.typed import Indices, LatentGrid, Levels, read, record, to_dict
+from cvg.common.typed import Identity, Indices, LatentGrid, Levels, read, record, to_dict
 from cvg.composition import LabelSet
-from cvg.shards.records import SCHEMA, Record, encode
+from cvg.composition.labels import SLOTS
+from cvg.shards.records import SCHEMA, Record, encode, most_maps
+from cvg.shards.tars import digest_of
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+_SPLIT = "|".join(SPLITS)
+_MOST_MAPS = 1 << 33  # bytes; those of the largest generators' own grids are far below
+_Count = Annotated[StrictInt, Field(ge=0, le=1 << 40)]
 # Neither when nor by whom a tar was written is in it: equal records give equal bytes.
 _REPEATABLE: dict[str, Any] = {"user": "", "group": "", "mode": 0o644, "mtime": 0}
 
@@ -35,6 +40,9 @@ class ShardWriter:
         split: ``train``, ``val`` or ``test``.
         samples: records per tar.
         start: index of the first tar.
+
+    Attributes:
+        tars: name -> SHA-256 of each tar written so far, for `ShardInfo`.
     """
 
     def __init__(self, folder: str | Path, split: str, samples: int = 500, start: int = 0) -> None:
@@ -42,6 +50,7 @@ class ShardWriter:
             raise DataError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
         assert samples > 0
         self.folder, self.split, self.samples, self.index = Path(folder), split, samples, start
+        self.tars: dict[str, str] = {}
         self._pending: list[tuple[str, dict[str, bytes]]] = []
 
     def write(self, record: Record) -> None:
@@ -52,10 +61,12 @@ class ShardWriter:
 
     def _flush(self) -> None:
         target = self.folder / f"{self.split}-{self.index:05d}.tar"
-        with atomic(target) as path, path.open("wb") as file, TarWriter(file, encoder=False, **_REPEATABLE) as tar:
-            for key, members in self._pending:
-                for extension, data in members.items():  # one at a time, or TarWriter would sort them
-                    tar.write({"__key__": key, extension: data})
+        with atomic(target) as path:
+            with path.open("wb") as file, TarWriter(file, encoder=False, **_REPEATABLE) as tar:
+                for key, members in self._pending:
+                    for extension, data in members.items():  # one at a time, or TarWriter would sort them
+                        tar.write({"__key__": key, extension: data})
+            self.tars[target.name] = digest_of(path)
         self.index += 1
         self._pending = []
 
@@ -69,28 +80,19 @@ class ShardWriter:
             self._flush()
 
 
-def read_shard(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The members of each record of one tar, in order, for `decode`; through WebDataset's tar reader.
-
-    The file is opened here and nothing is decoded, so WebDataset's URL schemes (``pipe:`` runs a shell) and its
-    unpickling decoders are never reached, with or without ``WDS_SECURE=1``.
-
-    Raises:
-        DataError: the tar is missing or damaged.
-    """
+def _consistent(info: ShardInfo) -> ShardInfo:
     try:
-        with Path(path).open("rb") as stream:
-            yield from group_by_keys(tar_file_expander(iter([{"url": str(path), "stream": stream}])))
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise DataError(f"shard {path}: cannot be read ({error.args[0]}); write it again") from error
-
-
-def _known_labels(info: ShardInfo) -> ShardInfo:
-    try:
+        labels = info.label_set
         for name in {name for labels in info.counts.values() for name in labels}:
-            info.label_set.index(name)
+            labels.index(name)
     except UserError as error:
         raise ValueError(str(error)) from error
+    if most_maps(info.shape) > _MOST_MAPS:
+        raise ValueError(f"maps of shape {info.shape} are larger than {_MOST_MAPS} bytes, the most that is read")
+    if any(stored > tokens for stored, tokens in zip(info.grid, info.token_grid, strict=True)):
+        raise ValueError(f"grid {info.grid} is finer than token_grid {info.token_grid}, of which it holds averages")
+    if info.steps < len(info.sigmas):
+        raise ValueError(f"{len(info.sigmas)} sigmas of {info.steps} steps")
     return info
 
 
@@ -109,6 +111,7 @@ class ShardInfo:
         labels: the label set, as `LabelSet.to_dict` gives it.
         source: where the videos came from.
         counts: records by split and label.
+        tars: the files that hold the records, each with its SHA-256.
         rejected: videos left out, by reason.
         schema: version of this format.
         token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages.
@@ -117,24 +120,31 @@ class ShardInfo:
         SettingsError: a field that does not fit.
     """
 
-    generator: dict[str, str]
+    generator: Identity
     layers: Indices
     heads: Indices
     sigmas: Levels
-    steps: StrictInt
+    steps: Annotated[StrictInt, Field(ge=1, le=100_000)]
     grid: LatentGrid
-    slots: Annotated[StrictInt, Field(ge=1)]
+    slots: Annotated[StrictInt, Field(ge=1, le=SLOTS)]
     labels: dict[str, Any]
     source: str
     counts: Annotated[
-        dict[Annotated[str, Field(pattern=f"^({'|'.join(SPLITS)})$")], dict[str, StrictInt]],
+        dict[Annotated[str, Field(pattern=f"^({_SPLIT})$")], dict[str, _Count]],
         Field(description=f"numbers of records by split ({', '.join(SPLITS)}) and label"),
     ]
-    rejected: dict[str, StrictInt] = field(default_factory=dict)
-    schema: Annotated[Literal[1], Field(description="1, the version that is read here")] = SCHEMA
+    tars: Annotated[
+        dict[
+            Annotated[str, Field(pattern=rf"^({_SPLIT})-\d{{5,9}}\.tar$")],
+            Annotated[str, Field(pattern="^[0-9a-f]{64}$")],
+        ],
+        Field(description="tars (such as train-00000.tar) with the 64 hexadecimal digits of their SHA-256"),
+    ] = field(default_factory=dict)
+    rejected: dict[str, _Count] = field(default_factory=dict)
+    schema: Annotated[Literal[2], Field(description=f"{SCHEMA}, the version that is read here")] = SCHEMA
     token_grid: LatentGrid
 
-    _labels = model_validator(mode="after")(_known_labels)
+    _labels = model_validator(mode="after")(_consistent)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -17,18 +17,19 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from cvg.common.errors import DataError
 from cvg.shards.mirror import Mirror
-from cvg.shards.records import Record, decode, label_of
-from cvg.shards.shards import SPLITS, ShardInfo, read_shard
+from cvg.shards.records import Record, decode, label_of, most_maps
+from cvg.shards.shards import SPLITS, ShardInfo
+from cvg.shards.tars import read_shard
 
 Batch = dict[str, Tensor]
 
 
 @dataclass
 class Source:
-    """The tars of one split in one folder: records in all, and those whose labels are not held out of training."""
+    """The tars of one split in one folder, with their digests; its records in all, and those that are not held out."""
 
     folder: Path
-    tars: list[Path]
+    tars: dict[Path, str]
     count: int
     used: int
     weight: float = 1.0
@@ -37,7 +38,11 @@ class Source:
     def find(cls, folder: str | Path, split: str, weight: float = 1.0, hold_out: Collection[str] = ()) -> Source:
         """The tars of a split, none of an empty one. Raises DataError where they and shards.json disagree."""
         info = ShardInfo.load(folder)
-        tars, count = sorted(Path(folder).glob(f"{split}-*.tar")), info.count(split)
+        tars = {Path(folder) / name: info.tars[name] for name in sorted(info.tars) if name.startswith(f"{split}-")}
+        if odd := sorted(set(tars) ^ set(Path(folder).glob(f"{split}-*.tar"))):
+            what = "is missing" if odd[0] in tars else "is not named in shards.json"
+            raise DataError(f"shards {folder}: {odd[0].name} {what}; make the shards again")
+        count = info.count(split)
         if bool(tars) != bool(count):
             raise DataError(
                 f"shards {folder}: {len(tars)} {split} tars, but shards.json counts {count} records; make it again"
@@ -101,8 +106,8 @@ class Stream(IterableDataset[Batch]):
     def _once(self) -> Iterator[Any]:
         seen = 0
         for source in self.sources:
-            for tar in source.tars:
-                for item in self._read(tar):
+            for tar, digest in source.tars.items():
+                for item in self._read(tar, digest):
                     seen += 1
                     yield item
         self._check_count(seen, sum(source.count for source in self.sources))
@@ -116,15 +121,15 @@ class Stream(IterableDataset[Batch]):
     def _pass(self, rng: random.Random) -> Iterator[Any]:
         # A weight of 2.5 is two whole copies and a third one of which each sample is kept with probability 1/2.
         copies = [
-            (tar, min(1.0, source.weight - copy))
+            (tar, digest, min(1.0, source.weight - copy))
             for source in self.sources
             for copy in range(math.ceil(source.weight))
-            for tar in source.tars
+            for tar, digest in source.tars.items()
         ]
         rng.shuffle(copies)
         seen = 0
-        for tar, keep in copies:
-            for item in self._read(tar):
+        for tar, digest, keep in copies:
+            for item in self._read(tar, digest):
                 seen += 1
                 if not self._held_out(item) and (keep == 1 or rng.random() < keep):
                     yield item
@@ -142,12 +147,12 @@ class Stream(IterableDataset[Batch]):
                 f"shards {folders}: the tars hold {seen} records, shards.json counts {count}; make them again"
             )
 
-    def _read(self, tar: Path) -> Iterable[Any]:
+    def _read(self, tar: Path, digest: str) -> Iterable[Any]:
         """Records of a tar: from memory when cached, else undecoded members."""
         if not self.cached:
-            return read_shard(tar)
+            return read_shard(tar, digest, most_maps(self.stored.shape))
         if tar not in self._cache:
-            self._cache[tar] = [self._record(item) for item in read_shard(tar)]
+            self._cache[tar] = [self._record(item) for item in read_shard(tar, digest, most_maps(self.stored.shape))]
         return self._cache[tar]
 
     def _record(self, item: Any) -> Record:

@@ -15,8 +15,8 @@ import torch
 
 from cvg.common.files import read_json
 from cvg.media.video import write_video
-from cvg.shards.records import decode
-from cvg.shards.shards import ShardInfo, read_shard
+from cvg.shards.shards import SPLITS, ShardInfo
+from cvg.shards.stream import read_records
 from data_prep import render
 from tests.helpers.tiny import make_pipeline
 
@@ -60,7 +60,7 @@ def finished(clips: Path, generator: Path, tmp_path_factory: pytest.TempPathFact
 def test_shards_hold_both_polarities_of_every_relation(finished: Path) -> None:
     info = ShardInfo.load(finished)
     assert info.layers == [0, 2] and len(info.sigmas) == 2 and info.grid == [4, 8, 8] and not info.rejected
-    records = [decode(members) for path in sorted(finished.glob("*.tar")) for members in read_shard(path)]
+    records = read_records(finished, SPLITS)
     assert len(records) == sum(info.count(split) for split in info.counts)
     for record in records:
         assert record.positive_SLAKFHW.shape == info.shape
@@ -108,8 +108,7 @@ def test_maps_are_stored_on_the_asked_grid(clips: Path, generator: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     info = ShardInfo.load(tmp_path)
     assert info.grid == [4, 4, 2] and info.token_grid == [4, 8, 8]
-    for path in tmp_path.glob("*.tar"):
-        assert all(decode(members).positive_SLAKFHW.shape == info.shape for members in read_shard(path))
+    assert all(record.positive_SLAKFHW.shape == info.shape for record in read_records(tmp_path, SPLITS))
 
 
 @pytest.mark.parametrize("method", ["inversion", "noising"])

@@ -79,11 +79,13 @@ def make_shards(folder: Path, counts: dict[str, int], samples: int = 10, seed: i
         "labels": LABELS,
         "source": "test",
         "counts": {},
+        "tars": {},
     }
     for number, (split, count) in enumerate(counts.items()):
         with ShardWriter(folder, split, samples) as writer:
             for i in range(count):
                 writer.write(make_record(f"{split}-{i:04d}", names[i % len(names)], 10000 * (seed + number) + i))
+        info["tars"] |= writer.tars
         info["counts"][split] = {name: len(range(i, count, len(names))) for i, name in enumerate(names)}
     ShardInfo(**info | (changes or {})).save(folder)
     return folder

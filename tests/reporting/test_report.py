@@ -66,6 +66,7 @@ def shards(evaluation: Path, tmp_path: Path) -> Path:
     config = CompositionClassifier.from_pretrained(read_json(evaluation)["classifier"]["name"]).config
     folder, shape = tmp_path / "shards", (len(config.layers), len(config.heads), config.slots, *config.grid)
     counts: dict[str, dict[str, int]] = {}
+    tars: dict[str, str] = {}
     for split in ("train", "val"):
         with ShardWriter(folder, split) as writer:
             for number in range(4):
@@ -78,8 +79,10 @@ def shards(evaluation: Path, tmp_path: Path) -> Path:
                 }
                 writer.write(Record(f"{split}{number}", maps[0], maps[1], (True, True), "above", meta))
         counts[split] = {"above": 4}
+        tars |= writer.tars
     names = ("generator", "layers", "heads", "sigmas", "grid", "token_grid", "slots", "labels")
-    ShardInfo(**{name: getattr(config, name) for name in names}, steps=3, source="test", counts=counts).save(folder)
+    shared = {name: getattr(config, name) for name in names}
+    ShardInfo(**shared, steps=3, source="test", counts=counts, tars=tars).save(folder)
     return folder
 
 

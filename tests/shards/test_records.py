@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,8 +15,9 @@ import torch
 
 from cvg.common import hub
 from cvg.common.errors import UserError
-from cvg.shards.records import Record, decode, encode
-from cvg.shards.shards import ShardInfo, ShardWriter, read_shard
+from cvg.shards.records import Record, decode, encode, most_maps
+from cvg.shards.shards import ShardInfo, ShardWriter
+from cvg.shards.tars import read_shard
 
 Make = Callable[[str, str, int], Record]
 
@@ -27,7 +29,8 @@ def test_round_trip_through_a_tar(record_factory: Make, tmp_path: Path, monkeypa
         for record in records:
             writer.write(record)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["val-00000.tar", "val-00001.tar"]
-    read = [decode(m) for tar in sorted(tmp_path.glob("*.tar")) for m in read_shard(tar)]
+    most = most_maps(records[0].positive_SLAKFHW.shape)
+    read = [decode(m) for name, digest in writer.tars.items() for m in read_shard(tmp_path / name, digest, most)]
     for old, new in zip(records, read, strict=True):
         assert (old.key, old.present, old.label, old.meta) == (new.key, new.present, new.label, new.meta)
         assert torch.equal(old.positive_SLAKFHW, new.positive_SLAKFHW)
@@ -61,6 +64,8 @@ def test_a_failed_writer_leaves_nothing(record_factory: Make, tmp_path: Path) ->
         ({"positive_SLAKFHW": torch.zeros(2, 2, 2, 2, 4, 8, 8)}, "expected float16"),
         ({"positive_SLAKFHW": torch.zeros(2, 2, 2, 2, 4, 8, 4).half()}, "differ in shape"),
         ({"negative_SLAKFHW": torch.full((2, 2, 2, 2, 4, 8, 8), torch.inf).half()}, "not finite"),
+        ({"negative_SLAKFHW": torch.full((2, 2, 2, 2, 4, 8, 8), -0.5).half()}, "values from -0.5 to -0.5"),
+        ({"negative_SLAKFHW": torch.full((2, 2, 2, 2, 4, 8, 8), 1.5).half()}, "values from 1.5 to 1.5"),
         ({"present": (True,)}, "flags in `present`"),
         ({"present": (False, False)}, "no entity"),
         ({"present": (False, True)}, "absent entity slot are not zero"),
@@ -82,12 +87,14 @@ def test_meta_must_be_json(record_factory: Make) -> None:
 def test_damaged_members_are_refused(record_factory: Make) -> None:
     members: dict[str, Any] = dict(encode(record_factory("x", "left", 1)))
     header = json.loads(members["json"])
+    other = encode(record_factory("x", "left", 2))
     cases: list[tuple[dict[str, Any], str]] = [
         ({"maps.safetensors": b"not safetensors"}, "damaged"),
         ({"json": b"{"}, "damaged"),
         ({"json": json.dumps(header | {"schema": 99}).encode()}, "schema 99"),
         ({"__key__": "y"}, "its JSON says the key is 'x'"),
         ({"maps.safetensors": safetensors.torch.save({"positive": torch.zeros(1)})}, "damaged"),
+        ({"maps.safetensors": other["maps.safetensors"]}, "its maps are not those that were written"),
     ]
     for change, message in cases:
         with pytest.raises(UserError, match=message):
@@ -98,9 +105,10 @@ def test_damaged_members_are_refused(record_factory: Make) -> None:
 
 def test_damaged_tars_are_named(tmp_path: Path) -> None:
     (tmp_path / "train-00000.tar").write_bytes(b"no tar at all" * 100)
+    digest = hashlib.sha256(b"no tar at all" * 100).hexdigest()
     for name in ("train-00000.tar", "train-00001.tar"):
         with pytest.raises(UserError, match=name):
-            list(read_shard(tmp_path / name))
+            list(read_shard(tmp_path / name, digest, 1000))
 
 
 def test_shard_info_round_trip_and_checks(shards: Path, tmp_path: Path) -> None:
@@ -113,9 +121,10 @@ def test_shard_info_round_trip_and_checks(shards: Path, tmp_path: Path) -> None:
         ({"sigmas": [0.5, 0.9]}, "falling"),
         ({"grid": [4, 8]}, "three positive"),
         ({"token_grid": [8, 16]}, "three positive"),
-        ({"schema": 2}, "'schema' is 2; expected 1"),
+        ({"schema": 1}, "'schema' is 1; expected 2"),
         ({"slots": 0}, "'slots' is 0; expected greater than or equal to 1"),
-        ({"layers": ["0"]}, r"""'layers' is \["0"\]; expected a list of integers"""),
+        ({"slots": 3}, "'slots' is 3; expected less than or equal to 2"),
+        ({"layers": ["0"]}, r"""'layers' is \["0"\]; expected a list of different integers"""),
         ({"counts": {"train": {"sideways": 1}}}, "sideways"),
         ({"counts": {"dev": {}}}, "expected numbers of records by split .train, val, test. and label"),
     ):

@@ -136,7 +136,8 @@ def test_bad_data_is_refused(shard_factory: Callable[..., Path], shards: Path, t
     counted = shard_factory(tmp_path / "counted", {"train": 8}, changes={"counts": {"train": {"left": 9}}})
     with pytest.raises(UserError, match="hold 8 records, shards.json counts 9"):
         batches_of(CompositionDataModule([str(counted)], batch_size=8))
-    shaped = shard_factory(tmp_path / "shaped", {"train": 8}, changes={"grid": [4, 8, 4]})
+    turned = {"grid": [4, 4, 16], "token_grid": [4, 4, 16]}
+    shaped = shard_factory(tmp_path / "shaped", {"train": 8}, changes=turned)
     with pytest.raises(UserError, match="maps of shape"):
         batches_of(CompositionDataModule([str(shaped)], batch_size=8))
     unlisted = shard_factory(tmp_path / "unlisted", {"train": 8}, changes={"counts": {}})
