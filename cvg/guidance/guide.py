@@ -36,6 +36,7 @@ class Guide:
         classifier: trained on this generator's maps.
         compositions: what each prompt asks for; the labels of its relations are the targets.
         config: see :class:`GuidanceConfig`.
+        terms: further terms of the loss, beside the label's and the entities' spread.
 
     Raises:
         PromptError: a label the classifier does not know.
@@ -47,15 +48,17 @@ class Guide:
         classifier: CompositionClassifier,
         compositions: Sequence[Composition],
         config: GuidanceConfig,
+        terms: Sequence[Term] = (),
     ) -> None:
         self.generator, self.config = generator, config.for_classifier(classifier)
         self.conditioning = generator.encode(compositions)
         self.relations = RelationBatch.of(compositions, classifier.labels)
         self.classify = StepClassifier(classifier, self.relations, config.smoothing)
-        self.read = Taps(tuple(classifier.config.layers), tuple(classifier.config.heads))
+        self.read = Taps.of(classifier)
         self.terms: list[Term] = [LabelTerm(self.read)]
         if config.spread:
             self.terms.append(SpreadTerm(config.spread, self.read))
+        self.terms += terms
         self.satisfied: list[int] = []
         """Samples that needed no more at the last guided step."""
 

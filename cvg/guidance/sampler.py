@@ -27,6 +27,7 @@ from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.checks import at_step, require_finite
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
+from cvg.guidance.terms.base import Term
 
 Observe = Callable[[int, Tensor], None]
 """observe(step, z_t): shown the latents that a denoising step starts from, z_t' where it is guided; changes nothing."""
@@ -99,6 +100,7 @@ class GuidedSampler:
         classifier: exported classifier for this generator; moved to the generator's device.
         config: how guided steps are taken.
         parser: reads prompts that come without compositions.
+        terms: further terms of the loss that guided steps follow.
 
     Raises:
         ModelError: the classifier was trained on another generator.
@@ -110,11 +112,12 @@ class GuidedSampler:
         classifier: CompositionClassifier,
         config: GuidanceConfig | None = None,
         parser: Parser = parse,
+        terms: Sequence[Term] = (),
     ) -> None:
         self.generator = generator if isinstance(generator, Generator) else wrap_pipeline(generator)
         self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
         self.config = (config or GuidanceConfig()).for_classifier(classifier)
-        self.parser = parser
+        self.parser, self.terms = parser, terms
         ours, theirs = self.generator.identity(), classifier.config.generator
         if ours["fingerprint"] != theirs["fingerprint"]:
             trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
@@ -210,5 +213,5 @@ class GuidedSampler:
 
     def _guiding(self, compositions: Sequence[Composition], steps: int, size: Size, timesteps: Tensor) -> _GuidedSteps:
         guided_steps = self.guided_steps(steps, size)
-        guide = Guide(self.generator, self.classifier, compositions, self.config)
+        guide = Guide(self.generator, self.classifier, compositions, self.config, self.terms)
         return _GuidedSteps(guide, timesteps, guided_steps, moves=bool(self.config.step_size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.step import move
-from cvg.guidance.terms.base import EntityMaps, Taps, union
+from cvg.guidance.terms.base import EntityMaps, Taps, Term, union
 from cvg.guidance.terms.spread import log_spread
 from cvg.guidance.verdict import StepClassifier, Verdict
 from tests.helpers.labels import LABELS
@@ -44,10 +45,14 @@ def sampler(generator: Generator, classifier: CompositionClassifier, **changes: 
 
 
 def guide(
-    generator: Generator, classifier: CompositionClassifier, prompts: list[str], **changes: float | None
+    generator: Generator,
+    classifier: CompositionClassifier,
+    prompts: list[str],
+    terms: Sequence[Term] = (),
+    **changes: float | None,
 ) -> Guide:
     config = replace(GuidanceConfig(smoothing=1), **changes)
-    return Guide(generator, classifier, [parse(prompt, LABELS) for prompt in prompts], config)
+    return Guide(generator, classifier, [parse(prompt, LABELS) for prompt in prompts], config, terms)
 
 
 def noise(generator: Generator, count: int) -> torch.Tensor:
@@ -358,8 +363,7 @@ def test_a_term_reads_its_own_taps_and_counts_from_its_first_guided_step(
 
     few = tiny_classifier(generator, layers=[2, 4], heads=[0, 2])
     latents, timestep = noise(generator, 3), torch.tensor(999)
-    plain, extended = guide(generator, few, PROMPTS), guide(generator, few, PROMPTS)
-    extended.terms.append(Peak())
+    plain, extended = guide(generator, few, PROMPTS), guide(generator, few, PROMPTS, terms=[Peak()])
     assert union([extended.read, Peak.taps]) == Taps((0, 1, 2, 4), (0, 1, 2, 3))
     assert torch.equal(extended.edit(latents, timestep, 0)[0], plain.edit(latents, timestep, 0)[0])
     wide, own = (each.maps(latents, timestep, range(3), 1) for each in (extended, plain))
@@ -374,3 +378,16 @@ def test_a_size_and_steps_are_at_least_one(options: dict[str, Any], message: str
     generator = wrap_pipeline(tiny_pipeline(), "tiny")
     with pytest.raises(SettingsError, match=f"{message}: give at least 1"):
         GuidedSampler(generator, tiny_classifier(generator))(["a red circle moving up"], [0], **options)
+
+
+def test_a_sampler_guides_by_further_terms_too(generator: Generator, classifier: CompositionClassifier) -> None:
+    class Peak:
+        taps, first_guided_step = Taps.of(classifier), 0
+
+        def __call__(self, maps: EntityMaps, verdict: Verdict) -> torch.Tensor:
+            return 100 * maps.of(self.taps).amax()
+
+    config = GuidanceConfig(smoothing=1, threshold=None)
+    plain, extended = (GuidedSampler(generator, classifier, config, terms=terms) for terms in ([], [Peak()]))
+    videos = [each(PROMPTS[:1], [0], steps=STEPS, size=SIZE).video_BCFHW for each in (plain, extended)]
+    assert not torch.equal(*videos)

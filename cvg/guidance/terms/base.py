@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from cvg.classifier import CompositionClassifier
 from cvg.guidance.verdict import Verdict
 
 
@@ -16,6 +17,11 @@ class Taps(NamedTuple):
 
     layers: tuple[int, ...]
     heads: tuple[int, ...]
+
+    @classmethod
+    def of(cls, classifier: CompositionClassifier) -> Taps:
+        """What a classifier reads."""
+        return cls(tuple(classifier.config.layers), tuple(classifier.config.heads))
 
 
 def union(taps: Iterable[Taps]) -> Taps:
