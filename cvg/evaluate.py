@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from tqdm import tqdm
 
-import cvg
 from cvg.classifier.model import CompositionClassifier
+from cvg.common.bars import StepBar
 from cvg.common.cli import run
 from cvg.common.errors import SettingsError, require
+from cvg.common.files import require_writable
 from cvg.common.fingerprint import whole_fingerprint
+from cvg.common.versions import versions
 from cvg.composition import LabelSet
+from cvg.evaluation.journal import Journal
 from cvg.evaluation.rows import SCHEMA, Evaluation, Row, write_evaluation
-from cvg.evaluation.runner import Kept, Runner
+from cvg.evaluation.runner import BATCH_RUNS, CONTROL_RUNS, WARM_UP_RUNS, Kept, Runner
 from cvg.evaluation.suites import Case, load_suite
 from cvg.evaluation.summary import summarise
 from cvg.generators import Loading, load_generator
@@ -37,16 +37,6 @@ def classifier_identity(classifier: CompositionClassifier, name: str) -> dict[st
         "fingerprint": whole_fingerprint(classifier.state_dict()),
         **{key: config[key] for key in kept},
         "labels": [label.name for label in classifier.labels.labels],
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what figures may depend on."""
-    return {
-        "cvg": cvg.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
     }
 
 
@@ -78,25 +68,37 @@ def load_sampler(
     return GuidedSampler(frozen, model, guiding)
 
 
-def run_cases(runner: Runner, cases: Sequence[Case], batch_size: int, controlled: int) -> list[Row]:
-    """Run all cases, batch after batch, under a bar that shows how many are right so far.
+def run_cases(
+    runner: Runner, cases: Sequence[Case], batch_size: int, controlled: int, journal: Journal | None = None
+) -> list[Row]:
+    """Run all cases, batch after batch, under a bar of denoising steps that shows how many are right so far.
 
     Args:
         runner: of the suite that the cases are from.
         cases: at least one.
         batch_size: cases at a time.
         controlled: the first so many cases get controls, rounded up to whole batches.
+        journal: gets the rows of every batch as soon as it is done; those it has are not run again.
     """
-    runner.warm_up(cases[0])
-    rows: list[Row] = []
-    with tqdm(total=len(cases), desc="evaluate", unit="prompt") as bar:
-        for number, start in enumerate(range(0, len(cases), batch_size)):
-            batch = cases[start : start + batch_size]
-            rows += runner.batch(batch, start < controlled, guided_first=number % 2 == 1)
+    batches = [cases[start : start + batch_size] for start in range(0, len(cases), batch_size)]
+    runs = [BATCH_RUNS + (CONTROL_RUNS if number * batch_size < controlled else 0) for number in range(len(batches))]
+    done = journal.batches if journal is not None else 0
+    rows = [] if journal is None else list(journal.rows)
+    if journal is not None:
+        runner.timing = journal.timing
+    with StepBar("evaluate", WARM_UP_RUNS + sum(runs), runner.options["steps"]) as bar:
+        runner.observe = bar
+        if done < len(batches):
+            runner.warm_up(cases[0])
+        bar.skip(sum(runs[:done]))
+        for number, batch in list(enumerate(batches))[done:]:
+            new = runner.batch(batch, number * batch_size < controlled, guided_first=number % 2 == 1)
+            rows += new
+            if journal is not None:
+                journal.add(new, runner.timing)
             unguided = sum(row.unguided.right for row in rows) / len(rows)
             guided = sum(row.guided.right for row in rows) / len(rows)
-            bar.set_postfix_str(f"right: unguided {unguided:.2f}, guided {guided:.2f}", refresh=False)
-            bar.update(len(batch))
+            bar.note(f"{len(rows)}/{len(cases)} prompts, right: unguided {unguided:.2f}, guided {guided:.2f}")
     return rows
 
 
@@ -121,7 +123,8 @@ def main(
     """Measure guidance on held-out prompts.
 
     Every prompt is sampled unguided and guided from the same initial noise, and the suite's judge looks at both videos.
-    The figures go to a JSON file, with a row per prompt, and in short to the terminal.
+    The figures go to a JSON file, with a row per prompt, and in short to the terminal. Until it is there, the rows that
+    are done lie beside it in OUT.rows.jsonl; the same command goes on with them.
 
     Args:
         suite: prompts and their judge: shapes.
@@ -144,17 +147,19 @@ def main(
         loading: where and how the generator is computed.
     """
     require(1, prompts=prompts, steps=steps, batch_size=batch_size, fps=fps, control_prompts=control_prompts)
+    require(0, seed=seed)
     if guiding.guided_steps < 1:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
+    require_writable(out)
+    journal_path = out.with_name(f"{out.name}.rows.jsonl")
+    require_writable(journal_path, videos and videos / "guided" / "video.mp4")
     world = load_suite(suite, LabelSet.load(labels) if labels else None, loading.device)
     cases = world.cases(prompts, seed)
     sampler = load_sampler(cases, classifier, world.labels if labels else None, generator, guiding, loading)
+    sampler.guided_steps(steps)
     if guidance_scale is None:
         guidance_scale = sampler.classifier.config.sampling.guidance_scale
     runner = Runner(world, sampler, steps, guidance_scale, seed, Kept(videos, fps) if videos else None)
-    controlled = 0 if not controls else prompts if control_prompts is None else control_prompts
-    rows = run_cases(runner, cases, batch_size, controlled)
-    figures = summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold or 1.0)
     settings = {
         "prompts": prompts,
         "seed": seed,
@@ -166,17 +171,23 @@ def main(
         **asdict(loading),
         "threads": torch.get_num_threads(),
     }
-    result = Evaluation(
-        schema=SCHEMA,
-        suite=suite,
-        settings=settings,
-        generator=sampler.generator.identity(),
-        classifier=classifier_identity(sampler.classifier, classifier),
-        versions=versions(),
-        **vars(figures),
-        rows=rows,
-    )
+    setup: dict[str, Any] = {
+        "suite": suite,
+        "settings": settings,
+        "generator": sampler.generator.identity(),
+        "classifier": classifier_identity(sampler.classifier, classifier),
+        "versions": versions(),
+    }
+    controlled = 0 if not controls else prompts if control_prompts is None else control_prompts
+    others = {"controlled": controlled, "videos": videos and str(videos), "fps": fps if videos else None}
+    journal = Journal(journal_path, setup | others)
+    if journal.batches:
+        print(f"going on with a run that was stopped: {len(journal.rows)} of {prompts} prompts are in {journal_path}")
+    rows = run_cases(runner, cases, batch_size, controlled, journal)
+    figures = summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold or 1.0)
+    result = Evaluation(schema=SCHEMA, **setup, **vars(figures), rows=rows)
     write_evaluation(out, result)
+    journal.close()
     print(render(result))
     print(f"\nwrote {out}")
     return result

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
+import torch
 
 from cvg.classifier.model import CompositionClassifier
+from cvg.common.bars import StepBar
 from cvg.common.cli import run
 from cvg.common.errors import PromptError, SettingsError, require
-from cvg.common.files import slug, write_json
+from cvg.common.files import require_writable, write_json
+from cvg.common.fingerprint import whole_fingerprint
 from cvg.common.sizes import Size
-from cvg.composition import Composition, parse
+from cvg.common.versions import versions
+from cvg.composition import Composition, LabelSet, parse
 from cvg.generators import Loading, load_generator
+from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.jobs import Job, job_places
 from cvg.guidance.sampler import GuidedSampler, SampleResult
 from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
-from cvg.media.video import write_gif, write_video
 
 REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say by hand what a prompt asks for"}
 
 
-@dataclass(frozen=True)
-class _Job:
-    composition: Composition
-    seed: int
-    place: Path
-
-    def file(self, suffix: str) -> Path:
-        """One of the job's files."""
-        return self.place.with_name(self.place.name + suffix)
+_LOW = 0.5
+"""A target probability below this, after guidance, is warned of."""
 
 
 def main(
@@ -60,8 +56,9 @@ def main(
 ) -> list[Path]:
     """Generate videos that obey the composition of their prompts.
 
-    Each video becomes NAME.mp4 with NAME.json beside it (prompt, seed, probabilities and losses per iteration,
-    seconds); with guidance on, NAME.side-by-side.mp4 and .gif show unguided and guided of the same seed.
+    Each video becomes NAME.mp4 with NAME.json beside it (prompt, seed, all settings, probabilities and losses per
+    iteration, seconds); with guidance on, NAME.side-by-side.mp4 and .gif show unguided and guided of the same seed.
+    Batches whose files are there, made with the same settings, are not made again.
 
     Args:
         prompt: a text prompt, or a list of them: '["one", "another"]'.
@@ -73,7 +70,7 @@ def main(
         label: labels of the relations, when they cannot be parsed. A classifier with an anchored head also takes
             phrases that it was not trained on (docs/new_labels.md).
         label_group: the group whose labels such a phrase competes against, where its entities do not tell.
-        guidance: off runs the plain pipeline.
+        guidance: off runs the plain pipeline, on any prompt.
         guiding: how guided steps are taken.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when left out.
@@ -83,49 +80,130 @@ def main(
         batch_size: videos at a time.
         loading: where and how the generator is computed.
     """
-    require(1, fps=fps, scale=scale, batch_size=batch_size)
-    model = _with_new_labels(CompositionClassifier.from_pretrained(classifier), label, entities, label_group)
     prompts, seeds = [prompt] if isinstance(prompt, str) else prompt, [seed] if isinstance(seed, int) else seed
-    jobs = _plan([parse(text, model.labels, entities, label) for text in prompts], seeds, out)
+    _check(prompts, seeds, guidance_scale, steps=steps, fps=fps, scale=scale, batch_size=batch_size, size=size)
+    places = job_places(prompts, seeds, out)
+    require_writable(*places.values())
+    model = CompositionClassifier.from_pretrained(classifier)
+    if guidance == "on":
+        model = _with_new_labels(model, label, entities, label_group)
+    asked = {text: _understood(text, model.labels, entities, label, needed=guidance == "on") for text in prompts}
+    jobs = [Job(text, asked[text], number, place) for (text, number), place in places.items()]
     sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], loading), model, guiding)
-    options: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale, "size": size}
-    settings = {"guidance": guidance, "generator": sampler.generator.identity(), "classifier": classifier}
-    for start in tqdm(range(0, len(jobs), batch_size), desc="sample", disable=len(jobs) <= batch_size):
-        batch = jobs[start : start + batch_size]
-        results = {"unguided": _sample(sampler, batch, guided=False, **options)}
-        if guidance == "on":
-            results["guided"] = _sample(sampler, batch, guided=True, **options)
-        shown = results.get("guided", results["unguided"])
-        relations = traces(shown, model.labels)
-        seconds = {side: result.seconds / len(batch) for side, result in reversed(results.items())}
-        for index, job in enumerate(batch):
-            _write_videos(job, [to_frames(result.video_BCFHW[index]) for result in results.values()], fps, scale)
-            told = {"prompt": job.composition.prompt, "seed": job.seed, **settings, "steps": steps}
-            write_json(job.file(".json"), told | {"relations": relations[index], "seconds": seconds})
-            print(job.file(".mp4"))
+    if guidance_scale is None:
+        guidance_scale = model.config.sampling.guidance_scale
+    size = Size(*(size or sampler.size))
+    _check_sides(size, scale)
+    if guidance == "on":
+        sampler.guided_steps(steps, size)
+        for line in vocabulary_warnings(sampler.generator, _asked(jobs)):
+            print(f"warning: {line}", file=sys.stderr)
+    settings = {
+        "guidance": guidance,
+        "generator": sampler.generator.identity(),
+        "classifier": {"name": classifier, "fingerprint": whole_fingerprint(model.state_dict())},
+        "steps": steps,
+        "guidance_scale": guidance_scale,
+        "size": size._asdict(),
+        "guiding": asdict(sampler.config) if guidance == "on" else None,
+        "by_hand": {"entities": entities, "label": label, "label_group": label_group},
+        "fps": fps,
+        "scale": scale,
+        "batch_size": batch_size,
+        "loading": asdict(loading),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+    batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
+    sides = 2 if guidance == "on" else 1
+    with StepBar("sample", sides * len(batches), steps) as bar:
+        for batch in batches:
+            # By whole batches: bytes depend on what a video is batched with.
+            if all(job.is_done(settings) for job in batch):
+                bar.skip(sides)
+                for job in batch:
+                    bar.say(f"{job.file('.mp4')} (made before, with these settings)")
+            else:
+                _make(sampler, batch, settings, bar)
     return [job.file(".mp4") for job in jobs]
 
 
-def _plan(compositions: Sequence[Composition], seeds: Sequence[int], out: Path) -> list[_Job]:
-    """Every prompt with every seed. Raises SettingsError where two would be written to one place."""
-    jobs = [
-        _Job(composition, seed, out / f"{slug(composition.prompt)}_seed{seed}")
-        for composition in compositions
-        for seed in seeds
+def _check(
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    guidance_scale: float | None,
+    size: Size | None,
+    **least: int,
+) -> None:
+    """Raise SettingsError for values that no run can have, before anything is loaded."""
+    for name, values in (("prompt", prompts), ("seed", seeds)):
+        if not values:
+            raise SettingsError(f"{name} []: there is nothing to sample; give at least one")
+    for seed in seeds:
+        if not 0 <= seed < 2**64:
+            raise SettingsError(f"seed {seed}: give a number from 0 to 2**64 - 1")
+    if guidance_scale is not None and not (math.isfinite(guidance_scale) and guidance_scale >= 0):
+        raise SettingsError(f"guidance_scale {guidance_scale}: give a number of at least 0")
+    require(1, **least, **({} if size is None else Size(*size)._asdict()))
+
+
+def _check_sides(size: Size, scale: int) -> None:
+    """Raise SettingsError for a size that no MP4 file can have."""
+    if size.height * scale % 2 or size.width * scale % 2:
+        raise SettingsError(
+            f"size {list(size)}, scale {scale}: files of {size.width * scale} x {size.height * scale} pixels, but "
+            "H.264 needs even sides; give an even scale or size"
+        )
+
+
+def _understood(
+    prompt: str, labels: LabelSet, entities: list[str] | None, label: str | list[str] | None, needed: bool
+) -> Composition | None:
+    """What the prompt asks for, which is printed; None where it is not ``needed`` and cannot be read."""
+    try:
+        composition = parse(prompt, labels, entities, label)
+    except PromptError:
+        if needed:
+            raise
+        return None
+    relations = [
+        _told(relation.label, [entity.phrase for entity in relation.entities]) for relation in composition.relations
     ]
-    twice = [place for place, count in Counter(job.place for job in jobs).items() if count > 1]
-    if twice:
-        raise SettingsError(f"two videos would be written to {min(twice)}; give each prompt and seed once")
-    return jobs
+    print(f"{prompt!r} was understood as: {'; '.join(relations)}")
+    return composition
 
 
-def _write_videos(job: _Job, videos_FHWC: Sequence[NDArray[np.uint8]], fps: int, scale: int) -> None:
-    """The last video of a job, and where there are two, unguided and guided, both side by side."""
-    write_video(job.file(".mp4"), videos_FHWC[-1], fps=fps, scale=scale)
-    if len(videos_FHWC) > 1:
-        both = np.concatenate(videos_FHWC, axis=2)
-        write_video(job.file(".side-by-side.mp4"), both, fps=fps, scale=scale)
-        write_gif(job.file(".side-by-side.gif"), both, fps=fps, scale=scale)
+def _told(label: str, entities: Sequence[str]) -> str:
+    return f"{label} ({', '.join(entities)})"
+
+
+def _make(sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, Any], bar: StepBar) -> None:
+    """Sample a batch and write its files."""
+    results = {"unguided": _sample(sampler, batch, settings, bar, guided=False)}
+    if settings["guidance"] == "on":
+        results["guided"] = _sample(sampler, batch, settings, bar, guided=True)
+    fps, scale = settings["fps"], settings["scale"]
+    known = [index for index, job in enumerate(batch) if job.composition is not None]
+    shown = results.get("guided", results["unguided"])
+    found = traces(replace(shown, compositions=_asked(batch)), sampler.classifier.labels)
+    relations = dict(zip(known, found, strict=True))
+    seconds = {side: result.seconds / len(batch) for side, result in reversed(results.items())}
+    for index, job in enumerate(batch):
+        job.write_videos([to_frames(result.video_BCFHW[index]) for result in results.values()], fps, scale)
+        told = {"prompt": job.prompt, "seed": job.seed, **settings}
+        write_json(job.file(".json"), told | {"relations": relations.get(index, []), "seconds": seconds})
+        bar.say(str(job.file(".mp4")))
+        for relation in relations.get(index, []):
+            before, after = relation["probability_before"], relation["probability_after"]
+            if after is not None:
+                what = _told(relation["label"], relation["entities"])
+                bar.say(f"  {what}: probability {before:.2f} before guidance, {after:.2f} after")
+                if after < _LOW:
+                    print(
+                        f"warning: {job.prompt!r}, seed {job.seed}: the probability of {what} stayed at {after:.2f}; "
+                        "the video is likely not what was asked",
+                        file=sys.stderr,
+                    )
 
 
 def _with_new_labels(
@@ -147,15 +225,23 @@ def _with_new_labels(
     return model
 
 
-def _sample(sampler: GuidedSampler, batch: Sequence[_Job], guided: bool, **options: Any) -> SampleResult:
-    compositions = [job.composition for job in batch]
+def _sample(
+    sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, Any], observe: StepBar, guided: bool
+) -> SampleResult:
     return sampler(
-        [composition.prompt for composition in compositions],
+        [job.prompt for job in batch],
         [job.seed for job in batch],
-        compositions,
+        _asked(batch),
         guided=guided,
-        **options,
+        steps=settings["steps"],
+        guidance_scale=settings["guidance_scale"],
+        size=Size(**settings["size"]),
+        observe=observe,
     )
+
+
+def _asked(batch: Sequence[Job]) -> list[Composition]:
+    return [job.composition for job in batch if job.composition is not None]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from cvg.common.errors import DataError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """What the system says of a disk that takes no more."""
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)  # it can be read only by setting it
 
 
 @contextmanager
@@ -56,6 +59,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
         assert temporary.exists(), f"nothing was written to {temporary}"
         try:
+            temporary.chmod(0o666 & ~_UMASK)  # safetensors writes files that nobody else can read
             _to_disk(temporary)
             temporary.replace(path)
             _to_disk(path.parent)
@@ -149,6 +153,46 @@ def read_json(path: str | Path) -> Any:
         raise DataError(f"{path}: not valid JSON ({error}); write it again") from error
 
 
+def require_writable(*files: str | Path | None) -> None:
+    """Try whether files can be written, before the work whose results they are to hold. Nothing is left behind.
+
+    Args:
+        files: what is to be written; for a folder, any file in it. None is nothing.
+
+    Raises:
+        DataError: naming the first that cannot be written, with the reason.
+    """
+    for path in (Path(file) for file in files if file is not None):
+        if os.path.isdir(path):  # noqa: PTH112  (Path's fails for a name that is too long)
+            raise DataError(f"{path}: is a folder; give the name of a file")
+        missing = [folder for folder in path.parents if not os.path.lexists(folder)]
+        made: list[Path] = []
+        probe = path.with_name(f".try.{secrets.token_hex(4)}.part")
+        try:
+            for folder in reversed(missing):
+                folder.mkdir(exist_ok=True)
+                made.append(folder)
+            with contextlib.suppress(FileNotFoundError):
+                path.lstat()  # fails for a name that cannot be
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{path}: cannot be written ({reason}); choose another place") from error
+        finally:
+            for folder in reversed(made):
+                with contextlib.suppress(OSError):  # another process has put something there meanwhile
+                    folder.rmdir()
+
+
 def slug(text: str) -> str:
-    """A text as part of a file name: lower-case letters and digits, dashes between, at most 80 characters."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80]
+    """A text as part of a file name: lower-case letters and digits, dashes between, at most 80 characters.
+
+    Where it cannot tell the text (it is cut, or has more than words of such letters) eight digits of a hash follow, so
+    that two texts have two names.
+    """
+    kept = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80]
+    if text == kept.replace("-", " "):
+        return kept
+    digits = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{kept}-{digits}" if kept else digits

@@ -15,7 +15,7 @@ from cvg.common.clock import wall_clock
 from cvg.composition import Composition
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.guidance.guide import Guide
-from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.sampler import GuidedSampler, Observe
 
 
 @dataclass
@@ -69,6 +69,7 @@ def run_plain(
     seeds: Sequence[int],
     steps: int,
     guidance_scale: float | None = None,
+    observe: Observe | None = None,
 ) -> PlainRun:
     """Sample without guidance and keep z_t of the guided steps.
 
@@ -78,6 +79,7 @@ def run_plain(
         seeds: of the initial noise, one per prompt.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when None.
+        observe: shown every denoising step too.
     """
     at = {step: guided_step for guided_step, step in reachable_guided_steps(sampler, steps).items()}
     last = max(sampler.guided_steps(steps), default=0)
@@ -91,6 +93,8 @@ def run_plain(
             latents[at[step]] = z.clone()
         if step == last > 0:
             early_seconds = wall_clock(z.device) - began
+        if observe is not None:
+            observe(step, z)
 
     prompts = [composition.prompt for composition in compositions]
     result = sampler(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -16,11 +16,18 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.composition import Composition, RelationBatch
 from cvg.evaluation.early import EarlyVerdict, PlainRun, early_verdicts, run_plain
 from cvg.evaluation.rows import Candidate, Early, GuidedScore, Row, WrongTargetScore, ZeroStepScore
-from cvg.evaluation.suites import Case, Score, Suite, scores
-from cvg.guidance.sampler import GuidedSampler, SampleResult
+from cvg.evaluation.suites import CANDIDATES, Case, Score, Suite, scores
+from cvg.guidance.sampler import GuidedSampler, Observe, SampleResult
 from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_video
+
+WARM_UP_RUNS: Final = 2
+"""Calls of the sampler to warm up."""
+BATCH_RUNS: Final = 2
+"""Calls of the sampler a batch: unguided and guided."""
+CONTROL_RUNS: Final = 3 + CANDIDATES - 1
+"""More of them where a batch gets controls: zero step, untrained, wrong target, and best-of-n's other seeds."""
 
 
 @dataclass
@@ -72,6 +79,7 @@ class Runner:
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when None.
         seed: of the untrained classifier and the wrong targets.
         kept: where the videos of every case are kept; nowhere when None.
+        observe: shown every denoising step of every run (:data:`cvg.guidance.sampler.Observe`).
     """
 
     def __init__(
@@ -82,8 +90,10 @@ class Runner:
         guidance_scale: float | None = None,
         seed: int = 0,
         kept: Kept | None = None,
+        observe: Observe | None = None,
     ) -> None:
         self.suite, self.sampler, self.seed, self.kept = suite, sampler, seed, kept
+        self.observe = observe
         self.options: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale}
         self.timing = Timing()
         config = sampler.config
@@ -148,11 +158,15 @@ class Runner:
 
     def _plain(self, cases: Sequence[Case], candidate: int = 0) -> PlainRun:
         asked = [case.composition for case in cases]
-        return run_plain(self.sampler, asked, [case.seeds[candidate] for case in cases], **self.options)
+        return run_plain(
+            self.sampler, asked, [case.seeds[candidate] for case in cases], **self.options, observe=self.observe
+        )
 
     def _guided(self, sampler: GuidedSampler, cases: Sequence[Case], targets: Sequence[Composition]) -> SampleResult:
         prompts = [case.composition.prompt for case in cases]
-        return sampler(prompts, [case.seeds[0] for case in cases], targets, guided=True, **self.options)
+        return sampler(
+            prompts, [case.seeds[0] for case in cases], targets, guided=True, **self.options, observe=self.observe
+        )
 
     def _early_verdicts(self, plain: PlainRun, asked: Sequence[Composition]) -> list[EarlyVerdict]:
         """What the classifier makes of the unguided latents, timed."""

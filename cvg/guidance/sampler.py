@@ -29,6 +29,9 @@ from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.terms.base import Term
 
+_MOST_STEPS = 201
+"""Where the search for a number of steps that fits ends."""
+
 Observe = Callable[[int, Tensor], None]
 """observe(step, z_t): shown the latents that a denoising step starts from, z_t' where it is guided; changes nothing."""
 
@@ -141,15 +144,23 @@ class GuidedSampler:
         Raises:
             SettingsError: the schedule has no step near a noise level of the classifier, or one step for two of them.
         """
+        require(1, steps=steps)
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
-        levels = self.generator.schedule(steps, size or self.size).levels[:-1]
-        found = {step: index for index, step in enumerate(nearest_steps(levels, wanted)) if step is not None}
+        found = self._near(steps, size, wanted)
         if len(found) < len(wanted):
+            more = range(steps + 1, _MOST_STEPS)
+            enough = next((n for n in more if len(self._near(n, size, wanted)) == len(wanted)), None)
+            remedy = "guide fewer steps, or use another scheduler" if enough is None else f"use {enough} steps or more"
             raise SettingsError(
                 f"{steps} steps: no separate denoising steps near the classifier's noise levels "
-                f"{[round(s, 3) for s in wanted]}; use more steps"
+                f"{[round(s, 3) for s in wanted]}; {remedy}"
             )
         return found
+
+    def _near(self, steps: int, size: Size | None, wanted: Sequence[float]) -> dict[int, int]:
+        """Denoising step -> index of the noise level that it is the nearest to, for those that are near enough."""
+        levels = self.generator.schedule(steps, size or self.size).levels[:-1]
+        return {step: index for index, step in enumerate(nearest_steps(levels, wanted)) if step is not None}
 
     def __call__(
         self,

@@ -1,4 +1,6 @@
 import errno
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cvg.common.errors import UserError
-from cvg.common.files import alone, atomic, read_json, sweep, write_json
+from cvg.common.files import alone, atomic, read_json, require_writable, slug, sweep, write_json
 
 
 def test_atomic_renames_on_success_and_keeps_the_suffix(tmp_path: Path) -> None:
@@ -103,3 +105,37 @@ def test_a_folder_is_one_process_s_at_a_time_and_the_lock_dies_with_it(tmp_path:
     other.communicate()
     with alone(tmp_path):
         pass
+
+
+def test_files_are_as_readable_as_others(tmp_path: Path) -> None:
+    with atomic(tmp_path / "a") as temporary:
+        os.close(os.open(temporary, os.O_CREAT, 0o600))
+    (tmp_path / "b").touch()
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+def test_places_are_tried_and_left_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    require_writable(None, tmp_path / "new" / "deep" / "a.json", tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "old"
+    for wrong in (tmp_path / "file" / "a", tmp_path, tmp_path / ("x" * 300), tmp_path / "a\0b"):
+        with pytest.raises(UserError, match=r"cannot be written|is a folder"):
+            require_writable(wrong)
+
+
+def test_a_slug_tells_texts_apart() -> None:
+    assert slug("a red circle 3") == "a-red-circle-3"
+    texts = [
+        "x" * 90 + "a",
+        "x" * 90 + "b",
+        "赤い円",
+        "青い円",
+        "a dog",
+        "A dog",
+        "a  dog",
+        "a dog.",
+        "a, dog",
+        "\ud800",
+    ]
+    assert len({slug(text) for text in texts}) == len(texts)
+    assert all(len(slug(text)) <= 89 and slug(text).isascii() for text in texts)

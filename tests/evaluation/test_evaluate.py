@@ -24,7 +24,7 @@ from cvg.composition import LabelSet, parse
 from cvg.evaluate import main
 from cvg.evaluation.early import early_verdicts, reachable_guided_steps, run_plain
 from cvg.evaluation.rows import Row, read_evaluation, write_evaluation
-from cvg.evaluation.runner import Timing, untrained, wrong_target
+from cvg.evaluation.runner import Runner, Timing, untrained, wrong_target
 from cvg.evaluation.suites import Case, load_suite, scores
 from cvg.evaluation.suites.registry import SUITES
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
@@ -378,3 +378,77 @@ def test_bad_options_are_one_message(
     message = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(message) == 1
     assert not (tmp_path / "x.json").exists()
+
+
+# A run that was stopped
+
+
+def untimed(path: Path) -> Any:
+    """The evaluation without what the clock says."""
+    found = json.loads(path.read_text())
+    for name in ("time_ratio", "timing", "best_of_n", "best_of_n_equal_time"):
+        found.pop(name)
+    return found
+
+
+def test_a_run_that_was_stopped_goes_on_and_says_the_same(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, classifier = tiny.make_both(folder)
+    options: dict[str, Any] = {"classifier": str(classifier), "steps": tiny.STEPS, "batch_size": 1, "prompts": 3}
+    options |= {"controls": False, "videos": tmp_path / "videos"}
+    main(out=tmp_path / "whole.json", **options)
+    videos = {path: path.read_bytes() for path in (tmp_path / "videos").rglob("*.mp4")}
+    begun: list[int] = []
+    batch = Runner.batch
+
+    def stops(self: Runner, cases: Any, controls: bool, guided_first: bool) -> list[Row]:
+        begun.append(cases[0].seeds[0])
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return batch(self, cases, controls, guided_first)
+
+    monkeypatch.setattr(Runner, "batch", stops)
+    out, rows = tmp_path / "a.json", tmp_path / "a.json.rows.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        main(out=out, **options)
+    assert not out.exists() and len(rows.read_text().splitlines()) == 3
+    with pytest.raises(UserError, match=r"a run that was stopped, with other settings \(settings\)"):
+        main(out=out, **{**options, "seed": 5})
+    with pytest.raises(UserError, match=r"other settings \(controlled\)"):
+        main(out=out, **{**options, "controls": True})
+    with rows.open("a") as file:
+        file.write('{"rows": [')  # it was being written
+    begun += [0]
+    capsys.readouterr()
+    main(out=out, **options)
+    assert "2 of 3 prompts are in" in capsys.readouterr().out
+    assert len(begun) == 5 and not rows.exists() and untimed(out) == untimed(tmp_path / "whole.json")
+    assert videos == {path: path.read_bytes() for path in videos}
+    for damaged in ("", "[]\n", "{\n"):
+        rows.write_text(damaged)
+        with pytest.raises(UserError, match="delete the file to begin anew"):
+            main(out=out, **options)
+
+
+def test_the_bar_counts_the_sampler_s_steps(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[int] = []
+    sampled = GuidedSampler.__call__
+
+    def call(self: GuidedSampler, *args: Any, **options: Any) -> Any:
+        made.append(options["steps"])
+        return sampled(self, *args, **options)
+
+    monkeypatch.setattr(GuidedSampler, "__call__", call)
+    _, classifier = tiny.make_both(folder)
+    main(
+        out=tmp_path / "a.json",
+        prompts=1,
+        classifier=str(classifier),
+        steps=tiny.STEPS,
+        batch_size=1,
+        control_prompts=1,
+    )
+    assert f"{sum(made)}/{sum(made)}" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""Videos to sample and their files: names, videos, and whether they were made before."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cvg.common.errors import DataError, SettingsError
+from cvg.common.files import read_json, slug
+from cvg.composition import Composition
+from cvg.media.video import write_gif, write_video
+
+SIDE_BY_SIDE = (".side-by-side.mp4", ".side-by-side.gif")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video to sample, and its files.
+
+    Attributes:
+        prompt: the prompt.
+        composition: what it was understood to ask; None where nothing is guided and it was not.
+        seed: of the initial noise.
+        place: path of its files, without what tells them apart.
+    """
+
+    prompt: str
+    composition: Composition | None
+    seed: int
+    place: Path
+
+    def file(self, suffix: str) -> Path:
+        """One of the job's files."""
+        return self.place.with_name(self.place.name + suffix)
+
+    def is_done(self, settings: dict[str, Any]) -> bool:
+        """Whether all its files are there, made with these settings. The sidecar is written last."""
+        names = (".mp4", *SIDE_BY_SIDE) if settings["guidance"] == "on" else (".mp4",)
+        if not all(self.file(name).exists() for name in (*names, ".json")):
+            return False
+        try:
+            told = read_json(self.file(".json"))
+        except DataError:  # damaged: made again
+            return False
+        mine = {"prompt": self.prompt, "seed": self.seed, **settings}
+        return isinstance(told, dict) and all(
+            told.get(name) == value for name, value in json.loads(json.dumps(mine)).items()
+        )
+
+    def write_videos(self, videos_FHWC: Sequence[NDArray[np.uint8]], fps: int, scale: int) -> None:
+        """The last video of a job, and where there are two, unguided and guided, both side by side.
+
+        The sidecar goes first: until it is written again, they are not those it tells of.
+        """
+        self.file(".json").unlink(missing_ok=True)
+        write_video(self.file(".mp4"), videos_FHWC[-1], fps=fps, scale=scale)
+        if len(videos_FHWC) > 1:
+            both = np.concatenate(videos_FHWC, axis=2)
+            write_video(self.file(".side-by-side.mp4"), both, fps=fps, scale=scale)
+            write_gif(self.file(".side-by-side.gif"), both, fps=fps, scale=scale)
+
+
+def job_places(prompts: Sequence[str], seeds: Sequence[int], out: Path) -> dict[tuple[str, int], Path]:
+    """Every prompt with every seed -> its files' path without suffix. Raises SettingsError for one that comes twice."""
+    pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
+    places = {(prompt, seed): out / f"{slug(prompt)}_seed{seed}" for prompt, seed in pairs}
+    twice = [places[pair] for pair, count in Counter(pairs).items() if count > 1]
+    if twice:
+        raise SettingsError(f"two videos would be written to {min(twice)}; give each prompt and seed once")
+    return places

@@ -1,0 +1,85 @@
+"""The command that samples: what it says, what it writes, and what it does not do twice."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvg import sample
+from cvg.common.files import read_json
+from cvg.guidance.sampler import GuidedSampler
+
+UP, LEFT = "a red circle moving up", "a blue square moving left"
+TINY: dict[str, Any] = {"steps": 11, "size": (5, 32, 32), "scale": 1, "batch_size": 1}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The prompts of each call of the sampler."""
+    made: list[list[str]] = []
+    sampled = GuidedSampler.__call__
+
+    def call(self: GuidedSampler, prompts: list[str], *args: Any, **options: Any) -> Any:
+        made.append(list(prompts))
+        return sampled(self, prompts, *args, **options)
+
+    monkeypatch.setattr(GuidedSampler, "__call__", call)
+    return made
+
+
+def test_it_says_what_was_understood_and_what_came_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "_LOW", 1.1)
+    (video,) = sample.main(UP, out=tmp_path, **TINY)
+    said = capsys.readouterr()
+    assert f"{UP!r} was understood as: up (red circle)\n" in said.out
+    (relation,) = read_json(video.with_suffix(".json"))["relations"]
+    before, after = relation["probability_before"], relation["probability_after"]
+    assert f"  up (red circle): probability {before:.2f} before guidance, {after:.2f} after\n" in said.out
+    assert f"seed 0: the probability of up (red circle) stayed at {after:.2f}" in said.err
+    assert "11/11" in said.err or "22/22" in said.err  # the bar counts steps
+
+
+def test_what_is_there_is_not_made_again(tmp_path: Path, calls: list[list[str]]) -> None:
+    videos = sample.main([UP, LEFT], out=tmp_path, **TINY)
+    assert calls == [[UP], [UP], [LEFT], [LEFT]]
+    files = {path: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".json"}
+    assert len(files) == 6 and sample.main([UP, LEFT], out=tmp_path, **TINY) == videos and len(calls) == 4
+    videos[0].with_suffix(".json").unlink()  # killed before the last file of the first
+    videos[1].with_suffix(".json").write_text("{")
+    sample.main([UP, LEFT], out=tmp_path, **TINY)
+    assert len(calls) == 8 and files == {path: path.read_bytes() for path in files}
+    for other in ({"guidance_scale": 1.5}, {"fps": 4}, {"entities": ["circle"]}):
+        sample.main(UP, out=tmp_path, **TINY, **other)
+    assert len(calls) == 14
+    assert read_json(videos[0].with_suffix(".json"))["by_hand"]["entities"] == ["circle"]
+
+
+def test_the_sidecar_has_all_that_it_takes(tmp_path: Path) -> None:
+    (video,) = sample.main(UP, 3, tmp_path, entities=["red circle"], label="up", **TINY)
+    told = read_json(video.with_suffix(".json"))
+    assert told["size"] == {"frames": 5, "height": 32, "width": 32} and told["seed"] == 3 and told["steps"] == 11
+    assert told["by_hand"] == {"entities": ["red circle"], "label": "up", "label_group": None}
+    assert told["guiding"]["step_size"] > 0 and told["loading"]["dtype"] == "float32"
+    assert all(told[name]["fingerprint"] for name in ("generator", "classifier"))
+    assert {"cvg", "torch", "diffusers"} <= set(told["versions"])
+    assert all(stat.S_IMODE(path.stat().st_mode) & 0o044 for path in tmp_path.iterdir())
+
+
+def test_the_plain_pipeline_takes_any_prompt(tmp_path: Path, calls: list[list[str]]) -> None:
+    (video,) = sample.main("no cat at all", out=tmp_path, guidance="off", **TINY | {"steps": 2})
+    assert read_json(video.with_suffix(".json"))["relations"] == [] and calls == [["no cat at all"]]
+    (known,) = sample.main(UP, out=tmp_path, guidance="off", **TINY | {"steps": 2})
+    assert [relation["label"] for relation in read_json(known.with_suffix(".json"))["relations"]] == ["up"]
+
+
+def test_prompts_that_are_alike_have_files_of_their_own(tmp_path: Path) -> None:
+    long = "a red circle with a very long description of what it is and does in this world, moving up"
+    prompts = [f"{long} now", f"{long} then", "赤い円", "青い円", "a dog.", "A dog", "a dog"]
+    videos = sample.main(prompts, out=tmp_path, guidance="off", **TINY | {"steps": 1, "batch_size": 7})
+    assert len(set(videos)) == 7 and videos[-1].name == "a-dog_seed0.mp4"
+    assert all(video.exists() and len(video.name) < 110 for video in videos)
