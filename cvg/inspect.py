@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.files import write_json
+from cvg.common.files import require_writable, write_json
 from cvg.reporting import page
 from cvg.reporting.inspection import probed, seen
 from cvg.shards.shards import SPLITS, ShardInfo, Split
@@ -38,6 +38,7 @@ def main(
         layer: a layer whose maps are shown on their own, besides the mean.
         head: the same of a head.
     """
+    require_writable(out / "inspect.json")
     model = CompositionClassifier.from_pretrained(classifier) if classifier is not None else None
     keys = [sample] if isinstance(sample, str) else sample or []
     indices = [index] if isinstance(index, int) else index or []

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError
+from cvg.common.errors import SettingsError, require
+from cvg.common.files import require_writable
 from cvg.composition import LabelSet, parse
 from cvg.evaluation.rows import Evaluation, read_evaluation
 from cvg.evaluation.suites import load_suite
@@ -66,8 +67,10 @@ def main(
         loading: where and how the generator is computed for the entity maps, and where the judge is; the generator's
             dtype is the evaluation's.
     """
+    require(0, clips=clips, maps=maps)
     if out.suffix not in (".html", ".htm"):
         raise SettingsError(f"out {out}: give a file name that ends in .html")
+    require_writable(out)
     result = read_evaluation(evaluation)
     found = evaluation_sections(result)
     if samples is not None:

@@ -18,6 +18,8 @@ from cvg.reporting.page import Section, image
 def clip_section(folder: Path, suite: Suite, most: int) -> Section:
     """Side-by-side clips that ``python -m cvg.sample`` wrote, scored by the suite from their files.
 
+    Those that guidance made right come first, then those that it made wrong, then the others, each in order of name.
+
     Args:
         folder: where they are.
         suite: whose judge looks at them.
@@ -26,7 +28,7 @@ def clip_section(folder: Path, suite: Suite, most: int) -> Section:
     Raises:
         DataError: the folder has none.
     """
-    paths = sorted(folder.glob("*.side-by-side.gif"))[:most]
+    paths = sorted(folder.glob("*.side-by-side.gif"))
     if not paths:
         raise DataError(
             f"samples {folder}: no side-by-side clips there; give a folder written by `python -m cvg.sample`"
@@ -46,7 +48,14 @@ def clip_section(folder: Path, suite: Suite, most: int) -> Section:
         except UserError:  # a prompt that the suite's judge does not know is shown without a score
             shown = []
         clips.append(image(path.read_bytes(), meta["prompt"], "image/gif") | {"seed": meta["seed"], "scores": shown})
-    return {"title": "Clips", "note": "Left: unguided. Right: guided, from the same initial noise.", "clips": clips}
+    clips.sort(key=_rank)
+    note = "Left: unguided. Right: guided, from the same initial noise. Those that guidance changed come first."
+    return {"title": "Clips", "note": note, "clips": clips[:most]}
+
+
+def _rank(clip: dict[str, Any]) -> int:
+    right = tuple(score["right"] for _, score in clip["scores"])
+    return {(False, True): 0, (True, False): 1}.get(right, 2)
 
 
 def _shown(score: Score) -> dict[str, Any]:

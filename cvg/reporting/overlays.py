@@ -26,7 +26,7 @@ class Overlay:
         prompt: the prompt.
         label: the relation's label.
         entities: phrase of each present entity slot.
-        steps: denoising step of each guided step.
+        levels: noise level of each guided step.
         unguided_SKFHW: the volumes of the unguided z_t, per guided step.
         guided_SKFHW: those of the guided z_t', after its edits.
         unguided_frames: the finished videos, (F, H, W, 3) uint8.
@@ -36,7 +36,7 @@ class Overlay:
     prompt: str
     label: str
     entities: tuple[str, ...]
-    steps: list[int]
+    levels: list[float]
     unguided_SKFHW: Tensor
     guided_SKFHW: Tensor
     unguided_frames: NDArray[np.uint8]
@@ -80,7 +80,7 @@ def compute(
             prompt=compositions[prompt].prompt,
             label=relation.label,
             entities=tuple(entity.phrase for entity in relation.entities),
-            steps=sorted(guided_steps),
+            levels=[sampler.classifier.config.sigmas[guided_step] for guided_step in order],
             unguided_SKFHW=torch.stack([before[guided_step][row] for guided_step in order]),
             guided_SKFHW=torch.stack([after[guided_step][row] for guided_step in order]),
             unguided_frames=to_frames(plain.video_BCFHW[prompt]),
@@ -97,8 +97,8 @@ def draw(overlay: Overlay) -> bytes:
         ("guided", overlay.guided_frames, overlay.guided_SKFHW),
     )
     rows = [
-        (f"step {step}\n{side}", [blend(frames, volumes[index], len(overlay.entities))])
-        for index, step in enumerate(overlay.steps)
+        (f"noise {level:.2f}\n{side}", [blend(frames, volumes[index], len(overlay.entities))])
+        for index, level in enumerate(overlay.levels)
         for side, frames, volumes in sides
     ]
     latent_frames = overlay.unguided_SKFHW.shape[2]
@@ -122,6 +122,7 @@ def overlay_section(
         maps.append(image(draw(overlay), f"{overlay.prompt} — {overlay.label} ({entities})"))
     note = (
         "What the classifier reads off the attention at each guided step, per latent frame, laid over the finished "
-        "video's frames: from the unguided latents, and from the guided ones after their edits."
+        "video's frames: from the unguided latents, and from the guided ones after their edits. Rows tell the noise "
+        "level, which falls as the video forms."
     )
     return {"title": "Entity maps", "note": note, "maps": maps}

@@ -32,7 +32,13 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
         "How often the classifier's verdict on the unguided latents of an early step is the judge's reading of "
         "the finished unguided video."
     )
-    found.append({"title": "Predictability", "note": note, "rows": predictability_rows(result.predictability)})
+    found.append(
+        {
+            "title": "Predictability",
+            "note": note,
+            "rows": predictability_rows(result.predictability, result.classifier["sigmas"]),
+        }
+    )
     rows = [
         ["", "before guidance", "after"],
         ["mean target probability", number(done["probability_before"]), number(done["probability_after"])],

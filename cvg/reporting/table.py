@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cvg.evaluation.rows import Figures
@@ -121,13 +122,29 @@ def control_rows(controls: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def predictability_rows(table: list[dict[str, Any]]) -> list[list[str]]:
-    """The classifier's verdict on early unguided latents against the judge's reading of the finished videos."""
+def predictability_rows(table: list[dict[str, Any]], sigmas: Sequence[float] = ()) -> list[list[str]]:
+    """The classifier's verdict on early unguided latents against the judge's reading of the finished videos.
+
+    Args:
+        table: of an evaluation.
+        sigmas: the classifier's noise levels, which then stand beside the denoising steps.
+    """
+
+    def when(entry: dict[str, Any]) -> str:
+        return f"{sigmas[entry['guided_step']]:.2f} (step {entry['step']})" if sigmas else str(entry["step"])
+
     return [
-        ["unguided z_t at step", "classifier agrees with judge", "n", "chance", "p(target): video right", "wrong"],
+        [
+            "noise level" if sigmas else "unguided z_t at step",
+            "classifier agrees with judge",
+            "n",
+            "chance",
+            "p(target): video right",
+            "wrong",
+        ],
         *(
             [
-                str(entry["step"]),
+                when(entry),
                 interval(entry, "agreement"),
                 str(entry["n"]),
                 number(entry["chance"]),

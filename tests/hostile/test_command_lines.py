@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cvg import evaluate, sample
+from cvg import evaluate, inspect, report, sample
 from cvg.common import hub
 from cvg.common.cli import run
 
@@ -94,6 +94,20 @@ EVALUATE = [
 ]
 
 
+REPORT = [
+    (["--clips=-1"], "clips -1: give at least 0"),
+    (["--maps=-1"], "maps -1: give at least 0"),
+    (["--out=a.txt"], "ends in .html"),
+    (["--evaluation=nope.json"], "nope.json"),
+]
+
+
+@pytest.mark.parametrize(("args", "reason"), REPORT)
+def test_report(args: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reason in refusal(report.main, [f"--out={tmp_path / 'out' / 'a.html'}", *args], capsys)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("args", "reason"), SAMPLE)
 def test_sample(args: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reason in refusal(sample.main, [f"--out={tmp_path / 'out'}", *args], capsys)
@@ -120,6 +134,8 @@ def test_places_are_tried_before_anything_is_loaded(
         (sample.main, [PROMPT, f"--out={tmp_path / ('x' * 300)}"]),
         (evaluate.main, [f"--out={tmp_path / 'file' / 'a.json'}"]),
         (evaluate.main, [f"--out={tmp_path}"]),
+        (report.main, [f"--out={tmp_path / 'file' / 'a.html'}"]),
+        (inspect.main, ["--shards=x", "--classifier=shapes-classifier", f"--out={tmp_path / 'file'}"]),
         (evaluate.main, [f"--out={tmp_path / 'a.json'}", f"--videos={tmp_path / 'file'}"]),
     ):
         said = refusal(command, args, capsys)

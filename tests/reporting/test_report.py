@@ -111,6 +111,34 @@ def test_report_stands_alone(evaluation: Path, training: Path, samples: Path, sh
     assert "too few videos (motion 0, spatial 4" in text  # and the rest is there all the same
 
 
+def test_the_page_is_as_narrow_as_its_reader_s(evaluation: Path, tmp_path: Path) -> None:
+    """At 400 pixels only tables scroll, each in a box of its own; nothing has a width that is not one at most."""
+    text = main(evaluation=evaluation, out=tmp_path / "report.html", maps=0).read_text()
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert 'name="viewport" content="width=device-width' in text
+    assert text.count("<table>") == text.count('<div class="scroll"><table>') > 3
+    assert re.search(r"\.scroll \{[^}]*overflow-x: auto", style) and re.search(r"img \{[^}]*max-width: 100%", style)
+    assert not re.search(r"(?<!max-)(?<!-)\b(min-)?width: [1-9]\d*(px|r?em)", style)
+    assert "minmax(min(" in style  # a column is never wider than the page
+    assert "noise level" in text and "z_t" not in text
+
+
+def test_clips_that_guidance_made_right_come_first(evaluation: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    right, wrong = (sample_spec(rng, "motion", labels=[label]) for label in ("left", "right"))
+    good, bad = (render(sample_scene(spec, rng)) for spec in (right, wrong))
+    (tmp_path / "samples").mkdir()
+    sides = {"a": (good, good), "b": (bad, bad), "c": (good, bad), "d": (bad, good), "e": (bad, good)}
+    for name, pair in sides.items():
+        both = np.concatenate(pair, axis=2)
+        write_video(tmp_path / "samples" / f"{name}.side-by-side.mp4", both, FPS, scale=2)
+        write_gif(tmp_path / "samples" / f"{name}.side-by-side.gif", both, FPS, scale=2)
+        (tmp_path / "samples" / f"{name}.json").write_text(json.dumps({"prompt": right.prompt, "seed": ord(name)}))
+    options: dict[str, Any] = {"evaluation": evaluation, "samples": tmp_path / "samples", "maps": 0, "clips": 4}
+    text = main(out=tmp_path / "report.html", **options).read_text()
+    assert [chr(int(seed)) for seed in re.findall(r"\(seed (\d+)\)", text)] == ["d", "e", "c", "a"]
+
+
 def test_report_of_the_evaluation_alone(evaluation: Path, tmp_path: Path) -> None:
     out = main(evaluation=evaluation, out=tmp_path / "deep" / "report.html", maps=0)
     assert "Entity maps" not in out.read_text()
