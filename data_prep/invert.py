@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 from cvg.common.cli import run
-from cvg.common.errors import require
+from cvg.common.errors import DataError, SettingsError, require
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
+from cvg.media.video import Fit, VideoError, picture_size
 from cvg.shards.shards import SPLITS
 from data_prep import manifest
 from data_prep.latents import Method, Settings
 from data_prep.recording import check_steps, taps
-from data_prep.sharding import shard
+from data_prep.sharding import AllRejected, shard
+
+REMEDIES = {
+    "replay": "this generator cannot show these videos: choose one that can (--generator), take --method noising, "
+    "which replays nothing, or accept a lower --min_psnr",
+    "unreadable": "see that the paths, relative to the manifest, lead to whole videos of at least as many frames as "
+    "--size asks for",
+    "trajectory": "take --method inversion or noising, other steps (--at, --steps), or videos of data_prep.synthesize",
+    "prompt": "write the templates as the detail says, or choose another --generator",
+    "not finite": "take --dtype float32, or another --generator",
+}
+"""What helps where all videos are left out for one reason."""
+
+
+def before_work(rows: list[manifest.Row], size: Size, fit: Fit) -> list[str]:
+    """What is better known before hours of work: splits without a row, and how much of the first video is cut off."""
+    notes = []
+    counts = Counter(row.split for row in rows)
+    if missing := [split for split in ("train", "val") if not counts[split]]:
+        notes.append(
+            f"no row of the split {' or '.join(missing)} ({', '.join(f'{s} {counts[s]}' for s in SPLITS)}); training "
+            'needs both, of this folder or another: name them in the manifest ("split")'
+        )
+    for row in rows[:3] if fit == "crop" else []:
+        try:
+            height, width = picture_size(row.video)
+        except VideoError:
+            continue
+        ratio = (width * size.height) / (height * size.width)
+        if (lost := 1 - min(ratio, 1 / ratio)) > 0.005:
+            sides = "left and right" if ratio > 1 else "top and bottom"
+            notes.append(
+                f"videos of {width} x {height} pixels lose {100 * lost:.0f} % of each picture, at its {sides}, to fill "
+                f"{size.width} x {size.height}; --fit letterbox keeps all, between black bars"
+            )
+        break
+    return notes
 
 
 def main(
@@ -29,6 +68,7 @@ def main(
     layers: list[int] | None = None,
     heads: list[int] | None = None,
     size: Size = Size(13, 64, 64),
+    fit: Fit = "crop",
     grid: Grid | None = None,
     min_psnr: float = 18.0,
     seed: int = 0,
@@ -50,6 +90,7 @@ def main(
         layers: tapped layers; all when left out.
         heads: recorded heads; all when left out.
         size: frames, height, width to which videos are resampled and cropped.
+        fit: crop (pictures of another shape lose what lies beyond it) or letterbox (they get black bars).
         grid: latent frames, rows, columns to which maps are averaged before they are stored; the generator's own when
             left out.
         min_psnr: a video whose replay has a lower PSNR (dB) under either prompt is left out. Inversion only.
@@ -59,19 +100,29 @@ def main(
     """
     label_set = LabelSet.load(labels)
     require(1, steps=steps, limit=limit, **Size(*size)._asdict())
+    require(0, iterations=iterations)
+    if not math.isfinite(min_psnr):
+        raise SettingsError(f"min_psnr {min_psnr}: give a number of dB")
     rows = manifest.load(data, label_set)[:limit]
     model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)
     check_steps(at, steps)
-    settings = Settings(method, steps, at, iterations, layers, heads, size, min_psnr, seed, grid)
-    info = shard(rows, out, model, label_set, settings, loading.dtype)
+    model.check_size(size)
+    settings = Settings(method, steps, at, iterations, layers, heads, size, min_psnr, seed, grid, fit)
+    for note in before_work(rows, Size(*size), fit):
+        print(f"note: {note}", file=sys.stderr)
+    try:
+        info = shard(rows, out, model, label_set, settings, loading.dtype)
+    except AllRejected as error:
+        raise DataError("; ".join([str(error), *filter(None, [REMEDIES.get(error.reason)])])) from error
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)
     print(
         f"{total} records ({counts}) in {out}; {rejected} of {len(rows)} videos left out {info.rejected or ''}".strip()
     )
     if rejected == len(rows):
-        print(f"error: every video was left out; see {out / 'rejects.jsonl'}", file=sys.stderr)
+        remedies = [REMEDIES[reason] for reason in info.rejected if reason in REMEDIES]
+        print("; ".join([f"error: every video was left out; see {out / 'rejects.jsonl'}", *remedies]), file=sys.stderr)
         raise SystemExit(1)
 
 

@@ -15,6 +15,7 @@ from cvg.common.errors import DataError
 from cvg.common.sizes import Grid, Size
 from cvg.diffusion.trajectory import invert, nearest_steps, replay
 from cvg.generators import Conditioning, Generator
+from cvg.media.video import Fit
 from data_prep.manifest import Row
 
 Method = Literal["inversion", "noising", "trajectory"]
@@ -41,6 +42,7 @@ class Settings:
         seed: of the drawn wordings, wrong labels and noise.
         grid: to which maps are averaged before they are stored; None stores one value for each of the generator's
             latent tokens.
+        fit: what becomes of pictures of another shape than ``size``.
     """
 
     method: Method
@@ -53,6 +55,7 @@ class Settings:
     min_psnr: float
     seed: int
     grid: Grid | None = None
+    fit: Fit = "crop"
 
 
 def latents_at(
@@ -100,17 +103,34 @@ def saved_trajectory(row: Row, wanted: Sequence[float], like: Tensor) -> list[Te
             f"manifest row {row.id}: has no saved trajectory; use method inversion or noising, or videos made by "
             "`python -m data_prep.synthesize`"
         )
+    path = row.trajectory
+
+    def bad(reason: str) -> DataError:
+        return DataError(f"trajectory {path}: {reason}; synthesize the video again")
+
     try:
-        saved = safetensors.torch.load_file(row.trajectory)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DataError(f"trajectory {row.trajectory}: cannot be read ({error}); synthesize the video again") from error
+        if not path.is_file():
+            raise bad("no such file")
+        saved = safetensors.torch.load_file(path)
+        kept, sigmas = saved["latents"], saved["sigmas"].float()
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise bad(f"cannot be read ({error})") from error
+    except KeyError as error:
+        raise bad(f"has no {error}") from error
+    if sigmas.ndim != 1 or kept.shape != (len(sigmas), *like.shape[1:]) or not kept.is_floating_point():
+        raise bad(
+            f"latents {tuple(kept.shape)} at noise levels {tuple(sigmas.shape)}; those of the video are "
+            f"{tuple(like.shape[1:])}"
+        )
+    if not sigmas.isfinite().all():
+        raise bad("its noise levels are not finite")
     latents = []
-    for sigma, step in zip(wanted, nearest_steps(saved["sigmas"], wanted), strict=True):
+    for sigma, step in zip(wanted, nearest_steps(sigmas, wanted), strict=True):
         if step is None:
             raise DataError(
-                f"trajectory {row.trajectory}: no latents near noise level {sigma:.3f}; it holds "
-                f"{[round(held, 3) for held in saved['sigmas'].tolist()]}: record other steps, or synthesize the "
+                f"trajectory {path}: no latents near noise level {sigma:.3f}; it holds "
+                f"{[round(held, 3) for held in sigmas.tolist()]}: record other steps, or synthesize the "
                 "video in more steps"
             )
-        latents.append(saved["latents"][step][None].to(like))
+        latents.append(kept[step][None].to(like))
     return latents

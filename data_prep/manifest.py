@@ -11,11 +11,13 @@ Keys of a row:
         and the entities are its subject and object in order: ``label``, and ``group`` if it is to be checked.
     wordings: one per relation; drawn anew each time when left out.
     start, end: the segment in seconds.
-    split: train, val or test. When left out a hash of path and segment decides, 80 : 10 : 10; give it yourself where
-        segments of one video are to stay together.
+    split: train, val or test. When left out a hash of path and segment decides, 80 : 10 : 10, and where that leaves a
+        split without a row, one whose hash is next to it comes over; give it yourself where segments of one video are
+        to stay together.
     source: where the video came from: render, real (when left out) or generator.
     trajectory: safetensors file, relative to the manifest, of the latents that a generator's video was sampled through.
     id: unique, of letters, digits, ``_`` and ``-``; when left out it is made from the file's name and the segment.
+        Records are named by it, and ID_r0, ID_r1, ... where there are several relations; these are unique too.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ import json
 import os
 import random
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -36,10 +39,12 @@ from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic
 from cvg.common.typed import read, record
 from cvg.composition import Composition, LabelSet, build
+from cvg.composition.composition import compose
 from cvg.composition.phrases import plain
 from cvg.shards.shards import SPLITS, Split
 
 NAME = "manifest.jsonl"
+_HALF = re.compile("[\ud800-\udfff]")
 Source = Literal["render", "real", "generator"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 
@@ -97,6 +102,8 @@ class Row:
         split: one of ``SPLITS``.
         source: one of ``SOURCES``.
         trajectory: file of the latents that it was sampled through, or None.
+        line: number of its line in the manifest; 0 where it has none.
+        fault: why it gives no record, where that is seen already; one such row is no bad manifest.
     """
 
     id: str
@@ -110,6 +117,13 @@ class Row:
     split: str = "train"
     source: str = "real"
     trajectory: Path | None = None
+    line: int = field(default=0, compare=False)
+    fault: str = field(default="", compare=False)
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of its records, one per relation."""
+        return _keys(self.id, len(self.relations))
 
     def composition(self, labels: LabelSet, rng: random.Random) -> Composition:
         """The composition of p+, with the row's wordings, or wordings drawn from ``rng`` where it has none.
@@ -138,30 +152,38 @@ def load(path: str | Path, labels: LabelSet) -> list[Row]:
     if path.is_dir():
         path = path / NAME
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        # Some editors begin a file with a mark of its encoding.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise DataError(f"manifest {path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise DataError(f"manifest {path}: not UTF-8 text ({error}); write it as JSON Lines") from error
     rows: list[Row] = []
-    given: dict[str, int] = {}
+    drawn: dict[int, float] = {}
+    taken: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = _row(json.loads(line), path.parent, labels)
+            data = json.loads(line)
+            halves = "\\u" in line and _HALF.search(text := json.dumps(data, ensure_ascii=False))
+            read_line = read(Line, json.loads(_HALF.sub("\ufffd", text)) if halves else data, complete=False)
+            share = None if read_line.split else _share(read_line.video, read_line.start, read_line.end)
+            row = _row(read_line, path.parent, labels, number, read_line.split or _split(share or 0.0))
         except UserError as error:
             raise DataError(f"{path}:{number}: {error}") from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: not valid JSON ({error}); write one object per line") from error
-        if row.id and row.id in given:
-            raise DataError(f"{path}:{number}: id {row.id!r} is already that of line {given[row.id]}; make it unique")
+        if halves:
+            row = replace(row, fault="holds half of a letter (a lone surrogate), which no prompt and no name can have")
         if row.id:
-            given[row.id] = number
+            _take(row, taken, f"{path}:{number}")
+        if share is not None:
+            drawn[len(rows)] = share
         rows.append(row)
     if not rows:
         raise DataError(f"manifest {path}: has no rows; write one JSON object per line")
-    return _named(rows, set(given))
+    return _named(_spread(rows, drawn) if len(rows) > 1 else rows, set(taken))
 
 
 def write(path: str | Path, rows: Iterable[Row]) -> None:
@@ -173,16 +195,64 @@ def write(path: str | Path, rows: Iterable[Row]) -> None:
     path = Path(path)
     with atomic(path) as temporary:
         try:
-            with temporary.open("w", encoding="utf-8") as file:
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(json.dumps(_plain(row, path.parent), ensure_ascii=False) + "\n" for row in rows)
         except OSError as error:
             raise DataError(f"manifest {path}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def split_of(video: str, start: float | None, end: float | None) -> str:
+def split_of(video: str, start: float | None, end: float | None) -> Split:
     """The split of a row that names none: fixed by its video's path, as written in the manifest, and its segment."""
-    value = int.from_bytes(hashlib.sha256(f"{video}|{start}|{end}".encode()).digest()[:8], "big") / 2**64
-    return "train" if value < 0.8 else "val" if value < 0.9 else "test"
+    return _split(_share(video, start, end))
+
+
+def _split(share: float) -> Split:
+    return "train" if share < _TRAIN else "val" if share < _VAL else "test"
+
+
+_TRAIN, _VAL = 0.8, 0.9
+"""Where the shares of train and val end."""
+
+
+def _share(video: str, start: float | None, end: float | None) -> float:
+    """Where in [0, 1) a hash puts a row."""
+    text = f"{video}|{start}|{end}".encode(errors="backslashreplace")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
+
+
+def _spread(rows: list[Row], drawn: dict[int, float]) -> list[Row]:
+    """The rows with each split held by one at least, as far as there are rows whose split was drawn.
+
+    A row comes over from the drawn ones of the split that has most of them: the one whose hash is nearest.
+
+    Args:
+        rows: all rows.
+        drawn: the hash of each row, by its place, that names no split.
+    """
+    rows = list(rows)
+    for split, middle in (("train", 0.0), ("val", (_TRAIN + _VAL) / 2), ("test", 1.0)):
+        if any(row.split == split for row in rows):
+            continue
+        counts = Counter(row.split for row in rows)
+        many = Counter(rows[i].split for i in drawn if counts[rows[i].split] > 1 or split == "train")
+        if many:
+            most = many.most_common(1)[0][0]
+            nearest = min((i for i in drawn if rows[i].split == most), key=lambda i: abs(drawn[i] - middle))
+            rows[nearest] = replace(rows[nearest], split=split)
+    return rows
+
+
+def _keys(name: str, relations: int) -> list[str]:
+    return [name] if relations == 1 else [f"{name}_r{number}" for number in range(relations)]
+
+
+def _take(row: Row, taken: dict[str, int], where: str) -> None:
+    """Note the names of a row that has an id; DataError where an earlier row has one of them."""
+    for name in dict.fromkeys([row.id, *row.keys]):
+        if name in taken:
+            what = f"id {name!r} is" if name == row.id else f"id {row.id!r} makes a record {name!r}, which is"
+            raise DataError(f"{where}: {what} already that of line {taken[name]}; make it unique")
+        taken[name] = row.line
 
 
 def _plain(row: Row, folder: Path) -> dict[str, Any]:
@@ -214,18 +284,22 @@ def _named(rows: list[Row], taken: set[str]) -> list[Row]:
                     "-"
                 )
             count = last.get(stem, 0) + 1
-            while (name := stem if count == 1 else f"{stem}-{count}") in taken:
+            while not taken.isdisjoint(names := _names(f"{stem}-{count}" if count > 1 else stem, row)):
                 count += 1
             last[stem] = count
-            taken.add(name)
+            taken.update(names)
+            name = names[0]
             row = replace(row, id=name)
         named.append(row)
     return named
 
 
-def _row(data: Any, folder: Path, labels: LabelSet) -> Row:
-    """A row from its JSON; its id is empty where none is given."""
-    line = read(Line, data, complete=False)
+def _names(name: str, row: Row) -> list[str]:
+    return [name, *_keys(name, len(row.relations))]
+
+
+def _row(line: Line, folder: Path, labels: LabelSet, number: int, split: Split) -> Row:
+    """A row from its line, of a number; its id is empty where none is given."""
     start, end = line.start, line.end
     if end is not None and end <= (start or 0):
         raise DataError(f"the segment {start or 0:g} to {end:g} s is empty; 'end' must come after 'start'")
@@ -240,11 +314,12 @@ def _row(data: Any, folder: Path, labels: LabelSet) -> Row:
         wordings=_wordings(line, [label for label, _ in relations], labels),
         start=None if start is None else float(start),
         end=None if end is None else float(end),
-        split=line.split or split_of(line.video, start, end),
+        split=split,
         source=line.source or "real",
         trajectory=None if line.trajectory is None else folder / line.trajectory,
+        line=number,
     )
-    row.composition(labels, random.Random(0))  # the template must fit
+    compose(row.template, row.entities, row.wordings or [label for label, _ in relations])  # the template must fit
     return row
 
 

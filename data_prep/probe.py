@@ -104,6 +104,7 @@ def main(
     check_steps(at, steps)
     model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)
+    model.check_size(size)
     probed = Grid(*(min(most, side) for most, side in zip(GRID, token_grid(model, size), strict=True)))
     settings = Settings(method, steps, at, 1, layers, heads, size, 18.0, seed, probed)
     info = shard(rows, out / "maps", model, label_set, settings, loading.dtype)

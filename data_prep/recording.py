@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cvg.common.errors import SettingsError
+from cvg.common.errors import DataError, PromptError, SettingsError
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet, RelationBatch, contradict
 from cvg.diffusion.trajectory import psnr
@@ -22,11 +25,16 @@ from cvg.shards.records import Record
 from data_prep.latents import Settings, latents_at
 from data_prep.manifest import Row
 
+Reason = Literal["malformed", "prompt", "unreadable", "trajectory", "not finite", "replay", "maps"]
+"""Why a row gives no record: it is no text; its words do not fit the generator; its video, or its saved trajectory,
+cannot be read or does not fit; its latents or maps overflow; its replay misses the video; its maps are none that a
+record may hold."""
+
 
 class Rejected(Exception):
     """A row that gives no record, with the reason that is counted and the detail that is listed."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason, self.detail = reason, detail
 
@@ -35,26 +43,30 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
     """The records of one video, one per relation.
 
     Raises:
-        Rejected: the video cannot be read, its replay misses it, or what the generator makes of it is not finite.
+        Rejected: the row is at fault: its prompts, its video, its saved trajectory, or what becomes of them. Faults of
+            the settings and of the generator, which all rows share, are other errors.
     """
+    if row.fault:
+        raise Rejected("malformed", row.fault)
     rng = random.Random(f"{settings.seed}:{row.id}")
-    positive = row.composition(labels, rng)
-    negative = contradict(positive, labels, rng)
-    try:
-        pixels = read_video(row.video, *settings.size, start=row.start, end=row.end)
-    except VideoError as error:
-        raise Rejected("unreadable", str(error)) from error
+    with _rejecting("prompt", PromptError):
+        positive = row.composition(labels, rng)
+        negative = contradict(positive, labels, rng)
+    with _rejecting("unreadable", VideoError, OSError):
+        pixels = read_video(row.video, *settings.size, start=row.start, end=row.end, fit=settings.fit)
     video = to_video(pixels)[None]
     clean = generator.encode_video(video.to(generator.device))
     _require_finite("the video's latents", clean)
-    conditioning = generator.encode([positive, negative])
-    taken, replayed = latents_at(settings, row, generator, clean, conditioning)
+    with _rejecting("prompt", PromptError):
+        conditioning = generator.encode([positive, negative])
+    with _rejecting("trajectory", DataError):
+        taken, replayed = latents_at(settings, row, generator, clean, conditioning)
     quality = None
     if replayed is not None:
         _require_finite("the replayed latents", replayed)
         decoded = generator.decode_latents(replayed).cpu()
-        quality = psnr(decoded, video.expand_as(decoded)).tolist()
         _require_finite("the frames of the replay", decoded)
+        quality = psnr(decoded, video.expand_as(decoded)).tolist()
         if min(quality) < settings.min_psnr:
             raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {settings.min_psnr:g} dB")
     schedule = generator.schedule(settings.steps, settings.size)
@@ -84,9 +96,8 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
             "sigmas": [float(schedule.levels[i]) for i in settings.at],
             "psnr": None if quality is None else [round(value, 3) for value in quality],
         }
-        key = row.id if len(positive.relations) == 1 else f"{row.id}_r{number}"
         present, (right, wrong) = tuple(both.present_RK[number]), maps_2RSLAKFHW[:, number]
-        records.append(Record(key, right, wrong, present, relation.label, meta))
+        records.append(Record(row.keys[number], right, wrong, present, relation.label, meta))
     return records
 
 
@@ -95,13 +106,27 @@ def _require_finite(what: str, values: Tensor) -> None:
         raise Rejected("not finite", f"{what} are not finite")
 
 
+@contextmanager
+def _rejecting(reason: Reason, *errors: type[Exception]) -> Iterator[None]:
+    """Within it these errors are the row's fault."""
+    try:
+        yield
+    except errors as error:
+        raise Rejected(reason, str(error)) from error
+
+
 def token_grid(generator: Generator, size: Size) -> Grid:
     """Frames, rows and columns of the video tokens of a video of a size."""
     return generator.token_grid(generator.encode_video(torch.zeros(1, 3, *size, device=generator.device)))
 
 
 def check_grid(generator: Generator, settings: Settings) -> list[int]:
-    """The video's latent tokens [F, H, W]. Raises SettingsError where maps are to be stored on a finer grid."""
+    """The video's latent tokens [F, H, W].
+
+    Raises:
+        SettingsError: the generator's videos have no such size, or maps are to be stored on a finer grid.
+    """
+    generator.check_size(settings.size)
     tokens = token_grid(generator, settings.size)
     if settings.grid and not all(1 <= side <= most for side, most in zip(settings.grid, tokens, strict=True)):
         raise SettingsError(

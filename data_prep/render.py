@@ -6,13 +6,14 @@ python -m data_prep.render --out runs/clips --clips 1000
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import trange
 
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError, require
-from cvg.common.files import read_json, write_json
+from cvg.common.files import alone, read_json, sweep, write_json
 from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import KINDS, sample_scene, sample_spec
@@ -45,31 +46,38 @@ def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, h
     require(1, clips=clips)
     require(0, seed=seed)
     settings = {"seed": seed, "kinds": chosen, "held_out": held_out}
+    with alone(out):
+        _render(out, clips, settings)
+    print(f"{out / manifest.NAME}: {clips} clips")
+
+
+def _render(out: Path, clips: int, settings: dict[str, Any]) -> None:
+    """Render what is not there yet, and write the manifest."""
     if (out / SETTINGS).exists() and (found := read_json(out / SETTINGS)) != settings:
         raise DataError(f"{out}: holds clips of other settings ({found}); choose another folder, or delete it")
     write_json(out / SETTINGS, settings)
-
+    sweep(out / "videos", older=0)
     rows = []
     for index in trange(clips, desc="render", unit="clip"):
-        rng = np.random.default_rng([seed, index])
-        spec = sample_spec(rng, str(rng.choice(chosen)), held_out)
+        rng = np.random.default_rng([settings["seed"], index])
+        spec = sample_spec(rng, str(rng.choice(settings["kinds"])), settings["held_out"])
         video = f"videos/{index:06d}.mp4"
-        if not (out / video).exists():  # never half a file: videos are written atomically
+        there = (out / video).is_file() and (out / video).stat().st_size  # never half a file: written atomically
+        if not there:
             write_video(out / video, render(sample_scene(spec, rng)), FPS)
         rows.append(
             manifest.Row(
-                id=f"render-{seed}-{index:06d}",
+                id=f"render-{settings['seed']}-{index:06d}",
                 video=out / video,
                 template=spec.template,
                 entities=spec.entities,
                 relations=tuple((relation.label, relation.entities) for relation in spec.relations),
                 wordings=spec.wordings,
-                split="test" if held_out else manifest.split_of(video, None, None),
+                split="test" if settings["held_out"] else manifest.split_of(video, None, None),
                 source="render",
             )
         )
     manifest.write(out / manifest.NAME, rows)
-    print(f"{out / manifest.NAME}: {clips} clips")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
 from cvg.common.cli import run
-from cvg.common.errors import require
-from cvg.common.files import atomic, read_json, write_json
+from cvg.common.errors import DataError, require
+from cvg.common.files import alone, atomic, read_json, sweep, write_json
 from cvg.common.sizes import Size
 from cvg.composition import template_of
 from cvg.evaluation.suites import Case, Suite, load_suite
@@ -54,6 +54,18 @@ class _Job:
     @property
     def latents(self) -> Path:
         return self.folder / "latents" / f"{self.name}.safetensors"
+
+    def done(self) -> bool:
+        """Whether it was made, judged and kept whole; one whose files are damaged or gone is made again."""
+        try:
+            found = read_json(self.outcome)
+        except DataError:
+            return False
+        if not isinstance(found, dict) or not {"labels", "reason"} <= found.keys():
+            return False
+        return found["labels"] is None or all(
+            path.is_file() and path.stat().st_size > 0 for path in (self.video, self.latents)
+        )
 
 
 def sample_with_trajectory(
@@ -99,7 +111,8 @@ def make_batch(generator: Generator, suite: Suite, jobs: Sequence[_Job], steps: 
         if labels is not None:
             write_video(job.video, videos[i], fps=fps)
             with atomic(job.latents) as path:
-                save_file({"latents": latents[i].half().cpu().contiguous(), "sigmas": sigmas.float().cpu()}, path)
+                kept = {"latents": latents[i].half().cpu().contiguous(), "sigmas": sigmas.float().cpu()}
+                path.write_bytes(save(kept))
         write_json(job.outcome, {"labels": labels, "reason": reason})
 
 
@@ -150,10 +163,30 @@ def main(
     asking = load_suite(suite, device=loading.device)
     require(1, clips=clips, steps=steps, batch_size=batch_size)
     model = load_generator(generator, loading)
+    model.check_size(size)
+    with alone(out):
+        rows, left_out = _synthesize(model, asking, out, clips, seed, batch_size, steps, size, fps)
+    print(f"{len(rows)} videos in {out / manifest.NAME}; left out: {dict(left_out) or 'none'}")
+
+
+def _synthesize(
+    model: Generator,
+    asking: Suite,
+    out: Path,
+    clips: int,
+    seed: int,
+    batch_size: int,
+    steps: int,
+    size: Size,
+    fps: float,
+) -> tuple[list[manifest.Row], Counter[str]]:
+    """Make what is not there yet, and the manifest. Returns its rows, and the number of others by reason."""
+    for folder in ("outcomes", "videos", "latents"):
+        sweep(out / folder, older=0)
     jobs = [_Job(index, case, out) for index, case in enumerate(asking.training_cases(clips, seed))]
     batches = [jobs[start : start + batch_size] for start in range(0, clips, batch_size)]
     for batch in tqdm(batches, desc="synthesize", unit="batch"):
-        if not all(job.outcome.exists() for job in batch):
+        if not all(job.done() for job in batch):
             make_batch(model, asking, batch, steps, size, fps)
     rows: list[manifest.Row] = []
     left_out: Counter[str] = Counter()
@@ -164,7 +197,7 @@ def main(
         else:
             rows.append(row(job, outcome["labels"]))
     manifest.write(out / manifest.NAME, rows)
-    print(f"{len(rows)} videos in {out / manifest.NAME}; left out: {dict(left_out) or 'none'}")
+    return rows, left_out
 
 
 if __name__ == "__main__":

@@ -90,27 +90,35 @@ def alone(folder: str | Path) -> Iterator[None]:
     """Within it no other process is in here for the same folder; both would write the same files.
 
     The lock is one of the system's on ``.lock`` in the folder, which is made: it ends with the process, however that
-    ends. On file systems that know no locks there is none.
+    ends, and a file that is left has no lock. On file systems that know no locks there is none.
 
     Raises:
         DataError: another process is at it, or the folder cannot be made.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("ab")
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
-    with file:
+    path = Path(folder) / ".lock"
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            file.close()
             raise DataError(
                 f"{folder}: another process is writing there just now; wait for it, or choose another folder"
             ) from error
         except OSError:
-            pass
-        yield
+            break
+        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            break
+        file.close()  # the one before removed it just then: what was locked has no name any more
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:

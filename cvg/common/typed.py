@@ -95,12 +95,15 @@ def read(
     if not isinstance(data, dict):
         raise refused(f"a {type(data).__name__}, not an object")
     try:
-        found: T = TypeAdapter(kind).validate_python(data)
+        found: T = _adapter(kind).validate_python(data)
     except ValidationError as problems:
         raise refused(problem(kind, problems, data)) from problems
     if complete and (missing := _missing(to_dict(found), data)):
         raise refused(f"no {missing!r}")
     return found
+
+
+_adapter: Any = functools.cache(TypeAdapter)  # making one takes longer than what it does
 
 
 def problem(kind: Any, error: ValidationError, data: Any) -> str:

@@ -16,7 +16,6 @@ from torch import Tensor
 from cvg.classifier import CompositionClassifier
 from cvg.composition import Composition, RelationBatch
 from cvg.generators import Generator
-from cvg.generators.obstacles import check_gradients
 from cvg.guidance.checks import gradient_of
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.step import move
@@ -41,7 +40,6 @@ class Guide:
 
     Raises:
         PromptError: a label the classifier does not know.
-        ModelError: the generator is set so that gradients cannot reach its latents.
     """
 
     def __init__(
@@ -53,8 +51,6 @@ class Guide:
         terms: Sequence[Term] = (),
     ) -> None:
         self.generator, self.config = generator, config.for_classifier(classifier)
-        generator.freeze()
-        check_gradients(generator)
         self.conditioning = generator.encode(compositions)
         self.relations = RelationBatch.of(compositions, classifier.labels)
         self.classify = StepClassifier(classifier, self.relations, config.smoothing)

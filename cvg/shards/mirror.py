@@ -52,6 +52,11 @@ class Mirror:
                 )
             swap: dict[str, str] = {}
             for a, b in pairs.items():
+                if unknown := [name for name in (a, b) if name not in labels.names]:
+                    raise SettingsError(
+                        f"mirror: {unknown[0]!r} is no label of these shards (they are {', '.join(labels.names)}); set "
+                        "data.mirror to the pairs of labels that a mirror exchanges, or to null for none"
+                    )
                 if labels[a].group != labels[b].group:
                     raise SettingsError(
                         f"mirror: {a!r} and {b!r} are in different groups; a mirror image stays in its group"

@@ -30,6 +30,11 @@ _Count = Annotated[StrictInt, Field(ge=0, le=1 << 40)]
 _REPEATABLE: dict[str, Any] = {"user": "", "group": "", "mode": 0o644, "mtime": 0}
 
 
+def files_of(folder: str | Path) -> list[Path]:
+    """The tars that lie in a folder, whether ``shards.json`` names them or not, as it may not yet."""
+    return sorted(path for split in SPLITS for path in Path(folder).glob(f"{split}-*.tar"))
+
+
 class ShardWriter:
     """Write records to ``{split}-{index:05d}.tar`` files; a context manager.
 

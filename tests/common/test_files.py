@@ -105,6 +105,7 @@ def test_a_folder_is_one_process_s_at_a_time_and_the_lock_dies_with_it(tmp_path:
     other.communicate()
     with alone(tmp_path):
         pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_are_as_readable_as_others(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cvg.common.errors import UserError
 from cvg.composition import Composition, template_of
 from cvg.evaluation.suites import Case, Suite
 from cvg.generators import load_generator
@@ -119,10 +118,14 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert digests(tmp_path) == digests(made)
 
 
-def test_trajectories_become_shards(made: Path, generator: Path, tmp_path: Path) -> None:
+def test_trajectories_become_shards(
+    made: Path, generator: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = {"generator": str(generator), "method": "trajectory", "steps": STEPS, "layers": [0]}
     invert.main(made, tmp_path / "out", at=[0, 1], **options)
     info = ShardInfo.load(tmp_path / "out")
     assert info.source == "trajectory" and sum(info.count(split) for split in info.counts) == 3
-    with pytest.raises(UserError, match=r"no latents near noise level"):
+    with pytest.raises(SystemExit):
         invert.main(made, tmp_path / "late", at=[3], **options)
+    assert "no latents near noise level" in (tmp_path / "late" / "rejects.jsonl").read_text()
+    assert "every video was left out" in capsys.readouterr().err
