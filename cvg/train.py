@@ -5,14 +5,16 @@ Every training begins with lightning_configs/base.yaml. Each ``--config FILE`` l
 
 from __future__ import annotations
 
+import pickle
 import sys
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from cvg.classifier.checkpoint import load_checkpoint
+from cvg.classifier.checkpoint import load_checkpoint, read_checkpoint
 from cvg.common import quiet
 from cvg.common.cli import PlainText, called_as, exit_with_message
 from cvg.common.configs import located, shipped
@@ -20,6 +22,9 @@ from cvg.common.errors import DataError
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
 from cvg.training.progress import TrainingProgress
+
+_STANDING = ("best", "last", "hpc")
+"""What may stand for a checkpoint's path: Lightning finds the file."""
 
 
 class Parser(PlainText, LightningArgumentParser):
@@ -41,8 +46,35 @@ class CompositionCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """All of Lightning's, except predict."""
-        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+        """All of Lightning's, except predict; without the choice to unpickle whatever a checkpoint holds."""
+        known = LightningCLI.subcommands().items()
+        return {name: skip | {"weights_only"} for name, skip in known if name != "predict"}
+
+    def _parse_ckpt_path(self) -> None:
+        """Check the checkpoint.
+
+        Lightning would let its options take the place of those that are given; here those that are given hold, and
+        `CompositionModule` refuses a checkpoint that does not go with them.
+
+        Raises:
+            DataError: it cannot be read, or is not safe to be.
+        """
+        options = self.config[self.config.subcommand]
+        if options.ckpt_path and options.ckpt_path not in _STANDING:
+            read_checkpoint(options.ckpt_path)
+            options.ckpt_path = str(Path(options.ckpt_path).resolve())  # Lightning takes http.ckpt for an address
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except pickle.UnpicklingError as error:
+            raise DataError(
+                f"checkpoint {self.trainer.ckpt_path}: holds more than tensors and plain values, or is damaged, and "
+                "was not loaded; give a .ckpt written by `python -m cvg.train fit`"
+            ) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Lightning's trainer, with our progress instead of its bars."""

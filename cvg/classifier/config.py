@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import field
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from cvg.common.errors import ModelError
+from cvg.common.errors import ModelError, UserError
 from cvg.common.files import read_json
-from cvg.common.typed import Indices, LatentGrid, Levels, OpenRecord, read, record, to_dict
-from cvg.composition.labels import SLOTS
+from cvg.common.typed import MOST, Identity, Indices, LatentGrid, Levels, OpenRecord, read, record, to_dict
+from cvg.composition.labels import SLOTS, LabelSet
 
 SCHEMA: Final = 1
+_MOST_VALUES = 1 << 27
 _BACKBONE = "none, or vlm with a path (a model's folder or Hub id)"
 
 Captions = Annotated[list[str], Field(min_length=SLOTS, max_length=SLOTS, description="a template for each slot count")]
@@ -54,9 +56,9 @@ class AggregatorSettings:
         dropout: in its blocks.
     """
 
-    dim: Annotated[StrictInt, Field(ge=1)] = 64
-    depth: Annotated[StrictInt, Field(ge=0)] = 2
-    attention_heads: Annotated[StrictInt, Field(ge=1)] = 4
+    dim: Annotated[StrictInt, Field(ge=1, le=MOST)] = 64
+    depth: Annotated[StrictInt, Field(ge=0, le=100)] = 2
+    attention_heads: Annotated[StrictInt, Field(ge=1, le=MOST)] = 4
     dropout: Annotated[StrictFloat, Field(ge=0, lt=1)] = 0.1
 
     @model_validator(mode="after")
@@ -99,7 +101,7 @@ class AnchoredSettings:
     """
 
     name: Literal["anchored"] = "anchored"
-    rank: StrictInt
+    rank: Annotated[StrictInt, Field(ge=1, le=MOST)]
     tied: StrictBool
     captions: Captions
     without: list[str]
@@ -122,6 +124,17 @@ class SamplingSettings:
 
     step_size: Amount = None
     guidance_scale: Amount = None
+
+
+def _consistent(config: ClassifierConfig) -> ClassifierConfig:
+    try:
+        LabelSet(config.labels)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    volume = len(config.sigmas) * config.slots * prod(config.volume_grid)
+    if max(volume, prod(config.grid)) > _MOST_VALUES:
+        raise ValueError(f"volumes of {volume} values, more than the {_MOST_VALUES} that are read")
+    return config
 
 
 @record
@@ -151,20 +164,22 @@ class ClassifierConfig:
     """
 
     labels: dict[str, Any]
-    generator: dict[str, str]
+    generator: Identity
     layers: Indices
     heads: Indices
     sigmas: Levels
     grid: LatentGrid
-    slots: Annotated[StrictInt, Field(ge=1)]
+    slots: Annotated[StrictInt, Field(ge=1, le=SLOTS)]
     volume_grid: LatentGrid
     backbone: Annotated[BackboneSettings, Field(description=_BACKBONE)] = BackboneSettings()
     aggregator: AggregatorSettings = field(default_factory=AggregatorSettings)
-    noise: StrictFloat = 0.0
+    noise: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)] = 0.0
     schema: Annotated[Literal[1], Field(description="1, the version that is read here")] = SCHEMA
     token_grid: LatentGrid
     head: HeadSettings = field(default_factory=LinearSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+    _bounds = model_validator(mode="after")(_consistent)
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON has it; what is None is left out."""

@@ -7,23 +7,83 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from cvg.common.errors import ModelError
+
+FUSED = ("to_qkv", "to_kv", "to_added_qkv", "to_added_kv")
+"""What fused projections are called, which diffusers keeps beside those that they were made of."""
 
 
 def fingerprint(parts: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> str:
     """Sixteen hexadecimal digits that a frozen model's weights and settings determine.
 
+    The weights are those that act: adapters (LoRA) with their strengths while they are enabled; not what compiling
+    calls them, nor whether projections are fused.
+
     Args:
         parts: modules, of whose weights a sample counts, each with the settings that count besides.
+
+    Raises:
+        ModelError: weights are quantised, so that they have no values of their own.
     """
     digest = hashlib.sha256()
     for module, settings in parts:
         digest.update(json.dumps(dict(settings), sort_keys=True, default=str).encode())
-        for name, parameter in sorted(module.named_parameters()):
-            sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 16)][:16]
-            # As coarse as the coarsest dtype, so that a model is the same in all of them.
-            digest.update(name.encode() + sample.bfloat16().float().cpu().numpy().tobytes())
+        for name, value in sorted(_acting(module).items()):
+            digest.update(name.encode() + (_sample(name, value) if isinstance(value, Tensor) else repr(value).encode()))
     return digest.hexdigest()[:16]
+
+
+def _sample(name: str, weight: Tensor) -> bytes:
+    """Sixteen of a weight's values, as coarse as bfloat16, so that a model is the same in it and in float32."""
+    try:
+        if weight.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            raise TypeError(str(weight.dtype))
+        sample = weight.detach().flatten()[:: max(1, weight.numel() // 16)][:16]
+        return sample.bfloat16().float().cpu().numpy().tobytes()
+    except (NotImplementedError, RuntimeError, TypeError, AttributeError) as error:
+        kind = str(weight.dtype) if type(weight) in (Tensor, nn.Parameter) else type(weight).__name__
+        raise ModelError(
+            f"generator: its weight {name} is quantised ({kind}), and cannot be compared with that of the model that "
+            "a classifier was trained on; load it in bfloat16 or float32"
+        ) from error
+
+
+def _acting(module: nn.Module) -> dict[str, Tensor | float]:
+    """The weights that a module computes with, by their plain names, and the strengths of adapters."""
+    plain: dict[str, str] = {}
+    found: dict[str, Tensor | float] = {}
+    hidden: list[str] = []
+    for path, part in module.named_modules():
+        start = f"{path}." if path else ""
+        if getattr(part, "fused_projections", False):
+            hidden += [f"{start}{name}." for name in FUSED]
+        if hasattr(part, "base_layer") and hasattr(part, "active_adapters"):
+            plain[f"{start}base_layer."] = start
+            hidden.append(start)
+            found |= _adapters(part, start)
+    for name, weight in module.named_parameters():
+        base = next((prefix for prefix in plain if name.startswith(prefix)), None)
+        if base is not None:
+            name = plain[base] + name[len(base) :]
+        elif name.startswith(tuple(hidden)):
+            continue
+        found[name] = weight
+    return {name.replace("_orig_mod.", ""): value for name, value in found.items()}
+
+
+def _adapters(layer: Any, start: str) -> dict[str, Tensor | float]:
+    """What the active adapters of a layer (of PEFT's) add to it; nothing where they are off, or merged into it."""
+    active = [] if layer.disable_adapters or layer.merged else list(layer.active_adapters)
+    found: dict[str, Tensor | float] = {}
+    for name, weight in layer.named_parameters():
+        kind, adapter, *rest = name.split(".")
+        if kind != "base_layer" and adapter in active and layer.scaling.get(adapter, 1.0):
+            found[".".join([f"{start}{kind}", str(active.index(adapter)), *rest])] = weight
+            found[f"{start}scaling.{active.index(adapter)}"] = float(layer.scaling.get(adapter, 1.0))
+    return found
 
 
 def whole_fingerprint(weights: Mapping[str, Tensor]) -> str:

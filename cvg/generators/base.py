@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,7 +15,7 @@ from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
 from cvg.generators.conditioning import Conditioning
 from cvg.generators.family import Family
-from cvg.generators.recompute import eager
+from cvg.generators.recompute import eager, is_compiled
 from cvg.generators.steps import Edit, seeded_steps
 from cvg.grounding.base import Grounding, Sites
 from cvg.grounding.cross_attention import CrossAttention
@@ -36,6 +35,7 @@ class Generator(Family):
 
     def encode(self, compositions: Sequence[Composition]) -> Conditioning:
         """Text states and entity columns of prompts."""
+        self.compiled = any(is_compiled(network) for network in self.networks)
         columns = [self.entity_columns(composition) for composition in compositions]
         width = max(column.shape[-1] for column in columns)
         padded = [nn.functional.pad(column, (0, width - column.shape[-1])) for column in columns]
@@ -179,12 +179,10 @@ class Generator(Family):
 
     def identity(self) -> dict[str, str]:
         """Name, pipeline class and a fingerprint of the weights, to tell whether two runs used the same generator."""
-        return {"name": self.name, "class": type(self.pipeline).__name__, "fingerprint": self._fingerprint}
-
-    @functools.cached_property
-    def _fingerprint(self) -> str:
         # Private entries tell of the folder it was loaded from and of the library's version.
-        return fingerprint(
+        parts = [
             (network, {key: value for key, value in network.config.items() if not key.startswith("_")})
             for network in self.networks
-        )
+        ]
+        parts[0][1].update(self.map_settings)
+        return {"name": self.name, "class": type(self.pipeline).__name__, "fingerprint": fingerprint(parts)}

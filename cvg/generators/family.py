@@ -17,6 +17,7 @@ from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule
 from cvg.generators.conditioning import States
+from cvg.generators.obstacles import check_whole
 from cvg.generators.recompute import blocks_recomputed
 from cvg.generators.steps import Edit
 
@@ -27,6 +28,9 @@ class Family(ABC):
     Args:
         pipeline: the loaded pipeline; its modules are set to eval and need no gradients.
         name: hub id or folder it was loaded from.
+
+    Raises:
+        ModelError: the pipeline was loaded without a part that it cannot do without.
     """
 
     compiled: bool = False
@@ -35,7 +39,12 @@ class Family(ABC):
     def __init__(self, pipeline: Any, name: str) -> None:
         self.pipeline = pipeline
         self.name = name
-        for component in pipeline.components.values():
+        check_whole(self)
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Set all of the pipeline's modules to eval, without gradients: those too that were put in later."""
+        for component in self.pipeline.components.values():
             if isinstance(component, nn.Module):
                 component.eval().requires_grad_(False)
 
@@ -84,6 +93,11 @@ class Family(ABC):
     def networks(self) -> Sequence[Any]:
         """All that denoise, where a pipeline has more than one."""
         return [self.network]
+
+    @property
+    def map_settings(self) -> dict[str, Any]:
+        """What else decides which maps a network of these weights makes, where there is anything."""
+        return {}
 
     def at_timestep(self, timestep: Tensor) -> AbstractContextManager[None]:
         """Within it ``network``, and all that is read off it, is the one that the pipeline uses at this timestep."""

@@ -17,6 +17,14 @@ def eager(compiled: bool) -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
+def is_compiled(network: nn.Module) -> bool:
+    """Whether a network or a part of it was compiled, by whomever."""
+    return any(
+        isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None
+        for module in network.modules()
+    )
+
+
 @contextmanager
 def blocks_recomputed(network: Any, compiled: bool) -> Iterator[None]:
     """Within it a network of diffusers checkpoints its blocks."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from cvg.classifier import CompositionClassifier
 from cvg.composition import Composition, RelationBatch
 from cvg.generators import Generator
+from cvg.generators.obstacles import check_gradients
 from cvg.guidance.checks import gradient_of
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.step import move
@@ -40,6 +41,7 @@ class Guide:
 
     Raises:
         PromptError: a label the classifier does not know.
+        ModelError: the generator is set so that gradients cannot reach its latents.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Guide:
         terms: Sequence[Term] = (),
     ) -> None:
         self.generator, self.config = generator, config.for_classifier(classifier)
+        generator.freeze()
+        check_gradients(generator)
         self.conditioning = generator.encode(compositions)
         self.relations = RelationBatch.of(compositions, classifier.labels)
         self.classify = StepClassifier(classifier, self.relations, config.smoothing)

@@ -70,6 +70,7 @@ class _GuidedSteps:
         self.guide, self.timesteps, self.guided_steps, self.moves = guide, timesteps, guided_steps, moves
         self.probabilities: dict[int, list[Tensor]] = {}
         self.last: tuple[int, Tensor] | None = None
+        self.moved = False
 
     def __call__(self, step: int, z: Tensor) -> Tensor:
         """The latents that the step is to start from: z_t' at a guided one."""
@@ -80,11 +81,11 @@ class _GuidedSteps:
             edited, self.probabilities[step] = self.guide.edit(z, self.timesteps[step], self.guided_steps[step])
             require_finite("edited latents", edited)
         self.last = step, edited.clone()  # the pipeline goes on with the others
-        if torch.equal(edited, z):
-            return z  # nothing moved: later steps keep the scheduler's history, as in the plain run
-        if step > 0:
+        same = torch.equal(edited, z)
+        self.moved = self.moved or not same
+        if step > 0 and self.moved:  # until something moves the scheduler keeps its history: the run is the plain one
             self.guide.generator.forget_history()
-        return edited
+        return z if same else edited
 
     def conclude(self) -> dict[int, list[Tensor]]:
         """The probabilities, with those after the last move: for the record, so made once sampling is over."""
@@ -121,12 +122,19 @@ class GuidedSampler:
         self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
         self.config = (config or GuidanceConfig()).for_classifier(classifier)
         self.parser, self.terms = parser, terms
-        ours, theirs = self.generator.identity(), classifier.config.generator
+        self._check_generator()
+
+    def _check_generator(self) -> None:
+        """Raise ModelError unless the generator, as it is now, is the one that the classifier was trained on."""
+        ours, theirs = self.generator.identity(), self.classifier.config.generator
         if ours["fingerprint"] != theirs["fingerprint"]:
             trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
+            weights = [weight for network in self.generator.networks for weight in network.parameters()]
+            remedy = "use that generator, or train a classifier on this one"
+            if any(weight.dtype == torch.float16 for weight in weights):
+                remedy = "float16 rounds weights to those of another model: load it in bfloat16 or float32"
             raise ModelError(
-                f"classifier: trained on the attention of {trained}, but the generator is {given}; use that "
-                "generator, or train a classifier on this one"
+                f"classifier: trained on the attention of {trained}, but the generator is {given}; {remedy}"
             )
 
     @property
@@ -223,6 +231,7 @@ class GuidedSampler:
         return SampleResult(video_BCFHW, list(compositions), probabilities, seconds)
 
     def _guiding(self, compositions: Sequence[Composition], steps: int, size: Size, timesteps: Tensor) -> _GuidedSteps:
+        self._check_generator()  # adapters and networks may have been exchanged since
         guided_steps = self.guided_steps(steps, size)
         guide = Guide(self.generator, self.classifier, compositions, self.config, self.terms)
         return _GuidedSteps(guide, timesteps, guided_steps, moves=bool(self.config.step_size))

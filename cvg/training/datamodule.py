@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -150,8 +152,11 @@ class CompositionDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """What the order of training samples depends on, for the checkpoint."""
         names = ("seed", "batch_size", "shuffle", "weights", "layers", "at", "hold_out", "mirror")
-        records = [ShardInfo.load(folder).count("train") for folder in self.folders]
-        return {name: getattr(self, name) for name in names} | {"records": records}
+        infos = [ShardInfo.load(folder) for folder in self.folders]
+        tars = [{name: info.tars[name] for name in sorted(info.tars) if name.startswith("train-")} for info in infos]
+        contents = [hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16] for each in tars]
+        found = {"records": [info.count("train") for info in infos], "contents": contents}
+        return {name: getattr(self, name) for name in names} | found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise DataError when a resumed training would see other samples than the one it continues."""

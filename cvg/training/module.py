@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +16,14 @@ from cvg.classifier.config import AggregatorSettings, ClassifierConfig, LinearSe
 from cvg.classifier.head import TextHead
 from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, worst_case
-from cvg.common.errors import DataError, SettingsError
+from cvg.common.errors import SettingsError
 from cvg.common.files import write_json
-from cvg.common.fingerprint import first_difference
 from cvg.shards.stream import Batch
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.metrics import SIDES, StageMetrics, plot_confusion
 from cvg.training.optimizer import adamw, warmup_cosine
 from cvg.training.perturbation import draw
+from cvg.training.resuming import check_classifier, check_options
 from cvg.training.settings import backbone_settings, head_settings, start_from
 
 
@@ -283,11 +282,7 @@ class CompositionModule(L.LightningModule):
         checkpoint["classifier"] = self.classifier.config.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise DataError when the checkpoint is of another classifier than shards and options describe."""
-        stored = ClassifierConfig.from_dict(checkpoint.get("classifier"), "checkpoint")
-        ours = self.classifier.config
-        if name := first_difference(ours, stored, (field.name for field in fields(ours))):
-            raise DataError(
-                f"checkpoint: its classifier has {name} {getattr(stored, name)!r}, shards and options here say "
-                f"{getattr(ours, name)!r}; use the shards and options it was trained with"
-            )
+        """Raise DataError when the checkpoint is of another classifier or training than shards and options describe."""
+        if self.trainer.state.fn == "fit":
+            check_options(checkpoint, self.hparams)
+        check_classifier(checkpoint, self.classifier.config, self.state_dict())

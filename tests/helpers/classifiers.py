@@ -17,7 +17,7 @@ GRID3 = (FRAMES, SIDE, SIDE)
 def make_config(**changes: Any) -> ClassifierConfig:
     config = ClassifierConfig(
         labels=LABELS,
-        generator={"name": "tiny"},
+        generator={"name": "tiny", "class": "Tiny", "fingerprint": "0"},
         layers=list(range(LAYERS)),
         heads=list(range(HEADS)),
         sigmas=[0.99, 0.9],

@@ -292,7 +292,7 @@ def test_resuming_in_the_middle_of_an_epoch_changes_nothing(shard_factory: Calla
     assert first.values + rest.values == whole.values
     with pytest.raises(UserError, match="its training had batch_size 32"):
         fit(tmp_path / "other", shards, options, {"mirror": MIRROR, "batch_size": 16}, epochs=3, ckpt_path=mid)
-    with pytest.raises(UserError, match="its classifier has noise"):
+    with pytest.raises(UserError, match="its training had model.noise 0.3, this one has 0.1"):
         fit(tmp_path / "third", shards, {"noise": 0.1}, {"mirror": MIRROR}, epochs=3, ckpt_path=mid)
     other = made_by("another", fingerprint="1")
     with pytest.raises(UserError, match="its classifier has generator"):

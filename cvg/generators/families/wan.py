@@ -44,6 +44,11 @@ class WanGenerator(StandardisedGenerator):
         return [pipeline.transformer] + ([] if self._boundary is None else [pipeline.transformer_2])
 
     @property
+    @override
+    def map_settings(self) -> dict[str, Any]:
+        return {} if self._boundary is None else {"boundary_ratio": self.pipeline.config.boundary_ratio}
+
+    @property
     def _boundary(self) -> float | None:
         """Timestep below which the second transformer takes over."""
         ratio = self.pipeline.config.get("boundary_ratio")

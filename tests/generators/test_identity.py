@@ -1,0 +1,145 @@
+"""Which changes of a pipeline make another generator of it, and which do not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers import WanPipeline
+from torch import Tensor, nn
+
+from cvg.common.errors import ModelError
+from cvg.generators import wrap_pipeline
+from cvg.guidance.sampler import GuidedSampler
+from tests.generators.families.test_wan import build
+from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
+
+
+class Lora(nn.Module):
+    """A layer with adapters, in the form of PEFT's."""
+
+    disable_adapters = merged = False
+
+    def __init__(self, base_layer: nn.Linear, scale: float = 1.0) -> None:
+        super().__init__()
+        self.base_layer, self.scaling, self.active_adapters = base_layer, {"style": scale}, ["style"]
+        self.lora_A = nn.ModuleDict({"style": nn.Linear(base_layer.in_features, 2, bias=False)})
+        self.lora_B = nn.ModuleDict({"style": nn.Linear(2, base_layer.out_features, bias=False)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base_layer(x)
+        for name in [] if self.disable_adapters else self.active_adapters:
+            y = y + self.scaling[name] * self.lora_B[name](self.lora_A[name](x))
+        return y
+
+
+def with_lora(pipeline: WanPipeline, scale: float = 1.0, **settings: Any) -> None:
+    torch.manual_seed(5)
+    attention = pipeline.transformer.blocks[0].attn2
+    attention.to_q = Lora(attention.to_q, scale)
+    for name, value in settings.items():
+        setattr(attention.to_q, name, value)
+
+
+def compiled(pipeline: WanPipeline) -> None:
+    pipeline.transformer = torch.compile(pipeline.transformer, backend="eager")
+
+
+def compiled_in_part(pipeline: WanPipeline) -> None:
+    pipeline.transformer.blocks[1] = torch.compile(pipeline.transformer.blocks[1], backend="eager")
+
+
+def identity(pipeline: WanPipeline) -> str:
+    return wrap_pipeline(pipeline, "tiny").identity()["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        compiled,
+        compiled_in_part,
+        lambda pipeline: pipeline.transformer.fuse_qkv_projections(),
+        lambda pipeline: pipeline.to(torch.bfloat16),
+        lambda pipeline: with_lora(pipeline, disable_adapters=True),
+        lambda pipeline: with_lora(pipeline, active_adapters=[]),
+        lambda pipeline: with_lora(pipeline, scale=0.0),
+    ],
+)
+def test_what_leaves_the_maps_as_they_are_leaves_the_identity(change: Callable[[WanPipeline], None]) -> None:
+    pipeline = tiny_pipeline()
+    before = identity(pipeline)
+    change(pipeline)
+    assert identity(pipeline) == before
+
+
+def test_adapters_count_with_their_strength() -> None:
+    prints = [identity(tiny_pipeline())]
+    for scale in (0.5, 0.501, 1.0):
+        with_lora(pipeline := tiny_pipeline(), scale)
+        prints.append(identity(pipeline))
+    assert len(set(prints)) == 4
+    with_lora(pipeline := tiny_pipeline(), 1.0)
+    lora = pipeline.transformer.blocks[0].attn2.to_q
+    lora.lora_A["other"], lora.scaling, lora.active_adapters = lora.lora_A.pop("style"), {"other": 1.0}, ["other"]
+    lora.lora_B["other"] = lora.lora_B.pop("style")
+    assert identity(pipeline) == prints[-1]  # whatever it is called
+
+
+def test_the_boundary_between_two_networks_counts() -> None:
+    assert identity(build(0, 1, boundary_ratio=0.875)) != identity(build(0, 1, boundary_ratio=0.5))
+
+
+def another_network(pipeline: WanPipeline) -> None:
+    pipeline.transformer = tiny_pipeline(7).transformer
+
+
+@pytest.mark.parametrize("change", [with_lora, another_network])
+def test_what_is_changed_after_wrapping_is_seen(change: Callable[[WanPipeline], None]) -> None:
+    generator = wrap_pipeline(tiny_pipeline(), "tiny")
+    sampler = GuidedSampler(generator, classifier := tiny_classifier(generator))
+    change(generator.pipeline)
+    with pytest.raises(ModelError, match="trained on the attention of"):
+        GuidedSampler(generator, classifier)
+    with pytest.raises(ModelError, match="trained on the attention of"):
+        sampler(["a red circle moving up"], [0], steps=STEPS, size=(5, 32, 32))
+
+
+def test_a_network_put_in_later_is_frozen_too() -> None:
+    generator = wrap_pipeline(tiny_pipeline(), "tiny")
+    sampler = GuidedSampler(generator, tiny_classifier(generator))
+    network = copy.deepcopy(generator.pipeline.transformer).requires_grad_(True).train()
+    generator.pipeline.transformer = network
+    sampler(["a red circle moving up"], [0], steps=STEPS, size=(5, 32, 32))
+    assert not network.training and not any(weight.requires_grad for weight in network.parameters())
+
+
+def test_float16_is_told_from_another_model() -> None:
+    generator = wrap_pipeline(tiny_pipeline(), "tiny")
+    classifier = tiny_classifier(generator)
+    generator.pipeline.transformer.half()
+    with pytest.raises(ModelError, match="float16 rounds weights to those of another model: load it in bfloat16 or"):
+        GuidedSampler(generator, classifier)
+
+
+class Packed(Tensor):
+    """A weight that does as torchao's: it takes part in matrix products and in nothing else."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.flatten:
+            raise NotImplementedError("flatten")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("kind", ["Packed", "torch.int8"])
+def test_quantised_weights_are_one_message(kind: str) -> None:
+    generator = wrap_pipeline(tiny_pipeline(), "tiny")
+    projection = generator.network.blocks[0].attn2.to_q
+    weight = projection.weight.data
+    packed = weight.as_subclass(Packed) if kind == "Packed" else weight.to(torch.int8)
+    projection.weight = nn.Parameter(packed, requires_grad=False)
+    with pytest.raises(ModelError, match=rf"attn2.to_q.weight is quantised \({kind}\).*load it in bfloat16 or float32"):
+        generator.identity()

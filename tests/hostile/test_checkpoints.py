@@ -1,0 +1,246 @@
+"""Checkpoints that would run code, are none, or do not go with what is given: nothing runs, one message each."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cvg.classifier.checkpoint import load_checkpoint
+from cvg.common.errors import UserError
+from cvg.train import main
+from cvg.training.resuming import check_options
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("fit", "validate", "test")
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LightningCLI warns when the process has arguments besides those it is given."""
+    monkeypatch.setattr(sys, "argv", ["cvg"])
+
+
+def arguments(command: str, shards: Path, out: Path, *more: str) -> list[str]:
+    options = {
+        "data.shards": f"[{shards}]",
+        "data.mirror": "null",
+        "trainer.max_epochs": "2",
+        "trainer.accelerator": "cpu",
+        "trainer.logger.init_args.save_dir": str(out),
+        "trainer.enable_progress_bar": "false",
+        "model.backbone": "none",
+        "model.dim": "16",
+        "model.depth": "0",
+    }
+    return [command, *(f"--{name}={value}" for name, value in options.items()), *more]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the last of one epoch's steps."""
+    out = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["cvg"])
+        trained: Any = main([*arguments("fit", shards, out), "--trainer.max_epochs=1"]).trainer
+    return Path(trained.log_dir) / "checkpoints/last.ckpt"
+
+
+class Payload:
+    """What leaves a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert "Traceback" not in error and "weights_only" not in error
+    (line,) = re.findall("^error: .*$", error, re.MULTILINE)
+    return str(line)
+
+
+@pytest.fixture
+def evil(checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint that is good but for one value."""
+    stored = torch.load(checkpoint, weights_only=True)
+    path = tmp_path / "evil.ckpt"
+    torch.save(stored | {"more": Payload(tmp_path / "ran")}, path)
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_is_unpickled(
+    command: str, evil: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(arguments(command, shards, tmp_path, f"--ckpt_path={evil}"), capsys)
+    assert str(evil) in message and "more than tensors and plain values" in message
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nor_where_lightning_finds_the_file(
+    evil: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "found"
+    folder.mkdir()
+    evil.rename(folder / "last.ckpt")
+    callback = "lightning.pytorch.callbacks.ModelCheckpoint"
+    more = [f"--trainer.callbacks={callback}", f"--trainer.callbacks.dirpath={folder}", "--ckpt_path=last"]
+    assert "more than tensors" in refused(arguments("fit", shards, tmp_path, *more), capsys)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_there_is_no_option_to_unpickle_all_the_same(
+    evil: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = [f"--ckpt_path={evil}", "--weights_only=false"]
+    with pytest.raises(SystemExit):
+        main(arguments("fit", shards, tmp_path, *more))
+    assert "weights_only" in capsys.readouterr().err and not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def server(evil: Path) -> Iterator[str]:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(evil.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_port}/{evil.name}"
+        serving.shutdown()
+
+
+def test_nothing_is_fetched(server: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(arguments("test", shards, tmp_path, f"--ckpt_path={server}"), capsys)
+    assert server in message and "download it first" in message
+    assert not (tmp_path / "ran").exists()
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _junk(path: Path) -> None:
+    path.write_bytes(os.urandom(1000))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+def _list(path: Path) -> None:
+    torch.save([1, 2], path)
+
+
+def _no_weights(path: Path) -> None:
+    torch.save(torch.load(path, weights_only=True) | {"state_dict": {}}, path)
+
+
+def _other_weights(path: Path) -> None:
+    stored = torch.load(path, weights_only=True)
+    stored["state_dict"]["classifier.absent_SKFHW"] = torch.zeros(3)
+    torch.save(stored, path)
+
+
+def _no_classifier(path: Path) -> None:
+    stored = torch.load(path, weights_only=True)
+    del stored["classifier"]
+    torch.save(stored, path)
+
+
+def _deep_classifier(path: Path) -> None:
+    stored = torch.load(path, weights_only=True)
+    stored["classifier"]["aggregator"]["depth"] = 100_000_000
+    torch.save(stored, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _empty,
+        _junk,
+        _cut,
+        _fifo,
+        _folder,
+        _missing,
+        _list,
+        _no_weights,
+        _other_weights,
+        _no_classifier,
+        _deep_classifier,
+    ],
+)
+def test_damaged_checkpoints_are_not_exported(change: Callable[[Path], None], checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.ckpt"
+    path.write_bytes(checkpoint.read_bytes())
+    change(path)
+    with pytest.raises(UserError, match="checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("change", [_fifo, _other_weights])
+def test_damaged_checkpoints_are_not_tested(
+    change: Callable[[Path], None], checkpoint: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "damaged.ckpt"
+    path.write_bytes(checkpoint.read_bytes())
+    change(path)
+    assert "checkpoint" in refused(arguments("test", shards, tmp_path, f"--ckpt_path={path}"), capsys)
+
+
+def test_a_resumed_training_refuses_another_learning_rate(
+    checkpoint: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = arguments("fit", shards, tmp_path, f"--ckpt_path={checkpoint}", "--model.lr=5e-4")
+    assert "its training had model.lr 0.001, this one has 0.0005" in refused(args, capsys)
+
+
+@pytest.mark.parametrize("name", ["dim", "weight_decay", "warmup", "positive_only", "group_softmax", "warm_start"])
+def test_a_resumed_training_refuses_any_other_option(name: str, checkpoint: Path) -> None:
+    stored = torch.load(checkpoint, weights_only=True)
+    options = dict(stored["hyper_parameters"])
+    check_options(stored, options)
+    check_options(stored | {"hyper_parameters": options | {"warm_start": "folder"}}, options)  # of use to it only
+    with pytest.raises(UserError, match=f"model.{name} .*, this one has 'another'"):
+        check_options(stored, options | {name: "another"})
+
+
+def test_a_test_takes_what_is_given(checkpoint: Path, shards: Path, tmp_path: Path) -> None:
+    tested: Any = main(arguments("test", shards, tmp_path, f"--ckpt_path={checkpoint}", "--model.lr=1")).model
+    assert tested.hparams["lr"] == 1
+
+
+def test_a_test_refuses_another_classifier(
+    checkpoint: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = arguments("test", shards, tmp_path, f"--ckpt_path={checkpoint}", "--model.dim=32")
+    assert "its classifier has aggregator" in refused(args, capsys)
