@@ -25,8 +25,7 @@ class Wording(Protocol):
 
 
 NEGATIONS = frozenset(
-    "not no never without neither nor none nothing nobody cannot unless except instead rather hardly barely rarely "
-    "refuses avoids stops stopped".split()
+    "not no never without neither nor none nothing nobody cannot unless except instead hardly barely rarely".split()
 )
 CHOICES = frozenset("or either whether".split())
 REFLEXIVES = frozenset("itself himself herself themselves oneself".split())
@@ -34,9 +33,11 @@ PLACE_ADVERBS = frozenset("there here yonder again".split())
 # "takes over", "pulls over", "all over": the word is part of a verb or an adverb, not a place.
 PHRASAL = frozenset(
     "take takes taking took taken turn turns turning turned pull pulls pulling pulled hand hands handing get gets "
-    "getting fall falls falling fell knock knocks knocking think thinks thinking all game start starts starting "
+    "getting knock knocks knocking think thinks thinking all game start starts starting "
     "bend bends bending switch switches switching".split()
 )
+ENDINGS = frozenset("stop stops stopped avoid avoids avoided quit quits".split())
+"""Right before a wording they negate it: "stops moving left"."""
 PRONOUNS = frozenset("one another each some any all others".split())
 """Right before a wording they stand for an entity: "two dogs, one moving left"."""
 QUANTIFIERS = frozenset("over under above below".split())
@@ -57,14 +58,15 @@ SMALL_NUMBERS = frozenset("one two three four five six seven eight nine".split()
 JOINTS = frozenset(("and", "then", "but", "&", "/", "+", ","))
 
 _WEIGHT = re.compile(r"[\w)]\s*:\s*[+-]?\d*\.?\d+\s*[)\]]|\({2,}|\[{2,}|<lora:", re.IGNORECASE)
+_WORD = re.compile(r"rather\s+than|\w+(?:['’-]\w+)*", re.IGNORECASE)
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 def refuse_unreadable(prompt: str) -> None:
     """Refuse words that turn or open what the prompt says, wherever they stand. Raises PromptError, naming the word."""
-    for found in _TOKEN.finditer(prompt):
+    for found in _WORD.finditer(prompt):
         word = found.group().lower().replace("’", "'")
-        if word in NEGATIONS or word.endswith("n't"):
+        if word in NEGATIONS or word.endswith("n't") or word.split() == ["rather", "than"]:
             raise _refused(prompt, f"{found.group()!r} negates, so what is asked cannot be known", "what is there")
         if word in CHOICES:
             raise _refused(prompt, f"{found.group()!r} leaves a choice", "one thing")
@@ -113,6 +115,8 @@ def refuse_senses(prompt: str, match: Wording, entities: Sequence[PhraseSpan | N
     before = [token.lower() for token in _TOKEN.findall(prompt[: match.start])][-1:]
     if wording == "over" and before and before[0] in PHRASAL:
         raise _refused(prompt, f"'{before[0]} over' is no place", "the relation in other words")
+    if before and before[0] in ENDINGS and wording.split()[0].endswith("ing"):
+        raise _refused(prompt, f"{before[0]!r} negates {wording!r}", "what is there")
     if before and before[0] in PRONOUNS:
         raise _refused(prompt, f"it does not tell which '{before[0]}' is meant", "which")
     if match.label.entities == 2 and entities[1] is not None:

@@ -32,6 +32,10 @@ READ = [
     ("a door below an orange", [("below", "door", "orange")]),
     ("a dog drifting left in a theatre", [("left", "dog")]),
     ("A dog moving up, there is a car", [("up", "dog")]),
+    ("a forget-me-not above a vase", [("above", "forget-me-not", "vase")]),
+    ("a rather large dog moving left", [("left", "rather large dog")]),
+    ("two bus stops below a tree", [("below", "two bus stops", "tree")]),
+    ("water falling over rocks", [("above", "water", "rocks")]),
     ("a high tower above a lake", [("above", "high tower", "lake")]),
     ("an HD screen below a lamp", [("below", "HD screen", "lamp")]),
 ]
@@ -50,6 +54,8 @@ REFUSED = [
     ("Nothing above a table", "'Nothing' negates"),
     ("a dog that cannot be seen under a table", "'cannot' negates"),
     ("a dog stops moving left", "'stops' negates"),
+    ("a dog moving left rather than moving up", "'rather than' negates"),
+    ("a dog that doesn't move above a cat", "negates"),
     # a choice
     ("a dog moving left or moving right", "'or' leaves a choice"),
     ("a dog or a cat moving left", "'or' leaves a choice"),
