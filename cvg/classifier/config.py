@@ -191,10 +191,13 @@ class ClassifierConfig:
         return read(cls, data, f"{where}: not a classifier's config", "export it again", error=ModelError)
 
 
-def check_config(path: Path) -> None:
-    """Raise ModelError when this file is not there or not a classifier's config."""
+def check_folder(folder: Path) -> None:
+    """Raise ModelError when a folder has no config.json of a classifier, or its weights are no regular file."""
+    path, weights = folder / "config.json", folder / "model.safetensors"
     if not path.is_file():
+        raise ModelError(f"classifier {folder}: no config.json there; give a folder written by `python -m cvg.export`")
+    if not weights.is_file():
         raise ModelError(
-            f"classifier {path.parent}: no config.json there; give a folder written by `python -m cvg.export`"
+            f"classifier {folder}: no model.safetensors there; give a folder written by `python -m cvg.export`"
         )
     ClassifierConfig.from_dict(read_json(path), str(path))

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator
 from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
-from cvg.classifier.config import ClassifierConfig, LinearSettings, check_config
+from cvg.classifier.config import ClassifierConfig, LinearSettings, check_folder
 from cvg.classifier.head import TextHead, build_head
 from cvg.common import hub
-from cvg.common.errors import ModelError, PromptError
+from cvg.common.errors import ModelError, PromptError, UserError
 from cvg.common.files import atomic, write_json
 from cvg.common.sizes import Grid
 from cvg.composition import LabelSet
@@ -264,12 +264,14 @@ class CompositionClassifier(
         """
         name = str(hub.path(str(pretrained_model_name_or_path)))
         if Path(name).is_dir():
-            check_config(Path(name) / "config.json")
+            check_folder(Path(name))
         try:
             with redirect_stdout(None):  # the mixin prints that it reads a folder
                 return super().from_pretrained(name, strict=True, **kwargs)
-        except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a damaged folder makes the libraries raise nearly anything
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ModelError(
-                f"classifier {name}: cannot be loaded ({str(error).splitlines()[0]}); give a folder written by "
-                "`python -m cvg.export`"
+                f"classifier {name}: cannot be loaded ({reason}); give a folder written by `python -m cvg.export`"
             ) from error

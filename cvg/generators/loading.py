@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from diffusers import DiffusionPipeline
 
 from cvg.common import hub
-from cvg.common.errors import ModelError, SettingsError
+from cvg.common.errors import ModelError, SettingsError, UserError
 from cvg.generators.base import Generator
 from cvg.generators.offload import offload_components, offload_layers
-from cvg.generators.registry import wrap_pipeline
+from cvg.generators.registry import adapter_of, wrap_pipeline
 
 Dtype = Literal["float32", "bfloat16"]
 Offload = Literal["none", "model", "group"]
@@ -52,13 +55,9 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:
     """
     target = _check(loading)
     path = hub.path(name)
-    try:
-        pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, loading.dtype))
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(
-            f"generator {name}: cannot be loaded ({str(error).splitlines()[0]}); give a shipped name (shapes-wan), a "
-            "diffusers pipeline folder, or a hub id"
-        ) from error
+    with _loadable(name):
+        adapter_of(_pipeline_class(path), name)  # before anything of it is loaded
+        pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, loading.dtype), trust_remote_code=False)
     pipeline.set_progress_bar_config(disable=True)
     generator = wrap_pipeline(pipeline, str(name))
     generator.repair_after_loading()
@@ -74,6 +73,33 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:
     if loading.compile:
         compile_blocks(generator)
     return generator
+
+
+@contextmanager
+def _loadable(name: str) -> Iterator[None]:
+    """Turns what reading a pipeline may raise into one ModelError that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"generator {name}: cannot be loaded ({reason}); give a shipped name (shapes-wan), a diffusers pipeline "
+            "folder, or a hub id"
+        ) from error
+
+
+def _pipeline_class(path: str | Path) -> str:
+    """The class that a pipeline's model_index.json names. A class of code that comes with it is none: it never runs."""
+    index = DiffusionPipeline.load_config(path)
+    for part in index.values():
+        if isinstance(part, list | tuple) and str(part[-1]).startswith("Auto"):
+            raise ValueError(f"its part {part[-1]} may be of any class; only named ones are loaded")
+    found = index.get("_class_name")
+    if not isinstance(found, str):
+        raise ValueError(f"its model_index.json names no class of diffusers but {found!r}")
+    return found
 
 
 def _check(loading: Loading) -> torch.device:

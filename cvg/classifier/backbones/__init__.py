@@ -57,11 +57,8 @@ def build(settings: BackboneSettings, slots: int, grid: Grid) -> Backbone:
     from cvg.classifier.backbones.dual import DualBackbone
 
     path = str(hub.path(settings.path))
-    config = loading.config(path)
-    kind = config.model_type
-    if kind not in MODELS:
-        raise ModelError(f"backbone {path}: its model type is {kind!r}; known: {', '.join(MODELS)}")
-    module, cls = MODELS[kind].split(".")
+    config = loading.config(path, MODELS)
+    module, cls = MODELS[config.model_type].split(".")
     found: type[Backbone] = getattr(importlib.import_module(f"cvg.classifier.backbones.{module}"), cls)
     if settings.name == "none":
         if not issubclass(found, DualBackbone):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from cvg.common.errors import ModelError
+from cvg.common.errors import ModelError, UserError
+from cvg.common.files import read_json
 
 
 @contextmanager
@@ -20,20 +18,49 @@ def readable(path: str) -> Iterator[None]:
     """Turns what reading a model folder may raise into one ModelError that names it."""
     try:
         yield
-    except (OSError, KeyError, ValueError, TypeError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except UserError:
+        raise
+    except Exception as error:  # a damaged folder makes transformers raise nearly anything
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
             f"backbone {path}: cannot be loaded ({reason}); give a folder, or a Hub id, with config.json, "
             "model.safetensors, preprocessor_config.json and, for text, the tokenizer"
         ) from error
 
 
-def config(path: str) -> Any:
-    """The model's config.json."""
+def config(path: str, known: Iterable[str]) -> Any:
+    """The model's config.json; code that comes with a model is never run.
+
+    Args:
+        path: the model.
+        known: types of models that can be used. With any other, nothing of the folder is loaded.
+
+    Raises:
+        ModelError: it is missing or damaged, of a type that is not known, or has sizes of no real model.
+    """
     from transformers import AutoConfig
 
+    values = _json(path, "config.json")
+    kind = values.get("model_type")
+    if kind not in known:
+        raise ModelError(f"backbone {path}: its model type is {kind!r}; known: {', '.join(known)}")
+    if name := _out_of_bounds(values):
+        raise ModelError(f"backbone {path}: {name} in its config.json is of no real model; give the complete model")
     with readable(path):
-        return AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+
+
+def _out_of_bounds(values: Any) -> str | None:
+    """The name of a number of layers or a size that would build for ever."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            if found := _out_of_bounds(value):
+                return found
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            most = 1000 if "layers" in name or name == "depth" else 1 << 24
+            if ("size" in name or "dim" in name or most == 1000) and abs(value) > most:
+                return str(name)
+    return None
 
 
 def load(path: str, dtype: torch.dtype) -> Any:
@@ -41,7 +68,9 @@ def load(path: str, dtype: torch.dtype) -> Any:
     from transformers import AutoModel
 
     with readable(path):
-        model, found = AutoModel.from_pretrained(path, use_safetensors=True, dtype=dtype, output_loading_info=True)
+        model, found = AutoModel.from_pretrained(
+            path, use_safetensors=True, dtype=dtype, output_loading_info=True, trust_remote_code=False
+        )
     if found["missing_keys"]:  # transformers would leave them random
         raise ModelError(
             f"backbone {path}: its weights lack {sorted(found['missing_keys'])[0]} and "
@@ -55,7 +84,7 @@ def tokenizer(path: str) -> Any:
     from transformers import AutoTokenizer
 
     with readable(path):
-        found = AutoTokenizer.from_pretrained(path)
+        found = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         # Without files transformers makes a tokenizer that knows no word, and says nothing.
         if len(found) <= len(found.all_special_ids):
             raise OSError("it has no tokenizer")
@@ -83,13 +112,21 @@ def normalisation(path: str) -> tuple[Tensor, Tensor]:
 
 def _processor(path: str) -> dict[str, Any]:
     """Settings of the image processor, else of the video processor, in the files that transformers keeps them in."""
+    values = _json(path, "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+    found: dict[str, Any] = values.get("image_processor") or values.get("video_processor") or values
+    return found
+
+
+def _json(path: str, *names: str) -> dict[str, Any]:
+    """The first of some JSON files that a model has. Raises ModelError where it has none, or it is damaged."""
     from transformers.utils import cached_file
 
-    names = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
     with readable(path):
         for name in names:
             found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
             if found is not None:
-                values: dict[str, Any] = json.loads(Path(found).read_text(encoding="utf-8"))
-                return values.get("image_processor") or values.get("video_processor") or values
+                values = read_json(found)
+                if not isinstance(values, dict):
+                    raise TypeError(f"{name} is a {type(values).__name__}, not an object")
+                return values
         raise KeyError(f"none of {', '.join(names)}")

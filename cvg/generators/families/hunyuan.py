@@ -79,7 +79,7 @@ class HunyuanVideoGenerator(Hunyuan):
     def repair_after_loading(self) -> None:
         if self._before != CUT:  # transformers 5 takes Llama 3's vocabulary for Llama 2's
             folder = self.pipeline.tokenizer.name_or_path
-            self.pipeline.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+            self.pipeline.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
 
     @override
     def entity_columns(self, composition: Composition) -> Tensor:
