@@ -7,8 +7,9 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cvg.common.errors import DataError
 from cvg.shards.records import MAPS, META, MOST_META
@@ -46,7 +47,7 @@ def read_shard(path: str | Path, digest: str, most_maps: int) -> Iterator[dict[s
         raise DataError(f"shard {path}: cannot be read ({reason}); make the shards again") from error
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BufferedReader:
     """The file, if it is a regular one of its own folder. A pipe would wait for its writer for ever, hence no block."""
     if path.is_symlink() and path.resolve().parent != path.parent.resolve():
         raise ValueError("it is a link out of its folder")
@@ -57,7 +58,7 @@ def _opened(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _records(file: BinaryIO, url: str, most: dict[str, int]) -> Iterator[dict[str, Any]]:
+def _records(file: BufferedReader, url: str, most: dict[str, int]) -> Iterator[dict[str, Any]]:
     seen: set[str] = set()
     record: dict[str, Any] = {}
     for key, extension, data in _members(file, most):
@@ -76,7 +77,7 @@ def _records(file: BinaryIO, url: str, most: dict[str, int]) -> Iterator[dict[st
         raise ValueError(f"record {record['__key__']!r} is not whole")
 
 
-def _members(file: BinaryIO, most: dict[str, int]) -> Iterator[tuple[str, str, bytes]]:
+def _members(file: BufferedReader, most: dict[str, int]) -> Iterator[tuple[str, str, bytes]]:
     """Key, extension and bytes of each member.
 
     Headers are parsed one by one, not through `tarfile.open`: that looks for compression, and for headers of other

@@ -181,7 +181,7 @@ def test_backbones_that_cannot_be_used(vlm: tuple[str, Path], tmp_path: Path) ->
         ({"name": "other"}, "expected none, or vlm"),
         ({"name": "none", "layer": 1}, "expected none, or vlm"),
         ({"name": "vlm", "path": str(tmp_path)}, "model type is 'bert'"),
-        ({"name": "vlm", "path": str(tmp_path / "nowhere")}, "cannot be loaded"),
+        ({"name": "vlm", "path": str(tmp_path / "nowhere")}, "no such model"),
     ]
     for spec, message in cases:
         with pytest.raises(UserError, match=message):
@@ -325,7 +325,7 @@ def test_folders_that_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match="no config.json"):
         CompositionClassifier.from_pretrained(tmp_path)
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="no such model"):
         CompositionClassifier.from_pretrained(tmp_path / "nowhere")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ def readable(path: str) -> Iterator[None]:
         ) from error
 
 
-def config(path: str, known: Iterable[str]) -> Any:
+def config(path: str, known: Collection[str]) -> Any:
     """The model's config.json; code that comes with a model is never run.
 
     Args:
