@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from typing import Any
 
 from cvg.common.errors import ModelError
@@ -34,8 +34,7 @@ def adapter_of(pipeline_class: str, name: str = "pipeline") -> type[Generator]:
         raise ModelError(
             f"generator {name}: its pipeline class is {pipeline_class}; known classes: {', '.join(ADAPTERS)}"
         )
-    module, adapter = ADAPTERS[pipeline_class].split(".")
-    found: type[Generator] = getattr(importlib.import_module(f"cvg.generators.families.{module}"), adapter)
+    found: type[Generator] = pkgutil.resolve_name(f"cvg.generators.families.{ADAPTERS[pipeline_class]}")
     return found
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import pkgutil
 
 from cvg.common.errors import SettingsError
 from cvg.composition import LabelSet
@@ -26,7 +25,5 @@ def load_judge(name: str, labels: LabelSet | None = None, device: str = "cpu") -
     """
     if name not in JUDGES:
         raise SettingsError(f"judge {name!r}: unknown; known: {', '.join(JUDGES)}")
-    module, _, judge = JUDGES[name].rpartition(".")
-    kind: Any = getattr(importlib.import_module(module), judge)
-    found: Judge = kind(labels=labels, device=device)
+    found: Judge = pkgutil.resolve_name(JUDGES[name])(labels=labels, device=device)
     return found

@@ -14,7 +14,7 @@ Axes, in the names of tensors here:
 from __future__ import annotations
 
 import functools
-import importlib
+import pkgutil
 
 from cvg.classifier.backbones.base import WITH_TEXT, Backbone
 from cvg.classifier.backbones.none import NoBackbone
@@ -58,8 +58,7 @@ def build(settings: BackboneSettings, slots: int, grid: Grid) -> Backbone:
 
     path = str(hub.path(settings.path))
     config = loading.config(path, MODELS)
-    module, cls = MODELS[config.model_type].split(".")
-    found: type[Backbone] = getattr(importlib.import_module(f"cvg.classifier.backbones.{module}"), cls)
+    found: type[Backbone] = pkgutil.resolve_name(f"cvg.classifier.backbones.{MODELS[config.model_type]}")
     if settings.name == "none":
         if not issubclass(found, DualBackbone):
             raise ModelError(f"backbone none: {path} has no text tower; those that have one: {', '.join(WITH_TEXT)}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import pkgutil
 
 from cvg.common.errors import SettingsError
 from cvg.composition import LabelSet
@@ -26,7 +25,5 @@ def load_suite(name: str, labels: LabelSet | None = None, device: str = "cpu") -
     """
     if name not in SUITES:
         raise SettingsError(f"suite {name!r}: unknown; known: {', '.join(SUITES)}")
-    module, _, suite = SUITES[name].rpartition(".")
-    kind: Any = getattr(importlib.import_module(module), suite)
-    found: Suite = kind(labels=labels, device=device)
+    found: Suite = pkgutil.resolve_name(SUITES[name])(labels=labels, device=device)
     return found
