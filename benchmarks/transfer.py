@@ -69,7 +69,7 @@ def group(name: str) -> LabelSet:
 
 def random_vision(vlm: Path, folder: Path) -> Path:
     """The VLM with a vision tower as before training; its text tower, which makes the anchors, is the trained one."""
-    trained = AutoModel.from_pretrained(vlm, dtype=torch.float32)
+    trained = AutoModel.from_pretrained(vlm, dtype=torch.float32, trust_remote_code=False)
     text = {name: value for name, value in trained.state_dict().items() if name.startswith("text_")}
     if not text:
         raise ModelError(f"vlm {vlm}: no text tower in it, and anchors are made there; choose a dual encoder")
@@ -77,7 +77,7 @@ def random_vision(vlm: Path, folder: Path) -> Path:
     model = AutoModel.from_config(trained.config)
     model.load_state_dict(text, strict=False)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(vlm).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(vlm, trust_remote_code=False).save_pretrained(folder)
     settings = "preprocessor_config.json"
     (folder / settings).write_text((vlm / settings).read_text())
     return folder

@@ -101,7 +101,7 @@ def main(
     torch.manual_seed(0)
     kind = find(family)
     vae, encoder = load_parts(out, kind)
-    tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer", trust_remote_code=False)
     transformer = kind.transformer()
     if start is not None:
         begun = type(transformer).from_pretrained(hub.path(start), subfolder="transformer")
@@ -157,7 +157,9 @@ def main(
         stop_at=stop_at,
     )
     assert isinstance(average, WithTokenClassifier)
-    tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")  # afresh: calls change what a tokenizer saves
+    tokenizer = AutoTokenizer.from_pretrained(
+        out / "tokenizer", trust_remote_code=False
+    )  # afresh: calls change what a tokenizer saves
     vae.register_to_config(_name_or_path="")  # or this machine's path is written into the folder
     kind.pipeline(tokenizer, encoder, vae, average.transformer.eval()).save_pretrained(out / kind.name)
 

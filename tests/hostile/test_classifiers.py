@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -165,3 +166,14 @@ def test_code_that_comes_with_a_pipeline_never_runs(
     (folder / "model_index.json").write_text(json.dumps(index | changes))
     refused(lambda: load_generator(str(folder)), folder)
     assert not ran.exists()
+
+
+def test_every_class_that_a_folder_may_choose_is_loaded_without_its_code() -> None:
+    root, found = Path(__file__).parents[2], 0
+    for path in (path for package in ("cvg", "data_prep", "benchmarks") for path in (root / package).rglob("*.py")):
+        for call in re.findall(
+            r"(?:Auto\w+|DiffusionPipeline)\.from_pretrained\((.*?)\)\n", path.read_text(), re.DOTALL
+        ):
+            found += 1
+            assert "trust_remote_code=False" in call, path
+    assert found >= 4
