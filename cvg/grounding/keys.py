@@ -34,24 +34,34 @@ def entity_columns(
         (T, E)
 
     Raises:
-        PromptError: the clean-up changes the prompt, or an entity lies beyond the text keys or before them.
+        PromptError: the clean-up changes the prompt, or an entity is not all among the text keys.
     """
     prompt = composition.prompt
     cleaned = clean(prompt)
-    if cleaned.casefold() != prompt.casefold():
+    # Letter by letter: some have another length in lower case.
+    if len(cleaned) != len(prompt) or any(a.casefold() != b.casefold() for a, b in zip(cleaned, prompt, strict=True)):
         raise PromptError(
             f"prompt {prompt!r}: the tokenizer's clean-up changes it to {cleaned!r}, which shifts the entities; write "
             "the prompt that way"
         )
-    before = template.index("{}")
-    encoded = tokenizer(template.replace("{}", cleaned, 1), truncation=True, max_length=length + skipped)
+    before, text = template.index("{}"), template.replace("{}", cleaned, 1)
+    encoded = tokenizer(text, truncation=True, max_length=length + skipped)
+    whole = tokenizer(text, truncation=False, verbose=False)
     columns_TE = torch.zeros(length, len(composition.entities))
     for index, entity in enumerate(composition.entities):
-        keys = {encoded.char_to_token(before + char) for char in range(entity.start, entity.end)} - {None}
+        chars = [before + char for char in range(entity.start, entity.end)]
+        lost = [c for c in chars if encoded.char_to_token(c) is None and whole.char_to_token(c) is not None]
+        keys = {encoded.char_to_token(char) for char in chars} - {None}
+        if lost:
+            where = "is cut by" if keys else "lies beyond"
+            raise PromptError(
+                f"prompt {prompt!r}: the entity {entity.phrase!r} {where} the {length} tokens that the generator "
+                "reads; shorten the prompt"
+            )
         if not keys:
             raise PromptError(
-                f"prompt {prompt!r}: the entity {entity.phrase!r} lies beyond the {length} tokens that the generator "
-                "reads; shorten the prompt"
+                f"prompt {prompt!r}: the generator's tokenizer has no token for the entity {entity.phrase!r}; use "
+                "words that it knows"
             )
         if min(keys) < skipped:
             raise ModelError(

@@ -12,7 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from cvg.common.errors import UserError
 from cvg.common.sizes import Size
@@ -22,6 +24,7 @@ from cvg.generators.registry import ADAPTERS, adapter_of
 from cvg.grounding.base import Sites
 from cvg.grounding.cross_attention import CrossAttention
 from cvg.grounding.hooks import ending_before
+from cvg.grounding.keys import entity_columns
 from tests.helpers.labels import LABELS
 from tests.helpers.tiny import tiny_pipeline
 
@@ -46,6 +49,54 @@ def test_a_prompt_that_the_cleaning_would_shift_is_an_error(generator: Generator
     prompt = "a red circle  to the left of a blue square"
     with pytest.raises(UserError, match="clean-up changes it.*write the prompt that way"):
         generator.entity_columns(parse(prompt, LABELS))
+
+
+def test_a_letter_that_is_longer_in_lower_case_is_an_error(generator: Generator) -> None:
+    composition = parse("an İ red circle to the left of a blue square", LABELS)
+    tokenizer = generator.pipeline.tokenizer
+    with pytest.raises(UserError, match="clean-up changes it"):
+        entity_columns(composition, tokenizer, 24, str.lower)
+    columns = entity_columns(parse("A Red circle to the left of a Blue square", LABELS), tokenizer, 24, str.lower)
+    assert columns.sum(0).tolist() == [2, 2]
+
+
+def test_an_entity_is_read_whole_or_not_at_all(generator: Generator) -> None:
+    """However near to the last text key it lies."""
+    seen = []
+    for words in range(24):
+        prompt = "a red circle moving left " + "very " * words + "above a blue square"
+        composition = parse(prompt, LABELS, label=["above"])
+        try:
+            columns = generator.entity_columns(composition)
+        except UserError as error:
+            seen.append("cut by" if "'blue square' is cut by the 24 tokens" in str(error) else str(error))
+        else:
+            seen.append("whole")
+            assert columns[:, 1].sum() == 2
+    whole, cut = seen.count("whole"), seen.count("cut by")
+    assert seen[: whole + cut] == ["whole"] * whole + ["cut by"] and 1 < whole < 20
+    assert all("'blue square' lies beyond the 24 tokens" in message for message in seen[whole + cut :])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "entities"),
+    [
+        ("一个红色圆形在蓝色方块的左边", ("红色圆形", "蓝色方块")),
+        ("赤い円が青い四角の左にある", ("赤い円", "青い四角")),
+        ("วงกลมสีแดงอยู่ทางซ้ายของสี่เหลี่ยมสีน้ำเงิน", ("วงกลมสีแดง", "สี่เหลี่ยมสีน้ำเงิน")),
+    ],
+)
+def test_entities_of_scripts_without_spaces_have_their_own_characters(
+    generator: Generator, prompt: str, entities: tuple[str, str]
+) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")  # a token a character
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?")
+    composition = parse(prompt, LABELS, entities=list(entities), label=["left of"])
+    columns = entity_columns(composition, fast, 64)
+    for index, entity in enumerate(entities):
+        start = prompt.index(entity)
+        assert columns[:, index].nonzero().flatten().tolist() == list(range(start, start + len(entity)))
 
 
 @pytest.mark.parametrize("pipeline_class", sorted(ADAPTERS))
