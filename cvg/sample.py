@@ -29,8 +29,6 @@ from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
 
 REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say by hand what a prompt asks for"}
-
-
 _LOW = 0.5
 """A target probability below this, after guidance, is warned of."""
 
@@ -98,21 +96,16 @@ def main(
         sampler.guided_steps(steps, size)
         for line in vocabulary_warnings(sampler.generator, _asked(jobs)):
             print(f"warning: {line}", file=sys.stderr)
-    settings = {
+    settings: dict[str, Any] = {
         "guidance": guidance,
-        "generator": sampler.generator.identity(),
-        "classifier": {"name": classifier, "fingerprint": whole_fingerprint(model.state_dict())},
+        **_identities(sampler, classifier),
         "steps": steps,
         "guidance_scale": guidance_scale,
         "size": size._asdict(),
         "guiding": asdict(sampler.config) if guidance == "on" else None,
         "by_hand": {"entities": entities, "label": label, "label_group": label_group},
-        "fps": fps,
-        "scale": scale,
-        "batch_size": batch_size,
-        "loading": asdict(loading),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
+        **{"fps": fps, "scale": scale, "batch_size": batch_size, "loading": asdict(loading)},
+        **{"threads": torch.get_num_threads(), "versions": versions()},
     }
     batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
     sides = 2 if guidance == "on" else 1
@@ -121,11 +114,16 @@ def main(
             # By whole batches: bytes depend on what a video is batched with.
             if all(job.is_done(settings) for job in batch):
                 bar.skip(sides)
-                for job in batch:
-                    bar.say(f"{job.file('.mp4')} (made before, with these settings)")
+                bar.say("\n".join(f"{job.file('.mp4')} (made before, with these settings)" for job in batch))
             else:
                 _make(sampler, batch, settings, bar)
     return [job.file(".mp4") for job in jobs]
+
+
+def _identities(sampler: GuidedSampler, name: str) -> dict[str, Any]:
+    """Which generator and classifier these are, for the sidecar."""
+    fingerprint = whole_fingerprint(sampler.classifier.state_dict())
+    return {"generator": sampler.generator.identity(), "classifier": {"name": name, "fingerprint": fingerprint}}
 
 
 def _check(
