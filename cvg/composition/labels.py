@@ -36,6 +36,11 @@ class Label:
     wordings: tuple[str, ...]
     entities: int
 
+    @property
+    def has_object(self) -> bool:
+        """Whether it relates its subject to another entity."""
+        return self.entities > 1
+
 
 class LabelSet:
     """The ordered label set Y. A label's position is its class index.

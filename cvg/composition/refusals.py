@@ -108,7 +108,7 @@ def refuse_senses(prompt: str, match: Wording, entities: Sequence[PhraseSpan | N
     wording = plain(prompt[match.start : match.end])
     following = [token.lower() for token in _TOKEN.findall(prompt[match.end :])][:2]
     said = " ".join([wording, *following[:1]])
-    if match.label.entities == 2 and following and following[0] in PLACE_ADVERBS:
+    if match.label.has_object and following and following[0] in PLACE_ADVERBS:
         raise _refused(prompt, f"{said!r} is a place or a manner, not a relation", "of what")
     if following and (following[0] in REFLEXIVES or following in (["each", "other"], ["one", "another"])):
         raise _refused(prompt, f"{' '.join([wording, *following])!r} relates an entity to itself", "two entities")
@@ -119,9 +119,9 @@ def refuse_senses(prompt: str, match: Wording, entities: Sequence[PhraseSpan | N
         raise _refused(prompt, f"{before[0]!r} negates {wording!r}", "what is there")
     if before and before[0] in PRONOUNS:
         raise _refused(prompt, f"it does not tell which '{before[0]}' is meant", "which")
-    if match.label.entities == 2 and entities[1] is not None:
+    if match.label.has_object and entities[1] is not None:
         _refuse_quantity(prompt, wording, entities[1])
-    elif match.label.entities == 2 and following and following[0][0].isdigit():
+    elif match.label.has_object and following and following[0][0].isdigit():
         raise _refused(prompt, f"{said!r} is a quantity", "of what")
 
 

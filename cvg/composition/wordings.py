@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cvg.common.errors import PromptError
-from cvg.composition.labels import Label, LabelSet
+from cvg.composition.labels import SLOT_NAMES, Label, LabelSet
 from cvg.composition.phrases import Clause, PhraseSpan, clauses, joined, locate, word_pattern
 from cvg.composition.refusals import (
     refuse_contradictions,
@@ -123,7 +123,7 @@ def _parse_entities(prompt: str, matches: Sequence[Match]) -> dict[Match, list[P
     before: Match | None = None
     for match in matches:
         region = clauses(prompt, before.end if before else 0, match.start)
-        if before and before.label.entities == 2 and len(region) > 1:
+        if before and before.label.has_object and len(region) > 1:
             region = region[1:]  # it holds the object of the relation before
         subject, several = _subject(prompt, region, match.start)
         if subject is None and not several and before:
@@ -132,7 +132,7 @@ def _parse_entities(prompt: str, matches: Sequence[Match]) -> dict[Match, list[P
         before = match
     after: Match | None = None
     for match in reversed(matches):
-        if match.label.entities == 2:
+        if match.label.has_object:
             region = clauses(prompt, match.end, after.start if after else len(prompt))
             if region[0] and not region[0][0].governed:
                 found: PhraseSpan | None = region[0][0].span
@@ -140,7 +140,7 @@ def _parse_entities(prompt: str, matches: Sequence[Match]) -> dict[Match, list[P
                     found = None
             else:
                 # "left of and above a car" shares its object.
-                shared = after is not None and after.label.entities == 2 and not any(region)
+                shared = after is not None and after.label.has_object and not any(region)
                 found = slots[after][1] if after and shared else None
             slots[match].append(found)
         after = match
@@ -180,8 +180,7 @@ def _locate_entities(
     expected = sum(match.label.entities for match in matches)
     if len(phrases) != expected:
         needs = ", ".join(
-            f"{match.label.name!r} ({'subject' if match.label.entities == 1 else 'subject and object'})"
-            for match in matches
+            f"{match.label.name!r} ({' and '.join(SLOT_NAMES[: match.label.entities])})" for match in matches
         )
         raise PromptError(
             f"prompt {prompt!r}: the entities have {len(phrases)} phrase(s), expected {expected}: for each relation in "

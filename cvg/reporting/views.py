@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cvg.classifier import CompositionClassifier, group_log_probs
 from cvg.common.files import atomic
+from cvg.composition.labels import SLOT_NAMES
 from cvg.grounding.maps import normalise
 from cvg.probing.probe import Probe, Score
 from cvg.reporting import heatmaps
@@ -141,7 +142,7 @@ def sample_part(
     """
     entities, sides = sum(record.present), {"p+": record.positive_SLAKFHW, "p-": record.negative_SLAKFHW}
     maps = {side: normalise(found.float()) for side, found in sides.items()}
-    names = [str(entity["phrase"]) for entity in record.meta.get("entities_positive", [])] or ["subject", "object"]
+    names = [str(entity["phrase"]) for entity in record.meta.get("entities_positive", [])] or list(SLOT_NAMES)
     colours = ", ".join(f"{colour}: {name}" for colour, name in zip(("red", "blue"), names, strict=False))
     looks: dict[str, tuple[int | None, int | None]] = {"mean over all layers and heads": (None, None)}
     if only != (None, None):
