@@ -120,6 +120,9 @@ class RandomStates(Generator):
 
     architecture: Architecture
 
+    def check_parts(self) -> None:
+        """There are none but the network and its scheduler."""
+
     @property
     def max_sequence_length(self) -> int:
         """Text keys."""

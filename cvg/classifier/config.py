@@ -101,7 +101,7 @@ class AnchoredSettings:
     """
 
     name: Literal["anchored"] = "anchored"
-    rank: Annotated[StrictInt, Field(ge=1, le=MOST)]
+    rank: Annotated[StrictInt, Field(ge=1, le=MOST, description="a positive integer")]
     tied: StrictBool
     captions: Captions
     without: list[str]

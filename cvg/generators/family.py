@@ -39,8 +39,12 @@ class Family(ABC):
     def __init__(self, pipeline: Any, name: str) -> None:
         self.pipeline = pipeline
         self.name = name
-        check_whole(self)
+        self.check_parts()
         self.freeze()
+
+    def check_parts(self) -> None:
+        """Raise ModelError if the pipeline was loaded without a part that it needs."""
+        check_whole(self)
 
     def freeze(self) -> None:
         """Set all of the pipeline's modules to eval, without gradients: those too that were put in later."""

@@ -203,7 +203,7 @@ def test_heads_that_do_not_exist(xclip: Path) -> None:
         ({"name": "quadratic"}, r"'head' is \{.*\}; expected a head named linear, joint or anchored"),
         ({"name": "anchored"}, "no 'head.rank'; its keys are name, rank, tied, captions, without"),
         ({"name": "linear", "rank": 3}, "unknown key 'head.rank'; known: name"),
-        (ANCHORED | {"rank": 0}, "rank is 0, expected 1 to 8"),
+        (ANCHORED | {"rank": 0}, "'head.rank' is 0; expected a positive integer"),
         (ANCHORED | {"rank": 9}, "rank is 9, expected 1 to 8"),
         (JOINT, "own embeddings with text, and this one reads others; give the backbone layer -1"),
     ):

@@ -39,7 +39,7 @@ def build(scheduler: Any = CogVideoXDDIMScheduler, shift: float = 1.0, **changes
         sample_width=6,
         sample_height=4,
         sample_frames=9,
-        max_text_seq_length=24,
+        max_text_seq_length=32,
         **changes,
     )
     vae = AutoencoderKLCogVideoX(
