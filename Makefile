@@ -14,6 +14,9 @@ INSTALLED = .venv/.installed
 # Links and names must be right (strict: mkdocs.yml). The variable: no advertisement for other programs.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
+# Models as small as those of the tests are no faster on several threads, and many times slower where cores are shared.
+THREADS = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1}
+
 # After ARGS, so that it wins over a --config there.
 WITH_GENERATOR = $(if $(GENERATOR),--generator "$$GENERATOR")
 
@@ -67,7 +70,7 @@ demo: setup  ## the whole method on the shipped small models, in minutes
 	$(PY) -m data_prep.demo --out "$(or $(OUT),runs/demo)" $(ARGS)
 
 test: setup  ## fast tests (ARGS="-m slow" for the slow ones)
-	$(PY) -m pytest $(ARGS)
+	$(THREADS) $(PY) -m pytest $(ARGS)
 
 lint: setup  ## ruff, mypy, and the site, in which no link may be dead
 	$(PY) -m ruff check
