@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -13,11 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from cvg.common import cli
 from cvg.common.files import read_json
 from cvg.media.video import write_video
 from cvg.shards.shards import SPLITS, ShardInfo
 from cvg.shards.stream import read_records
-from data_prep import render
+from data_prep import invert, render
 from tests.helpers.tiny import make_pipeline
 
 SMALL = ["--steps", "3", "--at", "[0, 1]", "--layers", "[0, 2]", "--min_psnr", "-100", "--seed", "5"]
@@ -41,7 +44,14 @@ def command(data: Path, out: Path, generator: Path, *extra: str) -> list[str]:
 
 
 def run(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(a) for a in args], capture_output=True, text=True, check=False)
+    """The command in this process, which has imported everything already."""
+    given, out, err, code = [str(a) for a in args], io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.run(invert.main, "python -m data_prep.invert", args=given[3:])
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -52,7 +62,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def finished(clips: Path, generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "out"
-    done = run(*command(clips, out, generator))
+    done = subprocess.run(command(clips, out, generator), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
 
