@@ -237,3 +237,8 @@ def build(
     generator = ADAPTERS[architecture.pipeline](pipeline, architecture.name)
     generator.architecture = architecture
     return generator
+
+
+def check_size(architecture: Architecture) -> None:
+    """Raise SettingsError unless the architecture's videos can have its size. No weight is made for that."""
+    build(architecture, within=torch.device("meta")).check_size(architecture.size)

@@ -90,14 +90,20 @@ def main(
     if unknown or not architecture:
         known = ", ".join([SHIPPED, *architectures.names()])
         raise SettingsError(f"architecture {', '.join(unknown) or 'none'}: unknown; give some of {known}")
+    shrunk = {
+        name: architectures.load(name).shrunk(depth, heads, size, text_length)
+        for name in architecture
+        if name != SHIPPED
+    }
+    for small in shrunk.values():
+        architectures.check_size(small)
     cases, sections = [], []
     for name in architecture:
         began = time.perf_counter()
         if name == SHIPPED:
             case = shipped_case(batch_size, steps, device, dtype)
         else:
-            shrunk = architectures.load(name).shrunk(depth, heads, size, text_length)
-            case = random_case(shrunk, layers, batch_size, steps, device, dtype)
+            case = random_case(shrunk[name], layers, batch_size, steps, device, dtype)
         figures = figures_of(case, rounds, long_rounds, inversion_steps)
         settings: dict[str, Any] = case.settings() | {"rounds": rounds, "inversion_steps": inversion_steps}
         settings["seconds"] = round(time.perf_counter() - began, 1)

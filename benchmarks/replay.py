@@ -69,6 +69,7 @@ def main(
     """
     rows = manifest.load(data, LABELS)[:limit]
     model = load_generator(generator, loading)
+    model.check_size(size)
     video = torch.cat([to_video(read_video(row.video, *size, start=row.start, end=row.end))[None] for row in rows])
     clean = model.encode_video(video.to(model.device))
     states = model.encode([row.composition(LABELS, random.Random(row.id)) for row in rows]).states

@@ -103,8 +103,11 @@ def main(
         size: frames, height and width in pixels; the released ones when left out.
         dtype: weights' dtype.
     """
-    for name in architecture:
-        print(f"\n## {name}\n\n{markdown(figures_of(architectures.load(name).shrunk(size=size), layers, dtype))}")
+    shrunk = {name: architectures.load(name).shrunk(size=size) for name in architecture}
+    for small in shrunk.values():
+        architectures.check_size(small)
+    for name, small in shrunk.items():
+        print(f"\n## {name}\n\n{markdown(figures_of(small, layers, dtype))}")
 
 
 if __name__ == "__main__":

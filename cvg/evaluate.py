@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.bars import StepBar
 from cvg.common.cli import run
 from cvg.common.errors import SettingsError, require
-from cvg.common.files import require_writable
-from cvg.common.fingerprint import whole_fingerprint
+from cvg.common.files import alone, require_writable
 from cvg.common.versions import versions
 from cvg.composition import LabelSet
 from cvg.evaluation.journal import Journal
@@ -23,21 +23,10 @@ from cvg.evaluation.runner import BATCH_RUNS, CONTROL_RUNS, WARM_UP_RUNS, Kept, 
 from cvg.evaluation.suites import Case, load_suite
 from cvg.evaluation.summary import summarise
 from cvg.generators import Loading, load_generator
+from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import render
-
-
-def classifier_identity(classifier: CompositionClassifier, name: str) -> dict[str, Any]:
-    """Name, a fingerprint of all weights, and what the classifier was trained with."""
-    config = classifier.config.to_dict()
-    kept = ("layers", "heads", "sigmas", "backbone", "aggregator", "noise")
-    return {
-        "name": name,
-        "fingerprint": whole_fingerprint(classifier.state_dict()),
-        **{key: config[key] for key in kept},
-        "labels": [label.name for label in classifier.labels.labels],
-    }
 
 
 def load_sampler(
@@ -153,44 +142,49 @@ def main(
     require_writable(out)
     journal_path = out.with_name(f"{out.name}.rows.jsonl")
     require_writable(journal_path, videos and videos / "guided" / "video.mp4")
-    world = load_suite(suite, LabelSet.load(labels) if labels else None, loading.device)
-    cases = world.cases(prompts, seed)
-    sampler = load_sampler(cases, classifier, world.labels if labels else None, generator, guiding, loading)
-    sampler.guided_steps(steps)
-    if guidance_scale is None:
-        guidance_scale = sampler.classifier.config.sampling.guidance_scale
-    runner = Runner(world, sampler, steps, guidance_scale, seed, Kept(videos, fps) if videos else None)
-    settings = {
-        "prompts": prompts,
-        "seed": seed,
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "labels": world.labels.to_dict() if labels else None,
-        "guiding": asdict(sampler.config),
-        "batch_size": batch_size,
-        **asdict(loading),
-        "threads": torch.get_num_threads(),
-    }
-    setup: dict[str, Any] = {
-        "suite": suite,
-        "settings": settings,
-        "generator": sampler.generator.identity(),
-        "classifier": classifier_identity(sampler.classifier, classifier),
-        "versions": versions(),
-    }
-    controlled = 0 if not controls else prompts if control_prompts is None else control_prompts
-    others = {"controlled": controlled, "videos": videos and str(videos), "fps": fps if videos else None}
-    journal = Journal(journal_path, setup | others)
-    if journal.batches:
-        print(f"going on with a run that was stopped: {len(journal.rows)} of {prompts} prompts are in {journal_path}")
-    rows = run_cases(runner, cases, batch_size, controlled, journal)
-    figures = summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold or 1.0)
-    result = Evaluation(schema=SCHEMA, **setup, **vars(figures), rows=rows)
-    write_evaluation(out, result)
-    journal.close()
-    print(render(result))
-    print(f"\nwrote {out}")
-    return result
+    with alone(out.parent, out.name):
+        world = load_suite(suite, LabelSet.load(labels) if labels else None, loading.device)
+        cases = world.cases(prompts, seed)
+        sampler = load_sampler(cases, classifier, world.labels if labels else None, generator, guiding, loading)
+        sampler.guided_steps(steps)
+        for line in vocabulary_warnings(sampler.generator, [case.composition for case in cases]):
+            print(f"warning: {line}", file=sys.stderr)
+        if guidance_scale is None:
+            guidance_scale = sampler.classifier.config.sampling.guidance_scale
+        runner = Runner(world, sampler, steps, guidance_scale, seed, Kept(videos, fps) if videos else None)
+        settings = {
+            "prompts": prompts,
+            "seed": seed,
+            "steps": steps,
+            "guidance_scale": guidance_scale,
+            "labels": world.labels.to_dict() if labels else None,
+            "guiding": asdict(sampler.config),
+            "batch_size": batch_size,
+            **asdict(loading),
+            "threads": torch.get_num_threads(),
+        }
+        setup: dict[str, Any] = {
+            "suite": suite,
+            "settings": settings,
+            "generator": sampler.generator.identity(),
+            "classifier": sampler.classifier.identity(classifier),
+            "versions": versions(),
+        }
+        controlled = 0 if not controls else prompts if control_prompts is None else control_prompts
+        others = {"controlled": controlled, "videos": videos and str(videos), "fps": fps if videos else None}
+        journal = Journal(journal_path, setup | others)
+        if journal.batches:
+            print(
+                f"going on with a run that was stopped: {len(journal.rows)} of {prompts} prompts are in {journal_path}"
+            )
+        rows = run_cases(runner, cases, batch_size, controlled, journal)
+        figures = summarise(rows, runner.timing, world.groups, world.labels, guiding.threshold or 1.0)
+        result = Evaluation(schema=SCHEMA, **setup, **vars(figures), rows=rows)
+        write_evaluation(out, result)
+        journal.close()
+        print(render(result))
+        print(f"\nwrote {out}")
+        return result
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from cvg.common.bars import StepBar
 from cvg.common.cli import run
 from cvg.common.errors import PromptError, SettingsError, require
 from cvg.common.files import require_writable, write_json
-from cvg.common.fingerprint import whole_fingerprint
 from cvg.common.sizes import Size
 from cvg.common.versions import versions
 from cvg.composition import Composition, LabelSet, parse
@@ -98,7 +97,8 @@ def main(
             print(f"warning: {line}", file=sys.stderr)
     settings: dict[str, Any] = {
         "guidance": guidance,
-        **_identities(sampler, classifier),
+        "generator": sampler.generator.identity(),
+        "classifier": model.identity(classifier),
         "steps": steps,
         "guidance_scale": guidance_scale,
         "size": size._asdict(),
@@ -118,12 +118,6 @@ def main(
             else:
                 _make(sampler, batch, settings, bar)
     return [job.file(".mp4") for job in jobs]
-
-
-def _identities(sampler: GuidedSampler, name: str) -> dict[str, Any]:
-    """Which generator and classifier these are, for the sidecar."""
-    fingerprint = whole_fingerprint(sampler.classifier.state_dict())
-    return {"generator": sampler.generator.identity(), "classifier": {"name": name, "fingerprint": fingerprint}}
 
 
 def _check(

@@ -22,6 +22,7 @@ from cvg.classifier.head import TextHead, build_head
 from cvg.common import hub
 from cvg.common.errors import ModelError, PromptError, UserError
 from cvg.common.files import atomic, write_json
+from cvg.common.fingerprint import whole_fingerprint
 from cvg.common.sizes import Grid
 from cvg.composition import LabelSet
 from cvg.grounding.maps import resample
@@ -92,6 +93,21 @@ class CompositionClassifier(
             config = replace(config, backbone=config.backbone.model_copy(update=found))
         self.config = config
         self.head = build_head(config.head, self.backbone, steps * self.backbone.feature_dim, len(self.labels))
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """Which classifier this is, for the record: a fingerprint of all weights, and what it was trained with.
+
+        Args:
+            name: that it was loaded by.
+        """
+        config = self.config.to_dict()
+        kept = ("layers", "heads", "sigmas", "backbone", "aggregator", "noise")
+        return {
+            "name": name,
+            "fingerprint": whole_fingerprint(self.state_dict()),
+            **{key: config[key] for key in kept},
+            "labels": [label.name for label in self.labels.labels],
+        }
 
     def step_volume(self, maps_BLAKFHW: Tensor, present_BK: Tensor, step: int) -> Tensor:
         """The volume of one guided step.

@@ -86,28 +86,35 @@ def sweep(folder: str | Path, older: float = 3600) -> None:
 
 
 @contextmanager
-def alone(folder: str | Path) -> Iterator[None]:
-    """Within it no other process is in here for the same folder; both would write the same files.
+def alone(folder: str | Path, name: str = "") -> Iterator[None]:
+    """Within it no other process is in here for the same place; both would write the same files.
 
-    The lock is one of the system's on ``.lock`` in the folder, which is made: it ends with the process, however that
-    ends, and a file that is left has no lock. On file systems that know no locks there is none.
+    The lock is one of the system's on ``.lock`` in the folder, which is made, and is removed where it stays empty: it
+    ends with the process, however that ends, and a file that is left has no lock. On file systems that know no locks
+    there is none.
+
+    Args:
+        folder: whose files are to be written.
+        name: the one of them that is, where the rest may be others'; its lock is ``.NAME.lock``.
 
     Raises:
         DataError: another process is at it, or the folder cannot be made.
     """
-    path = Path(folder) / ".lock"
+    path = Path(folder) / (f".{name}.lock" if name else ".lock")
+    made = [folder for folder in path.parents if not os.path.lexists(folder)]
+    place, other = (Path(folder) / name, "name") if name else (folder, "folder")
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("ab")
         except OSError as error:
-            raise DataError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
+            raise DataError(f"{place}: cannot be written ({error.strerror}); choose another place") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.close()
             raise DataError(
-                f"{folder}: another process is writing there just now; wait for it, or choose another folder"
+                f"{place}: another process is writing there just now; wait for it, or choose another {other}"
             ) from error
         except OSError:
             break
@@ -119,6 +126,9 @@ def alone(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something is in it
+                for folder in made:
+                    folder.rmdir()
 
 
 def _to_disk(path: Path) -> None:

@@ -13,9 +13,27 @@ from torch import Tensor
 
 from cvg.common.clock import wall_clock
 from cvg.composition import Composition
+from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler, Observe
+
+
+@dataclass(frozen=True)
+class EarlyLatents:
+    """What the denoising step of a guided step starts from.
+
+    Attributes:
+        guided_step: index of the step in T, the classifier's sigmas.
+        step: denoising step.
+        timestep: the scheduler's, of that step.
+        z: z_t, (B, C, F, H', W').
+    """
+
+    guided_step: int
+    step: int
+    timestep: Tensor
+    z: Tensor
 
 
 @dataclass
@@ -24,13 +42,13 @@ class PlainRun:
 
     Attributes:
         video_BCFHW: in [-1, 1], on the CPU.
-        latents: z_t before the denoising step of each guided step, {guided step: (B, C, F, H', W')}.
+        early: what it went through, guided step after guided step.
         seconds: wall time, decoding included.
         early_seconds: wall time until z_t of the last guided step in use was there.
     """
 
     video_BCFHW: Tensor
-    latents: dict[int, Tensor]
+    early: list[EarlyLatents]
     seconds: float
     early_seconds: float
 
@@ -52,11 +70,17 @@ class EarlyVerdict:
     volume_RKFHW: Tensor
 
 
-def reachable_guided_steps(sampler: GuidedSampler, steps: int) -> dict[int, int]:
-    """All steps of T that the schedule has a denoising step for, in use or not: {guided step: denoising step}."""
-    reachable = {guided_step: step for step, guided_step in sampler.guided_steps(steps).items()}
+def reachable_guided_steps(sampler: GuidedSampler, in_use: Mapping[int, int], schedule: Schedule) -> dict[int, int]:
+    """All steps of T that the schedule has a denoising step for, in use or not: {guided step: denoising step}.
+
+    Args:
+        sampler: whose classifier names the noise levels.
+        in_use: the guided ones, as :meth:`GuidedSampler.guided_steps` gives them: {denoising step: guided step}.
+        schedule: of the run.
+    """
+    reachable = {guided_step: step for step, guided_step in in_use.items()}
     wanted = sampler.classifier.config.sigmas
-    levels = sampler.generator.schedule(steps, sampler.size).levels[:-1]
+    levels = schedule.levels[:-1]
     for guided_step, step in enumerate(nearest_steps(levels, wanted)):
         if step is not None and step not in reachable.values():
             reachable.setdefault(guided_step, step)
@@ -81,16 +105,17 @@ def run_plain(
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when None.
         observe: shown every denoising step too.
     """
-    at = {step: guided_step for guided_step, step in reachable_guided_steps(sampler, steps).items()}
-    last = max(sampler.guided_steps(steps), default=0)
-    latents: dict[int, Tensor] = {}
+    schedule, in_use = sampler.generator.schedule(steps, sampler.size), sampler.guided_steps(steps)
+    at = {step: guided_step for guided_step, step in reachable_guided_steps(sampler, in_use, schedule).items()}
+    last = max(in_use, default=0)
+    early: list[EarlyLatents] = []
     began = wall_clock(sampler.generator.device)
     early_seconds = 0.0
 
     def keep(step: int, z: Tensor) -> None:
         nonlocal early_seconds
         if step in at:
-            latents[at[step]] = z.clone()
+            early.append(EarlyLatents(at[step], step, schedule.timesteps[step], z.clone()))
         if step == last > 0:
             early_seconds = wall_clock(z.device) - began
         if observe is not None:
@@ -100,27 +125,25 @@ def run_plain(
     result = sampler(
         prompts, seeds, compositions, guided=False, steps=steps, guidance_scale=guidance_scale, observe=keep
     )
-    return PlainRun(result.video_BCFHW, latents, result.seconds, early_seconds)
+    early.sort(key=lambda found: found.guided_step)
+    return PlainRun(result.video_BCFHW, early, result.seconds, early_seconds)
 
 
 @torch.no_grad()
 def early_verdicts(
-    sampler: GuidedSampler, compositions: Sequence[Composition], latents: Mapping[int, Tensor], steps: int
+    sampler: GuidedSampler, compositions: Sequence[Composition], early: Sequence[EarlyLatents]
 ) -> list[EarlyVerdict]:
     """What the classifier makes of z_t, guided step after guided step.
 
     Args:
         sampler: generator, classifier and the guidance settings that say how its verdict is smoothed.
         compositions: what the prompts ask for.
-        latents: z_t by guided step, as :func:`run_plain` keeps them.
-        steps: denoising steps of the run.
+        early: what an unguided run of them went through, as :func:`run_plain` keeps it.
     """
     guide = Guide(sampler.generator, sampler.classifier, compositions, sampler.config)
-    timesteps = sampler.generator.schedule(steps, sampler.size).timesteps
-    at = reachable_guided_steps(sampler, steps)
     verdicts = []
-    for guided_step, z in sorted(latents.items()):
-        step = at[guided_step]
-        verdict = guide.verdict(z.float(), timesteps[step], range(len(compositions)), guided_step)
-        verdicts.append(EarlyVerdict(guided_step, step, verdict.log_probability_RY.cpu(), verdict.volume_RKFHW.cpu()))
+    for found in early:
+        verdict = guide.verdict(found.z.float(), found.timestep, range(len(compositions)), found.guided_step)
+        log_probability_RY, volume_RKFHW = verdict.log_probability_RY.cpu(), verdict.volume_RKFHW.cpu()
+        verdicts.append(EarlyVerdict(found.guided_step, found.step, log_probability_RY, volume_RKFHW))
     return verdicts

@@ -171,7 +171,7 @@ class Runner:
     def _early_verdicts(self, plain: PlainRun, asked: Sequence[Composition]) -> list[EarlyVerdict]:
         """What the classifier makes of the unguided latents, timed."""
         began = time.perf_counter()
-        early = early_verdicts(self.sampler, asked, plain.latents, self.options["steps"])
+        early = early_verdicts(self.sampler, asked, plain.early)
         self.timing.verdict.append(time.perf_counter() - began)
         return early
 
@@ -225,7 +225,7 @@ class Runner:
         for number in range(len(cases[0].seeds)):
             if number:
                 plain = self._plain(cases, number)
-                early = early_verdicts(self.sampler, asked, plain.latents, self.options["steps"])
+                early = early_verdicts(self.sampler, asked, plain.early)
                 right = [score.right for score in self._scores(plain.video_BCFHW, asked)]
             used = [verdict for verdict in early if verdict.guided_step < self.sampler.config.guided_steps]
             log_probability_RY = max(used, key=lambda verdict: verdict.guided_step).log_probability_RY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -69,9 +69,10 @@ def compute(
 
     prompts = [composition.prompt for composition in compositions]
     guided = sampler(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale, observe=keep)
+    moved = [replace(found, z=edited[found.guided_step]) for found in plain.early if found.guided_step in edited]
     before, after = (
-        {verdict.guided_step: verdict.volume_RKFHW for verdict in early_verdicts(sampler, compositions, latents, steps)}
-        for latents in (plain.latents, edited)
+        {verdict.guided_step: verdict.volume_RKFHW for verdict in early_verdicts(sampler, compositions, early)}
+        for early in (plain.early, moved)
     )
     order = sorted(guided_steps.values())
     relations = RelationBatch.of(compositions, sampler.classifier.labels)

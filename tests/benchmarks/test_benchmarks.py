@@ -75,6 +75,16 @@ def test_a_run_writes_the_same_figures_as_json_and_as_a_table(
     assert (everything - tapped) * 2**20 == pytest.approx(maps, abs=64)
 
 
+def test_sizes_that_a_family_cannot_have_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    for measure in (
+        lambda: cost.main(tmp_path, ["shapes-wan", "wan-1.3b-small"], size=(12, 480, 832)),
+        lambda: scale.main(["wan-14b"], size=(81, 60, 72)),
+    ):
+        with pytest.raises(UserError, match=r"size \[.*videos of wan-.* have .* not (12|60)"):
+            measure()
+    assert not list(tmp_path.iterdir())
+
+
 def test_fake_tensors_take_what_real_ones_take() -> None:
     tiny = architectures.load("wan-1.3b").shrunk(**TINY, size=(9, 32, 48))
     fake = {figure.name: figure.value for figure in scale.figures_of(tiny, [0, 1], "float32")}

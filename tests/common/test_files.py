@@ -108,6 +108,13 @@ def test_a_folder_is_one_process_s_at_a_time_and_the_lock_dies_with_it(tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lock_on_a_file_leaves_its_neighbours_alone(tmp_path: Path) -> None:
+    refused = pytest.raises(UserError, match=r"a\.json: another process .*choose another name")
+    with alone(tmp_path, "a.json"), alone(tmp_path, "b.json"), refused, alone(tmp_path, "a.json"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_are_as_readable_as_others(tmp_path: Path) -> None:
     with atomic(tmp_path / "a") as temporary:
         os.close(os.open(temporary, os.O_CREAT, 0o600))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from cvg.classifier import CompositionClassifier
 from cvg.classifier.anchors import CAPTIONS
 from cvg.common.cli import run
 from cvg.common.errors import UserError
+from cvg.common.files import alone
 from cvg.common.statistics import mcnemar, paired_bootstrap, paired_shares, wilson
 from cvg.common.typed import to_dict
 from cvg.composition import LabelSet, parse
@@ -235,9 +237,12 @@ def test_plain_run_is_the_samplers_bit_for_bit(sampler: GuidedSampler) -> None:
     plain = run_plain(sampler, [composition], [5], tiny.STEPS)
     reference = sampler([composition.prompt], [5], guided=False, steps=tiny.STEPS)
     assert torch.equal(plain.video_BCFHW, reference.video_BCFHW)
-    assert list(reachable_guided_steps(sampler, tiny.STEPS)) == sorted(plain.latents) == [0, 1]
+    in_use, schedule = sampler.guided_steps(tiny.STEPS), sampler.generator.schedule(tiny.STEPS, sampler.size)
+    reachable = reachable_guided_steps(sampler, in_use, schedule)
+    assert list(reachable.items()) == [(found.guided_step, found.step) for found in plain.early]
+    assert list(reachable) == [0, 1]
     assert 0 < plain.early_seconds < plain.seconds
-    first, second = early_verdicts(sampler, [composition], plain.latents, tiny.STEPS)
+    first, second = early_verdicts(sampler, [composition], plain.early)
     assert (first.guided_step, first.step, second.guided_step, second.step) == (0, 0, 1, 1)
     assert float(first.log_probability_RY.exp().sum()) == pytest.approx(1, abs=1e-5)
     guided = sampler([composition.prompt], [5], steps=tiny.STEPS)
@@ -452,3 +457,30 @@ def test_the_bar_counts_the_sampler_s_steps(
         control_prompts=1,
     )
     assert f"{sum(made)}/{sum(made)}" in capsys.readouterr().err
+
+
+def test_a_second_run_of_one_file_is_refused_at_once(tmp_path: Path, folder: Path) -> None:
+    _, classifier = tiny.make_both(folder)
+    with alone(tmp_path, "a.json"), pytest.raises(UserError, match=r"a\.json: another process is writing there"):
+        main(out=tmp_path / "a.json", classifier=str(classifier), steps=tiny.STEPS, prompts=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_words_that_the_generator_has_never_seen_are_warned_of(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Turquoise(OtherSuite):
+        def cases(self, count: int, seed: int) -> list[Case]:
+            composition = parse(f"a {words} moving left", LABELS)
+            return [Case(composition, "motion", (seed,) * 4)]
+
+    monkeypatch.setattr(sys.modules[__name__], "OtherSuite", Turquoise)
+    monkeypatch.setitem(SUITES, "other", f"{__name__}.OtherSuite")
+    _, classifier = tiny.make_both(folder)
+    options: dict[str, Any] = {"classifier": str(classifier), "steps": tiny.STEPS, "prompts": 1, "controls": False}
+    words = "turquoise circle"
+    main(suite="other", out=tmp_path / "a.json", **options)
+    assert "warning: the generator" in (told := capsys.readouterr().err) and "has never seen 'turquoise'" in told
+    words = "turquoise cat"
+    with pytest.raises(UserError, match="has never seen the entity 'turquoise cat'"):
+        main(suite="other", out=tmp_path / "b.json", **options)
