@@ -51,11 +51,28 @@ def parts_recomputed(parts: Sequence[nn.Module], compiled: bool) -> Iterator[Non
 
 
 def _recompute_later(compiled: bool, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call ``function``; the backward pass calls it again, instead of keeping what it computed."""
+    """Call ``function``; the backward pass calls it again, instead of keeping what it computed.
+
+    What it raises, such as the early exit of a guided pass, is raised once ``checkpoint`` has returned: an exception
+    that passes through torch's (before 2.13) leaves its hooks in place, and they take in what is computed next.
+    """
+    raised: list[BaseException] = []
+    called = False
 
     def call(*args: Any, **options: Any) -> Any:
+        nonlocal called
+        first, called = not called, True
         with eager(compiled):  # the backward pass too: both calls must compute the same tensors
-            return function(*args, **options)
+            try:
+                return function(*args, **options)
+            except BaseException as error:
+                if not first:
+                    raise
+                raised.append(error)
+                return None
 
     # To the end, where layers that are offloaded give their weights back.
-    return checkpoint(call, *args, use_reentrant=False, early_stop=False, **options)
+    result = checkpoint(call, *args, use_reentrant=False, early_stop=False, **options)
+    if raised:
+        raise raised.pop()
+    return result

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cvg import evaluate, sample
 from cvg.classifier.model import CompositionClassifier
@@ -20,7 +20,7 @@ from cvg.common.errors import UserError
 from cvg.composition import parse
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import Predict, invert, replay
-from cvg.generators import Generator, Loading, load_generator, wrap_pipeline
+from cvg.generators import Generator, Loading, load_generator, recompute, wrap_pipeline
 from cvg.generators.conditioning import States
 from cvg.generators.loading import compile_blocks, tile
 from cvg.guidance.config import GuidanceConfig
@@ -334,3 +334,41 @@ def test_other_runtime_errors_stay_what_they_are() -> None:
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         run(command, "python -m thing", args=[])
+
+
+def test_what_a_recomputed_block_raises_does_not_pass_through_torchs_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Before torch 2.13 that left its hooks in place, and what was computed next counted as the block's.
+    passed: list[BaseException] = []
+
+    def watched(function: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return torch.utils.checkpoint.checkpoint(function, *args, **options)
+        except BaseException as error:
+            passed.append(error)
+            raise
+
+    monkeypatch.setattr(recompute, "checkpoint", watched)
+    calls = []
+
+    class Leaving(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            calls.append(z)
+            if leave:
+                raise KeyError("left")
+            return z.exp()
+
+    leave, block = True, Leaving()
+    with recompute.parts_recomputed([block], compiled=False):
+        with pytest.raises(KeyError, match="left"):
+            block(torch.ones(3, requires_grad=True))
+        assert not passed
+        leave = False
+        z = torch.ones(3, requires_grad=True)
+        (gradient,) = torch.autograd.grad(block(z).sum(), z)
+        torch.testing.assert_close(gradient, z.detach().exp())
+        assert len(calls) == 3  # the third: computed again
+        result, leave = block(z), True
+        with pytest.raises(KeyError, match="left"):  # in the backward pass it is raised as ever
+            result.sum().backward()
