@@ -21,7 +21,8 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
-from cvg.classifier.model import CompositionClassifier, group_log_probs
+from cvg.classifier.competition import group_log_probs
+from cvg.classifier.model import CompositionClassifier
 from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import ModelError, SettingsError

@@ -18,10 +18,11 @@ from cvg.classifier.checkpoint import load_checkpoint, read_checkpoint
 from cvg.common import quiet
 from cvg.common.cli import PlainText, called_as, exit_with_message
 from cvg.common.configs import located, shipped
-from cvg.common.errors import DataError
+from cvg.common.errors import DataError, SettingsError, UserError
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
 from cvg.training.progress import TrainingProgress
+from cvg.training.resuming import was_restoring
 
 _STANDING = ("best", "last", "hpc")
 """What may stand for a checkpoint's path: Lightning finds the file."""
@@ -67,6 +68,12 @@ class CompositionCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
 
+    def before_fit(self) -> None:
+        """Raise SettingsError where nothing is to be trained."""
+        for name in ("max_epochs", "max_steps"):
+            if getattr(self.trainer, name) == 0:
+                raise SettingsError(f"trainer.{name} 0: there is nothing to train; give at least 1")
+
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
@@ -74,6 +81,14 @@ class CompositionCLI(LightningCLI):
             raise DataError(
                 f"checkpoint {self.trainer.ckpt_path}: holds more than tensors and plain values, or is damaged, and "
                 "was not loaded; give a .ckpt written by `python -m cvg.train fit`"
+            ) from error
+        except Exception as error:  # what is damaged in a checkpoint makes Lightning raise nearly anything
+            if isinstance(error, UserError) or not was_restoring(error):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DataError(
+                f"checkpoint {self.trainer.ckpt_path}: what it holds of its training is damaged ({reason}); take "
+                "another, or start a new training from its classifier (model.warm_start)"
             ) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

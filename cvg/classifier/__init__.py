@@ -5,7 +5,8 @@ relation, F latent frames, H and W rows and columns of latent tokens, Y labels, 
 frozen VLM, R rank of the anchored head's read-out, Q queries and N tokens of the aggregator's attention.
 """
 
+from cvg.classifier.competition import group_log_probs
 from cvg.classifier.config import ClassifierConfig
-from cvg.classifier.model import CompositionClassifier, group_log_probs
+from cvg.classifier.model import CompositionClassifier
 
 __all__ = ["ClassifierConfig", "CompositionClassifier", "group_log_probs"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cvg.classifier.config import ClassifierConfig
-from cvg.classifier.model import CompositionClassifier
+from cvg.classifier.model import CompositionClassifier, not_finite
 from cvg.common.errors import DataError
 
 _PREFIX = "classifier."
@@ -57,4 +57,6 @@ def load_checkpoint(path: str | Path) -> CompositionClassifier:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
         raise DataError(f"checkpoint {path}: its weights do not fit its own config; train again") from error
+    if name := not_finite(classifier):
+        raise DataError(f"checkpoint {path}: its weights are not finite ({name}); take an earlier one, or train again")
     return classifier.eval()

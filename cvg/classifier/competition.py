@@ -39,3 +39,18 @@ class Competition(nn.Module):
         """Cross-entropy of each sample (B,) among its trained rivals; infinite for a held-out label."""
         logits_BY = self(logits_BY, labels_B).masked_fill(~self.trained_Y, -torch.inf)
         return F.cross_entropy(logits_BY, labels_B, reduction="none")
+
+
+def group_log_probs(logits_BY: Tensor, label_indices: list[int]) -> Tensor:
+    """Log-probabilities with the softmax restricted to a group of labels.
+
+    Args:
+        logits_BY: logits over the whole label set.
+        label_indices: class indices of the group (`LabelSet.group_indices`).
+
+    Returns:
+        (B, Y), indexed by class as before; minus infinity outside the group (with zero gradient).
+    """
+    outside = torch.ones(logits_BY.shape[-1], dtype=torch.bool, device=logits_BY.device)
+    outside[label_indices] = False
+    return logits_BY.masked_fill(outside, -torch.inf).log_softmax(-1)

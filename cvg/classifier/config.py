@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from cvg.common.errors import ModelError, UserError
-from cvg.common.files import read_json
+from cvg.common.files import MOST_CONFIG, read_json
 from cvg.common.typed import MOST, Identity, Indices, LatentGrid, Levels, OpenRecord, read, record, to_dict
 from cvg.composition.labels import SLOTS, LabelSet
 
@@ -200,4 +200,4 @@ def check_folder(folder: Path) -> None:
         raise ModelError(
             f"classifier {folder}: no model.safetensors there; give a folder written by `python -m cvg.export`"
         )
-    ClassifierConfig.from_dict(read_json(path), str(path))
+    ClassifierConfig.from_dict(read_json(path, MOST_CONFIG), str(path))

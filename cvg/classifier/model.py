@@ -11,7 +11,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from cvg.classifier import backbones
@@ -43,20 +43,12 @@ the label set and the frozen backbone.
     sampler = GuidedSampler(pipeline, CompositionClassifier.from_pretrained("THIS FOLDER"))
 """
 
+_FILES = ["config.json", "model.safetensors"]
 
-def group_log_probs(logits_BY: Tensor, label_indices: list[int]) -> Tensor:
-    """Log-probabilities with the softmax restricted to a group of labels.
 
-    Args:
-        logits_BY: logits over the whole label set.
-        label_indices: class indices of the group (`LabelSet.group_indices`).
-
-    Returns:
-        (B, Y), indexed by class as before; minus infinity outside the group (with zero gradient).
-    """
-    outside = torch.ones(logits_BY.shape[-1], dtype=torch.bool, device=logits_BY.device)
-    outside[label_indices] = False
-    return logits_BY.masked_fill(outside, -torch.inf).log_softmax(-1)
+def not_finite(module: nn.Module) -> str | None:
+    """The name of the first weight of a module that holds NaN or infinity; None where all are finite."""
+    return next((name for name, weight in module.state_dict().items() if not weight.isfinite().all()), None)
 
 
 class CompositionClassifier(
@@ -276,14 +268,23 @@ class CompositionClassifier(
         """Load a classifier folder (or Hub id, or a shipped name), in evaluation mode, on the CPU.
 
         Raises:
-            ModelError: it is missing, incomplete, of another version, or its weights do not fit its config.
+            ModelError: it is missing, incomplete, of another version, or its weights do not fit its config or are
+                not finite.
         """
         name = str(hub.path(str(pretrained_model_name_or_path)))
-        if Path(name).is_dir():
-            check_folder(Path(name))
         try:
+            # Not by the mixin, which reads whatever lies there: only what is checked first.
+            folder = (
+                Path(name) if Path(name).is_dir() else Path(snapshot_download(name, allow_patterns=_FILES, **kwargs))
+            )
+            check_folder(folder)
             with redirect_stdout(None):  # the mixin prints that it reads a folder
-                return super().from_pretrained(name, strict=True, **kwargs)
+                classifier: CompositionClassifier = super().from_pretrained(folder, strict=True)
+            if wrong := not_finite(classifier):
+                raise ModelError(
+                    f"classifier {name}: its weights are not finite ({wrong}); export another checkpoint or train again"
+                )
+            return classifier
         except UserError:
             raise
         except Exception as error:  # a damaged folder makes the libraries raise nearly anything

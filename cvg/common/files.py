@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cvg.common.errors import DataError
 
@@ -154,17 +154,31 @@ def write_json(path: str | Path, obj: Any) -> None:
             raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def read_json(path: str | Path) -> Any:
+MOST_JSON: Final = 1 << 28
+"""Bytes of JSON that are read at most: more than an evaluation of tens of thousands of prompts has."""
+MOST_CONFIG: Final = 1 << 24
+"""The same of a file of settings; real ones have some thousands."""
+
+
+def read_json(path: str | Path, most: int = MOST_JSON) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: the file.
+        most: how many bytes it may have.
+
     Raises:
-        DataError: it is missing, cannot be read, or is not JSON; the message names it.
+        DataError: it is missing, cannot be read, is too large, or is not JSON; the message names it.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe would wait for its writer for ever
         raise DataError(f"{path}: cannot be read (not a regular file); check the path")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise DataError(f"{path}: has more than the {most} bytes of JSON that are read; write it again")
+        return json.loads(data.decode("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError; nested too deeply

@@ -13,6 +13,7 @@ from diffusers import DiffusionPipeline
 
 from cvg.common import hub
 from cvg.common.errors import ModelError, SettingsError, UserError
+from cvg.common.files import MOST_CONFIG, read_json
 from cvg.generators.base import Generator
 from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import adapter_of, wrap_pipeline
@@ -56,6 +57,7 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:
     target = _check(loading)
     path = hub.path(name)
     with _loadable(name):
+        _check_settings(Path(path))
         adapter_of(_pipeline_class(path), name)  # before anything of it is loaded
         pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, loading.dtype), trust_remote_code=False)
     pipeline.set_progress_bar_config(disable=True)
@@ -88,6 +90,12 @@ def _loadable(name: str) -> Iterator[None]:
             f"generator {name}: cannot be loaded ({reason}); give a shipped name (shapes-wan), a diffusers pipeline "
             "folder, or a hub id"
         ) from error
+
+
+def _check_settings(folder: Path) -> None:
+    """Raise DataError for settings in a local pipeline's folder that are no JSON, or too large to be any."""
+    for path in [*folder.glob("*config.json"), *folder.glob("*/*config.json"), *folder.glob("model_index.json")]:
+        read_json(path, MOST_CONFIG)
 
 
 def _pipeline_class(path: str | Path) -> str:

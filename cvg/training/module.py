@@ -23,7 +23,7 @@ from cvg.training.datamodule import CompositionDataModule
 from cvg.training.metrics import SIDES, StageMetrics, plot_confusion
 from cvg.training.optimizer import adamw, warmup_cosine
 from cvg.training.perturbation import draw
-from cvg.training.resuming import check_classifier, check_options
+from cvg.training.resuming import check_classifier, check_left, check_optimizer, check_options
 from cvg.training.settings import backbone_settings, head_settings, start_from
 
 
@@ -283,6 +283,10 @@ class CompositionModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise DataError when the checkpoint is of another classifier or training than shards and options describe."""
-        if self.trainer.state.fn == "fit":
+        if resumed := self.trainer.state.fn == "fit":
             check_options(checkpoint, self.hparams)
+            loop = self.trainer.fit_loop.state_dict()
+            check_left(checkpoint, loop, self.trainer.max_epochs, self.trainer.max_steps)
         check_classifier(checkpoint, self.classifier.config, self.state_dict())
+        if resumed:
+            check_optimizer(checkpoint, adamw(self.parameters(), self.hparams["lr"], self.hparams["weight_decay"]))

@@ -244,3 +244,141 @@ def test_a_test_refuses_another_classifier(
 ) -> None:
     args = arguments("test", shards, tmp_path, f"--ckpt_path={checkpoint}", "--model.dim=32")
     assert "its classifier has aggregator" in refused(args, capsys)
+
+
+# What is left to train, and the state it is gone on from
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("--trainer.max_epochs=1", "trainer.max_epochs 1: the checkpoint's training has done 1 epochs already"),
+        ("--trainer.max_steps=2", "trainer.max_steps 2: the checkpoint's training has done 2 steps already"),
+        ("--trainer.max_steps=1", "trainer.max_steps 1: the checkpoint's training has done 2 steps already"),
+    ],
+)
+def test_a_training_that_is_done_is_not_resumed(
+    more: str, reason: str, checkpoint: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reason in refused(arguments("fit", shards, tmp_path, f"--ckpt_path={checkpoint}", more), capsys)
+
+
+@pytest.mark.parametrize("name", ["max_epochs", "max_steps"])
+def test_a_training_of_nothing_is_not_begun(
+    name: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(arguments("fit", shards, tmp_path, f"--trainer.{name}=0"), capsys)
+    assert f"trainer.{name} 0: there is nothing to train" in message
+
+
+def test_a_training_that_is_not_done_goes_on(checkpoint: Path, shards: Path, tmp_path: Path) -> None:
+    trained: Any = main(arguments("fit", shards, tmp_path, f"--ckpt_path={checkpoint}")).trainer
+    assert trained.current_epoch == 2 and trained.global_step == 4
+
+
+def _no_optimizer(stored: dict[str, Any]) -> None:
+    stored["optimizer_states"] = []
+
+
+def _optimizer_of_text(stored: dict[str, Any]) -> None:
+    stored["optimizer_states"] = ["text"]
+
+
+def _fewer_groups(stored: dict[str, Any]) -> None:
+    stored["optimizer_states"][0]["param_groups"].pop()
+
+
+def _moment_of_another_shape(stored: dict[str, Any]) -> None:
+    next(iter(stored["optimizer_states"][0]["state"].values()))["exp_avg"] = torch.zeros(3)
+
+
+def _infinite_moment(stored: dict[str, Any]) -> None:
+    next(iter(stored["optimizer_states"][0]["state"].values()))["exp_avg_sq"].fill_(float("inf"))
+
+
+def _nan_step(stored: dict[str, Any]) -> None:
+    next(iter(stored["optimizer_states"][0]["state"].values()))["step"].fill_(float("nan"))
+
+
+def _no_loops(stored: dict[str, Any]) -> None:
+    del stored["loops"]
+
+
+def _loops_of_text(stored: dict[str, Any]) -> None:
+    stored["loops"] = "text"
+
+
+def _no_epochs(stored: dict[str, Any]) -> None:
+    del stored["loops"]["fit_loop"]["epoch_progress"]
+
+
+def _epochs_of_text(stored: dict[str, Any]) -> None:
+    stored["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] = "one"
+
+
+def _negative_batch(stored: dict[str, Any]) -> None:
+    stored["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] = -1
+
+
+def _steps_of_text(stored: dict[str, Any]) -> None:
+    stored["global_step"] = "text"
+
+
+def _no_schedule(stored: dict[str, Any]) -> None:
+    stored["lr_schedulers"] = [[]]
+
+
+def _callbacks_of_text(stored: dict[str, Any]) -> None:
+    stored["callbacks"] = "text"
+
+
+def _nan_weights(stored: dict[str, Any]) -> None:
+    stored["state_dict"]["classifier.absent_SKFHW"].fill_(float("nan"))
+
+
+STATES = {
+    "optimiser": [
+        _no_optimizer,
+        _optimizer_of_text,
+        _fewer_groups,
+        _moment_of_another_shape,
+        _infinite_moment,
+        _nan_step,
+    ],
+    "how far its training is": [
+        _no_loops,
+        _loops_of_text,
+        _no_epochs,
+        _epochs_of_text,
+        _negative_batch,
+        _steps_of_text,
+    ],
+    "what it holds of its training": [_no_schedule, _callbacks_of_text],
+    "weights are not finite": [_nan_weights],
+}
+
+
+@pytest.mark.parametrize(
+    ("reason", "change"), [(reason, change) for reason, changes in STATES.items() for change in changes]
+)
+def test_damaged_states_of_a_training(
+    reason: str,
+    change: Callable[[dict[str, Any]], None],
+    checkpoint: Path,
+    shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stored = torch.load(checkpoint, weights_only=True)
+    change(stored)
+    path = tmp_path / "damaged.ckpt"
+    torch.save(stored, path)
+    assert reason in refused(arguments("fit", shards, tmp_path, f"--ckpt_path={path}"), capsys)
+
+
+def test_weights_that_are_not_finite_are_not_exported(checkpoint: Path, tmp_path: Path) -> None:
+    stored = torch.load(checkpoint, weights_only=True)
+    _nan_weights(stored)
+    torch.save(stored, tmp_path / "nan.ckpt")
+    with pytest.raises(UserError, match="its weights are not finite .absent_SKFHW."):
+        load_checkpoint(tmp_path / "nan.ckpt")

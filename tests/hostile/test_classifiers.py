@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cvg.classifier import CompositionClassifier, backbones
 from cvg.classifier.config import BackboneSettings
@@ -107,6 +108,55 @@ def test_files_that_are_none(name: str, make: Callable[[Path], None], folder: Pa
     (folder / name).unlink()
     make(folder / name)
     refused(lambda: CompositionClassifier.from_pretrained(folder), folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite(value: float, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["absent_SKFHW"].view(-1)[3] = value
+    save_file(weights, folder / "model.safetensors")
+    message = refused(lambda: CompositionClassifier.from_pretrained(folder), folder)
+    assert "its weights are not finite (absent_SKFHW)" in message
+
+
+def test_what_comes_from_the_hub_is_checked_before_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def download(name: str, **options: Any) -> str:
+        asked.append({"name": name, **options})
+        return str(folder)
+
+    monkeypatch.setattr("cvg.classifier.model.snapshot_download", download)
+    CompositionClassifier.from_pretrained("owner/name", revision="main")
+    assert asked == [{"name": "owner/name", "revision": "main", "allow_patterns": ["config.json", "model.safetensors"]}]
+    with (folder / "config.json").open("ab") as file:
+        file.truncate(1 << 25)
+    message = refused(lambda: CompositionClassifier.from_pretrained("owner/name"), folder)
+    assert "more than the 16777216 bytes of JSON that are read" in message
+
+
+def _large(path: Path) -> None:
+    with path.open("ab") as file:
+        file.truncate(1 << 25)
+
+
+def _deep(path: Path) -> None:
+    path.write_bytes(b"[" * 100_000)
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(_large, "bytes of JSON"), (_deep, "not valid JSON"), (_pipe, "regular")]
+)
+@pytest.mark.parametrize("name", ["model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"])
+def test_settings_inside_a_pipeline(change: Callable[[Path], None], reason: str, name: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(hub.path("shapes-wan"), tmp_path / "wan"))
+    change(folder / name)
+    assert reason in refused(lambda: load_generator(str(folder)), folder / name)
 
 
 def _code(folder: Path) -> Path:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cvg.common.errors import ModelError, UserError
-from cvg.common.files import read_json
+from cvg.common.files import MOST_CONFIG, read_json
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def _json(path: str, *names: str) -> dict[str, Any]:
         for name in names:
             found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
             if found is not None:
-                values = read_json(found)
+                values = read_json(found, MOST_CONFIG)
                 if not isinstance(values, dict):
                     raise TypeError(f"{name} is a {type(values).__name__}, not an object")
                 return values
