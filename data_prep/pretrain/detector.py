@@ -1,0 +1,302 @@
+"""shapes-detector: a small ``Owlv2ForObjectDetection``, trained on rendered frames to find what a phrase names.
+
+It is what a judge looks with where a large open-vocabulary detector would be of no use: at videos of 64 x 64 pixels.
+Boxes are matched to entities by the Hungarian algorithm, as DETR and OWL-ViT are trained.
+
+    python -m data_prep.pretrain.detector --out runs/pretrain --device cuda
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from transformers import Owlv2Config, Owlv2ForObjectDetection
+
+from cvg.common.cli import run
+from cvg.common.files import write_json
+from cvg.shapes.renderer import FRAMES, SHAPES
+from cvg.shapes.world import ENTITIES
+from data_prep.pretrain.family import MAX_TOKENS
+from data_prep.pretrain.loop import moving_average, optimizers, schedule
+from data_prep.pretrain.scattered import CHUNK, Pool, cores
+from data_prep.pretrain.text import build_tokenizer
+
+IMAGE = 96
+PATCH = 8
+MEAN, STD = [0.3, 0.3, 0.3], [0.25, 0.25, 0.25]
+PHRASES = (*ENTITIES, *SHAPES)
+"""What is asked for, with and without an article: every entity, of which most are absent, and shapes of any colour."""
+WEIGHTS = {"named": 2.0, "sides": 5.0, "overlap": 2.0}
+"""Of the losses, and of the costs of matching, as in DETR."""
+
+
+def build(vocabulary: int, eos: int) -> Owlv2ForObjectDetection:
+    """The true OWLv2 classes: a 6-layer vision tower of 8-pixel patches, a 2-layer text tower, width 128."""
+    tower = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4}
+    config = Owlv2Config(
+        text_config={
+            **tower,
+            "vocab_size": vocabulary,
+            "num_hidden_layers": 2,
+            "max_position_embeddings": MAX_TOKENS,
+            "eos_token_id": eos,
+            "bos_token_id": eos,
+            "pad_token_id": 0,
+        },
+        vision_config={**tower, "num_hidden_layers": 6, "image_size": IMAGE, "patch_size": PATCH},
+        projection_dim=128,
+    )
+    model = Owlv2ForObjectDetection(config)
+    with torch.no_grad():
+        # As transformers draws them, positions are lost beside contents, and heads begin with numbers in the hundreds.
+        model.owlv2.vision_model.embeddings.position_embedding.weight.normal_(std=0.2)
+        for head in (model.class_head, model.box_head, model.objectness_head):
+            for weight in head.parameters():
+                if weight.ndim == 2:
+                    weight.normal_(std=0.1 * weight.shape[1] ** -0.5 if len(weight) <= 4 else weight.shape[1] ** -0.5)
+        # At first nothing is anywhere: else what is absent, nearly all, has all of the loss.
+        model.objectness_head.dense2.bias.fill_(-4.0)
+        model.class_head.logit_scale.bias.fill_(9.0)
+        model.class_head.logit_shift.bias.fill_(-0.5)
+    return model
+
+
+def names(kinds_N: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Which of ``PHRASES`` name entities of these kinds: (N, phrases), 0 or 1."""
+    found = np.zeros((len(kinds_N), len(PHRASES)), np.float32)
+    found[np.arange(len(kinds_N)), kinds_N] = 1
+    found[np.arange(len(kinds_N)), len(ENTITIES) + kinds_N % len(SHAPES)] = 1
+    return found
+
+
+def normalised(images_BCHW: Tensor) -> Tensor:
+    """Images in [0, 1] as the model takes them, as its processor makes them."""
+    larger = F.interpolate(images_BCHW, (IMAGE, IMAGE), mode="bilinear")
+    mean, std = (torch.tensor(value, device=larger.device).view(3, 1, 1) for value in (MEAN, STD))
+    return (larger - mean) / std
+
+
+def detect(model: Any, tokenizer: Any, pixels: Tensor, phrases: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (B, P, phrases), boxes (B, P, 4) as corners in frame sides, and objectness logits (B, P).
+
+    The phrases are embedded once for all images. On a GPU the towers compute in bfloat16; the heads never do, as boxes
+    would be a quarter of a pixel off.
+    """
+    tokens = tokenizer(phrases, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").to(pixels.device)
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=pixels.is_cuda):
+        text = model.owlv2.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        grid = model.image_embedder(pixels)[0].float()
+    queries = model.owlv2.text_projection(text.pooler_output.float())
+    features = grid.flatten(1, 2)
+    logits, _ = model.class_predictor(features, queries.expand(len(pixels), -1, -1))
+    centre, size = model.box_predictor(features, grid).split(2, -1)
+    return logits, torch.cat([centre - size / 2, centre + size / 2], -1), model.objectness_predictor(features)
+
+
+def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Generalised intersection over union of boxes (..., 4), elementwise over leading dimensions that broadcast."""
+
+    def area(low: Tensor, high: Tensor) -> Tensor:
+        return (high - low).clamp(min=0).prod(-1)
+
+    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+    inside = area(low, high)
+    union = area(first[..., :2], first[..., 2:]) + area(second[..., :2], second[..., 2:]) - inside
+    low, high = torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])
+    hull = area(low, high).clamp(min=1e-6)
+    return inside / union.clamp(min=1e-6) - (hull - union) / hull
+
+
+def matched(logits: Tensor, boxes: Tensor, wanted: Tensor, named: Tensor, there: Tensor) -> NDArray[np.int64]:
+    """The predicted box of each entity, by the Hungarian algorithm.
+
+    Args:
+        logits: (B, P, phrases).
+        boxes: (B, P, 4).
+        wanted: entities' boxes (B, N, 4).
+        named: their phrases (B, N, phrases), 0 or 1.
+        there: (B, N), false for what only fills the tensor.
+
+    Returns:
+        Rows of (image, entity, place): (matches, 3).
+    """
+    with torch.no_grad():
+        likely = torch.einsum("bpq,bnq->bpn", logits.sigmoid(), named) / named.sum(-1).clamp(min=1)[:, None]
+        sides = (boxes[:, :, None] - wanted[:, None]).abs().sum(-1)
+        overlap = generalised_iou(boxes[:, :, None], wanted[:, None])
+        cost = WEIGHTS["sides"] * sides - WEIGHTS["named"] * likely - WEIGHTS["overlap"] * overlap
+    costs, counts = cost.cpu().numpy(), there.sum(1).cpu().numpy()
+    rows = []
+    for image, count in enumerate(counts):
+        places, entities = linear_sum_assignment(costs[image, :, :count])
+        rows += [(image, entity, place) for place, entity in zip(places, entities, strict=True)]
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def losses(found: tuple[Tensor, Tensor, Tensor], boxes: list[Any], kinds: list[Any]) -> dict[str, Tensor]:
+    """Focal loss of the phrases at all places; distance and overlap of matched boxes; and objectness."""
+    logits, predicted, objectness = found
+    device = logits.device
+    most = max(1, *(len(found) for found in boxes))
+    padded = np.zeros((len(boxes), most, 4), np.float32)
+    named = np.zeros((len(boxes), most, len(PHRASES)), np.float32)
+    there = np.zeros((len(boxes), most), bool)
+    for row, (box, kind) in enumerate(zip(boxes, kinds, strict=True)):
+        padded[row, : len(box)], named[row, : len(box)], there[row, : len(box)] = box, names(kind), True
+    wanted, phrases, real = (torch.from_numpy(value).to(device) for value in (padded, named, there))
+    image, entity, place = torch.from_numpy(matched(logits, predicted, wanted, phrases, real)).to(device).unbind(1)
+    target = torch.zeros_like(logits)
+    target[image, place] = phrases[image, entity]
+    count = max(1, len(image))
+    chance = logits.sigmoid()
+    missed = (target - chance).abs()
+    weight = (0.25 * target + 0.75 * (1 - target)) * missed.square()
+    focal = (weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")).sum() / count
+    sides = (predicted[image, place] - wanted[image, entity]).abs().sum() / count
+    overlap = (1 - generalised_iou(predicted[image, place], wanted[image, entity])).sum() / count
+    filled = torch.zeros_like(objectness)
+    filled[image, place] = 1
+    something = F.binary_cross_entropy_with_logits(objectness, filled)
+    parts = {"named": focal, "sides": sides, "overlap": overlap}
+    loss = sum((WEIGHTS[name] * value for name, value in parts.items()), something)
+    return {"loss": loss, **parts, "objectness": something}
+
+
+@torch.no_grad()
+def evaluate(model: Any, tokenizer: Any, pool: Pool, threshold: float = 0.3) -> dict[str, dict[str, float]]:
+    """How often an entity's phrase has its best box on it, and how often a phrase of nothing is found, per source.
+
+    Args:
+        model: the detector.
+        tokenizer: its tokenizer.
+        pool: clips that it was not trained on.
+        threshold: score from which something counts as found.
+    """
+    totals: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for chunk, source in enumerate(pool.source):
+        for step in range(0, FRAMES, 4):
+            rows = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+            images = pool.frames_BFHWC[rows, step].permute(0, 3, 1, 2).float() / 255
+            logits, boxes, _ = (part.cpu() for part in detect(model, tokenizer, normalised(images), list(ENTITIES)))
+            score, place = logits.sigmoid().max(1)
+            for row, (found, kinds) in enumerate(zip(pool.boxes[rows, :, step], pool.kinds[rows], strict=True)):
+                there = ~np.isnan(found[:, 0])
+                for index in range(len(ENTITIES)):
+                    seen = score[row, index].item() >= threshold
+                    mine = torch.from_numpy(found[there & (kinds == index)])
+                    if len(mine):
+                        overlap = generalised_iou(boxes[row, place[row, index]], mine).max().item()
+                        totals[source]["found"].append(seen and overlap > 0.5)
+                        totals[source]["overlap"].append(overlap)
+                    elif index not in kinds:
+                        totals[source]["invented"].append(seen)
+    return {s: {name: round(float(np.mean(v)), 4) for name, v in values.items()} for s, values in totals.items()}
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the model in float16, the tokenizer and the processor's settings: all that ``AutoProcessor`` reads."""
+    half = copy.deepcopy(model).half()
+    half.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    image = {
+        "image_processor_type": "Owlv2ImageProcessor",
+        "do_pad": True,
+        "do_resize": True,
+        "size": {"height": IMAGE, "width": IMAGE},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": MEAN,
+        "image_std": STD,
+    }
+    write_json(folder / "preprocessor_config.json", {"processor_class": "Owlv2Processor", **image})
+
+
+def main(
+    out: Path = Path("runs/pretrain"),
+    steps: int = 12000,
+    minutes: float = 4.2,
+    batch_size: int = 256,
+    clips: int = 24000,
+    workers: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Train the detector and write the folder OUT/shapes-detector (model, tokenizer, processor's settings).
+
+    Args:
+        out: working folder.
+        steps: most optimiser steps.
+        minutes: most minutes, of which clips are drawn for a third at most. The learning rate falls to nothing either
+            way.
+        batch_size: frames per step.
+        clips: most rendered clips, in the device's memory: 160 kB each.
+        workers: processes that draw clips; as many as there are cores when left out, 0 for none.
+        device: torch device.
+    """
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
+    began = time.monotonic()
+    folder = out / "shapes-detector"
+    # OWLv2 takes the state at the highest id for that of the whole phrase.
+    tokenizer = build_tokenizer(end_last=True)
+    model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
+    average = AveragedModel(model, avg_fn=moving_average(0.998), use_buffers=False)
+    opts = optimizers(model, lr=2e-3, muon_lr=3e-3, hidden="layers.")
+    rates = [group["lr"] for opt in opts for group in opt.param_groups]
+    workers = cores() if workers is None else workers
+    pool = Pool(clips, device, workers, seconds=20 * minutes)
+    unseen = Pool(max(4 * CHUNK, clips // 40), device, workers, first=10**6)
+    print(f"{time.monotonic() - began:.0f} s: {len(pool.boxes)} clips drawn", flush=True)
+
+    started = saved = time.monotonic()
+    left = max(1.0, began + 60 * minutes - started)
+    totals: dict[str, Any] = defaultdict(float)
+    every = 200 if steps >= 1000 else 25
+    for step in range(steps):
+        # Of steps or of minutes, whichever is used up first: what fraction is behind us.
+        done = max(step, int(steps * (time.monotonic() - started) / left))
+        if done >= steps:
+            break
+        for group, rate in zip((g for opt in opts for g in opt.param_groups), rates, strict=True):
+            group["lr"] = rate * min(schedule(done, steps, 1), (step + 1) / 100)
+        article = ("", "a ", "the ")[step % 3]
+        images, boxes, kinds = pool.batch(step, batch_size)
+        found = detect(model, tokenizer, normalised(images), [article + phrase for phrase in PHRASES])
+        parts = losses(found, boxes, kinds)
+        for opt in opts:
+            opt.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+        average.update_parameters(model)
+        for name, value in parts.items():
+            totals[name] += value.detach()
+        if (step + 1) % every == 0:
+            row = {name: round(float(value) / every, 4) for name, value in totals.items()}
+            print(f"{time.monotonic() - began:.0f} s, step {step + 1}: {json.dumps(row)}", flush=True)
+            totals.clear()
+        if time.monotonic() - saved > 60:
+            save(average.module, tokenizer, folder)
+            saved = time.monotonic()
+    save(average.module, tokenizer, folder)
+    scores = evaluate(average.module.eval(), tokenizer, unseen)
+    parameters = sum(p.numel() for p in average.module.parameters())
+    print(json.dumps({"parameters": parameters, "steps": step + 1, "unseen": scores}), flush=True)
+
+
+if __name__ == "__main__":
+    run(main, prog="python -m data_prep.pretrain.detector")
