@@ -72,7 +72,7 @@ def scattered_scene(rng: np.random.Generator) -> tuple[Scene, NDArray[np.int64]]
 
 def visible_boxes(scene: Scene) -> NDArray[np.float32]:
     """Boxes (x0, y0, x1, y1) of what is seen of each sprite, in frame sides: (sprites, F, 4); NaN where little is."""
-    masks = [np.asarray(sprite_distance(sprite) < 0) for sprite in scene.sprites]
+    masks: list[NDArray[np.bool_]] = [np.asarray(sprite_distance(sprite) < 0) for sprite in scene.sprites]
     found = np.full((len(masks), FRAMES, 4), np.nan, np.float32)
     for index, (sprite, mask_FHW) in enumerate(zip(scene.sprites, masks, strict=True)):
         seen_FHW = mask_FHW.copy()
