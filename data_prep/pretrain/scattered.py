@@ -75,9 +75,9 @@ def visible_boxes(scene: Scene) -> NDArray[np.float32]:
     masks: list[NDArray[np.bool_]] = [np.asarray(sprite_distance(sprite) < 0) for sprite in scene.sprites]
     found = np.full((len(masks), FRAMES, 4), np.nan, np.float32)
     for index, (sprite, mask_FHW) in enumerate(zip(scene.sprites, masks, strict=True)):
-        seen_FHW = mask_FHW.copy()
+        seen_FHW: NDArray[np.bool_] = mask_FHW.copy()
         for later in masks[index + 1 :]:
-            seen_FHW &= ~later
+            seen_FHW[later] = False
         # That of a square of its radius; the shapes have about one area.
         there_F = seen_FHW.sum((1, 2)) >= LEAST_VISIBLE * (2 * 0.89 * sprite.radius) ** 2
         for axis, place in ((1, 0), (2, 1)):  # columns give x, rows y
