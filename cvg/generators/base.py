@@ -15,6 +15,7 @@ from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
 from cvg.generators.conditioning import Conditioning
 from cvg.generators.family import Family
+from cvg.generators.histories import Histories, histories_of
 from cvg.generators.recompute import eager, is_compiled
 from cvg.generators.steps import Edit, seeded_steps
 from cvg.grounding.base import Grounding, Sites
@@ -32,6 +33,8 @@ class Generator(Family):
     """Whether gradients recompute blocks in the backward pass instead of keeping their activations."""
     grounding: type[Grounding] = CrossAttention
     """What :meth:`entity_maps` reads off a forward pass; set another one on a generator to record and guide by that."""
+    _histories: Histories
+    """Of the batch that :meth:`sample` is at."""
 
     def encode(self, compositions: Sequence[Composition]) -> Conditioning:
         """Text states and entity columns of prompts."""
@@ -72,7 +75,8 @@ class Generator(Family):
             change = self.changed_between_steps(self._on_packed(self.at_network_calls(edit, steps), size))
         drawn = {} if generators is None else {"generator": list(generators)}
         seeded = nullcontext() if generators is None else seeded_steps(self.pipeline.scheduler, generators)
-        with self.guided_by(guidance_scale) as guided, change as changed, seeded:
+        histories = histories_of(self.pipeline.scheduler, len(prompts))
+        with self.guided_by(guidance_scale) as guided, histories as self._histories, change as changed, seeded:
             final = self.pipeline(
                 **self.prompt_options(prompts),
                 latents=self.pack(latents),
@@ -85,6 +89,17 @@ class Generator(Family):
                 **changed,
             )[0]
         return self.rescaled_result(self.unpack(final, size))
+
+    def forget_history(self, samples: Sequence[int] | None = None) -> None:
+        """Make the next step of some samples depend on nothing before it, as their latents were edited.
+
+        The scheduler's later steps of the others are those that they would have been, bit for bit.
+
+        Args:
+            samples: their indices in the batch that :meth:`sample` is at; all when None.
+        """
+        mine = range(self._histories.count) if samples is None else samples
+        self._histories.forget(mine, self.clear_history)
 
     def _on_packed(self, edit: Edit, size: Size) -> Edit:
         """An edit of the latents in the pipeline's layout."""

@@ -278,9 +278,12 @@ class Family(ABC):
         """The final latents (B, C, F, H', W') of the pipeline's call, in the scale they have here."""
         return final
 
-    def forget_history(self) -> None:
-        """Make a multistep scheduler's next step depend on nothing before an edit of the latents."""
-        scheduler = self.pipeline.scheduler
+    def clear_history(self, scheduler: Any) -> None:
+        """Make a multistep scheduler's next step depend on nothing before an edit of the latents.
+
+        Args:
+            scheduler: the pipeline's, or a copy of it that steps for some samples of the batch.
+        """
         if hasattr(scheduler, "model_outputs"):
             scheduler.model_outputs = [None] * len(scheduler.model_outputs)
             scheduler.lower_order_nums = 0

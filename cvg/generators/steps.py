@@ -19,6 +19,19 @@ Edit = Callable[[int, Tensor], Tensor]
 
 
 @contextmanager
+def replaced_step(scheduler: Any, step: Callable[..., Any]) -> Iterator[None]:
+    """Within it this is the scheduler's step."""
+    before = vars(scheduler).get("step")
+    scheduler.step = step
+    try:
+        yield
+    finally:
+        vars(scheduler).pop("step", None)
+        if before is not None:
+            scheduler.step = before
+
+
+@contextmanager
 def changed_steps(scheduler: Any, change: Edit) -> Iterator[None]:
     """Within it ``change(call, latents)`` replaces the latents that the scheduler's steps return.
 
@@ -35,11 +48,8 @@ def changed_steps(scheduler: Any, change: Edit) -> Iterator[None]:
         result.prev_sample = latents
         return result
 
-    scheduler.step = step
-    try:
+    with replaced_step(scheduler, step):
         yield
-    finally:
-        del scheduler.step
 
 
 @contextmanager
@@ -51,7 +61,7 @@ def seeded_steps(scheduler: Any, generators: Sequence[torch.Generator]) -> Itera
     Raises:
         ModelError: a step draws noise from somewhere else.
     """
-    before, plain = vars(scheduler).get("step"), scheduler.step
+    plain = scheduler.step
     takes = "generator" in inspect.signature(plain).parameters
 
     @functools.wraps(plain)  # pipelines look at its parameters
@@ -68,13 +78,8 @@ def seeded_steps(scheduler: Any, generators: Sequence[torch.Generator]) -> Itera
             )
         return result
 
-    scheduler.step = step
-    try:
+    with replaced_step(scheduler, step):
         yield
-    finally:
-        vars(scheduler).pop("step", None)
-        if before is not None:
-            scheduler.step = before
 
 
 def _common_noise(device: torch.device) -> Tensor:

@@ -70,7 +70,7 @@ class _GuidedSteps:
         self.guide, self.timesteps, self.guided_steps, self.moves = guide, timesteps, guided_steps, moves
         self.probabilities: dict[int, list[Tensor]] = {}
         self.last: tuple[int, Tensor] | None = None
-        self.moved = False
+        self.moved: set[int] = set()
 
     def __call__(self, step: int, z: Tensor) -> Tensor:
         """The latents that the step is to start from: z_t' at a guided one."""
@@ -81,11 +81,10 @@ class _GuidedSteps:
             edited, self.probabilities[step] = self.guide.edit(z, self.timesteps[step], self.guided_steps[step])
             require_finite("edited latents", edited)
         self.last = step, edited.clone()  # the pipeline goes on with the others
-        same = torch.equal(edited, z)
-        self.moved = self.moved or not same
-        if step > 0 and self.moved:  # until something moves the scheduler keeps its history: the run is the plain one
-            self.guide.generator.forget_history()
-        return z if same else edited
+        self.moved |= {sample for sample in range(len(z)) if not torch.equal(edited[sample], z[sample])}
+        if step > 0:  # until a sample moves the scheduler keeps its history: its video is the plain one
+            self.guide.generator.forget_history(sorted(self.moved))
+        return z if torch.equal(edited, z) else edited
 
     def conclude(self) -> dict[int, list[Tensor]]:
         """The probabilities, with those after the last move: for the record, so made once sampling is over."""

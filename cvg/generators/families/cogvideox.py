@@ -79,9 +79,8 @@ class CogVideoXGenerator(Generator):
         return diffusion_schedule(self.pipeline.scheduler, steps, self.device)
 
     @override
-    def forget_history(self) -> None:
-        super().forget_history()
-        scheduler = self.pipeline.scheduler
+    def clear_history(self, scheduler: Any) -> None:
+        super().clear_history(scheduler)
         if isinstance(scheduler, CogVideoXDPMScheduler):
             # The pipeline itself holds the previous step's clean latents: withhold them from the next step.
             before, plain = vars(scheduler).get("step"), scheduler.step

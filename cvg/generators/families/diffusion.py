@@ -72,9 +72,8 @@ class DiffusionGenerator(Generator):
         return change
 
     @override
-    def forget_history(self) -> None:
-        super().forget_history()
-        scheduler = self.pipeline.scheduler
+    def clear_history(self, scheduler: Any) -> None:
+        super().clear_history(scheduler)
         if isinstance(scheduler, PNDMScheduler) and scheduler.ets:
             wrapped, own = "step" in vars(scheduler), scheduler.step
 
