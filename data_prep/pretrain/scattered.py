@@ -81,7 +81,7 @@ def visible_boxes(scene: Scene) -> NDArray[np.float32]:
         # That of a square of its radius; the shapes have about one area.
         there_F = seen_FHW.sum((1, 2)) >= LEAST_VISIBLE * (2 * 0.89 * sprite.radius) ** 2
         for axis, place in ((1, 0), (2, 1)):  # columns give x, rows y
-            line_FS = seen_FHW.any(axis)
+            line_FS: NDArray[np.bool_] = np.asarray(seen_FHW.any(axis))
             found[index, :, place] = line_FS.argmax(1) / SIZE
             found[index, :, place + 2] = 1 - line_FS[:, ::-1].argmax(1) / SIZE
         found[index, ~there_F] = np.nan
