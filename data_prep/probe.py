@@ -51,7 +51,7 @@ def write_configurations(out: Path, inversion: dict[str, Any], labels: str) -> N
     comment = f'make invert DATA=manifest.jsonl OUT={shards} ARGS="--config {out / "invert.yaml"}"'
     write_yaml(out / "invert.yaml", comment, inversion)
     training: dict[str, Any] = {"data": {"shards": [str(shards)]}}
-    if own_labels:  # the mirrors of the configuration below it are those of the shapes world's labels
+    if own_labels and not any(label.mirrors for label in LabelSet.load(labels).labels):
         training["data"]["mirror"] = None
     below = f"lightning_configs/{'shapes' if hub.is_shipped_name(inversion['generator']) else 'video'}.yaml"
     write_yaml(out / "train.yaml", f'make train CONFIG="{below} {out / "train.yaml"}"', training)

@@ -72,7 +72,7 @@ class CompositionClassifier(
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
-        self.labels = LabelSet(config.labels)
+        self.labels = LabelSet.stored(config.labels)
         grid, steps = Grid(*config.volume_grid), len(config.sigmas)
         self.aggregator = Aggregator(
             steps, len(config.layers), len(config.heads), config.slots, grid, **asdict(config.aggregator)

@@ -9,6 +9,10 @@ class PromptError(UserError):
     """A prompt, its entities or its labels cannot be understood."""
 
 
+class NothingToGuide(PromptError):
+    """A prompt states nothing that the label set knows; it can still be sampled, without guidance."""
+
+
 class SettingsError(UserError):
     """An option is out of its range, or does not go together with others."""
 

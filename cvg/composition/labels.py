@@ -2,71 +2,91 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cvg.common.errors import DataError, PromptError
+from cvg.common.typed import MOST
+from cvg.composition.label_form import COUNTS, MIRRORS, SLOT_NAMES, SLOTS, GroupForm, LabelForm, read_group
+from cvg.composition.patterns import expanded
 
-SLOT_NAMES = ("subject", "object")
-SLOTS = len(SLOT_NAMES)
-"""K, the entity slots of a relation; one that relates fewer entities leaves the last ones absent."""
-COUNTS = " or ".join(str(count) for count in range(1, SLOTS + 1))
+__all__ = ["COUNTS", "MIRRORS", "SLOTS", "SLOT_NAMES", "Label", "LabelSet"]
 SHIPPED = Path(__file__).parents[1] / "label_sets"
+_LARGEST = 4 << 20
 
 
 @dataclass(frozen=True)
 class Label:
     """One composition label y.
 
+    Two labels are equal when name, group, wordings and entities are: what a classifier is trained on. The rest says how
+    sentences state the label and how videos show it.
+
     Attributes:
         name: unique name, e.g. ``"left of"``.
         group: the exclusive family it belongs to, e.g. ``"spatial"``.
         wordings: phrases that state it in a prompt; the first is the plainest.
         entities: how many entities it relates, 1 to :data:`SLOTS` (1: subject, 2: subject and object).
+        category: the kind it is counted under, e.g. ``"motion"``; the group's name when empty.
+        mirrors: by kind of mirror (:data:`MIRRORS`) the label that its image shows, where that is another one.
+        rule: the geometric rule by which tracks show it (:mod:`cvg.judging`), or None.
+        question: a yes/no question about a video, with ``{subject}`` and ``{object}`` to fill in, or None.
+        patterns: further ways in which sentences state it, over lemmas; see :mod:`cvg.composition.patterns`.
     """
 
     name: str
     group: str
     wordings: tuple[str, ...]
     entities: int
+    category: str = field(default="", compare=False)
+    mirrors: Mapping[str, str] = field(default_factory=dict, compare=False)
+    rule: str | None = field(default=None, compare=False)
+    question: str | None = field(default=None, compare=False)
+    patterns: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "category", self.category or self.group)
 
     @property
     def has_object(self) -> bool:
         """Whether it relates its subject to another entity."""
         return self.entities > 1
 
+    @property
+    def mirror(self) -> str:
+        """The label that the mirror image shows, left and right exchanged: the label itself where it tells no other."""
+        return self.mirrors.get("horizontal", self.name)
+
 
 class LabelSet:
     """The ordered label set Y. A label's position is its class index.
 
+    Two sets are equal when their labels are, whatever is said of how they are read and shown.
+
     Args:
-        groups: ``{group: {"entities": 1 to SLOTS, "labels": {name: [wording, ...]}}}``, as in the YAML files.
+        groups: ``{group: {"entities": 1 to SLOTS, "labels": {name: [wording, ...]}}}``, as in the YAML files. A label
+            may be a mapping of ``wordings``, ``mirror``, ``rule``, ``question`` and ``patterns``, a group may have a
+            ``category``, and ``words`` for its patterns.
 
     Raises:
-        DataError: a malformed entry, a repeated label or wording, or a group of fewer than two labels.
+        DataError: a malformed entry, a repeated label or wording, a group of fewer than two labels, or mirror images
+            that do not go together.
     """
 
     def __init__(self, groups: dict[str, Any]) -> None:
         self.labels: list[Label] = []
-        for group, entry in groups.items():
-            try:
-                slots, labels = int(entry["entities"]), dict(entry["labels"])
-            except (TypeError, KeyError, ValueError, OverflowError) as error:
-                raise DataError(f"label group {group!r}: expected `entities: {COUNTS}` and `labels:`") from error
-            if not 1 <= slots <= SLOTS:
-                raise DataError(f"label group {group!r}: entities is {slots}, expected {COUNTS}")
-            if len(labels) < 2:
-                raise DataError(f"label group {group!r}: needs at least two labels, so that a wrong one can be drawn")
-            for name, wordings in labels.items():
-                if not isinstance(wordings, list) or not wordings or not all(isinstance(w, str) for w in wordings):
-                    raise DataError(f"label {name!r}: expected a list of at least one wording")
-                self.labels.append(Label(str(name), str(group), tuple(wordings), slots))
+        for name, entry in groups.items():
+            group, forms = read_group(name, entry)
+            self.labels += [_label(each, str(name), group, form) for each, form in forms.items()]
+        if len(self.labels) > MOST:
+            raise DataError(f"label set: {len(self.labels)} labels, more than the {MOST} that are read")
         self._check_unique("label", [label.name for label in self.labels])
         self._check_unique("wording", [wording for label in self.labels for wording in label.wordings])
         self._index = {label.name: i for i, label in enumerate(self.labels)}
@@ -90,24 +110,59 @@ class LabelSet:
         shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
         path = shipped.get(str(name), Path(name))
         try:
-            groups = yaml.safe_load(path.read_text())
+            with path.open("rb") as file:
+                content = file.read(_LARGEST + 1)
         except OSError as error:
             raise DataError(
                 f"label set {name}: cannot be read ({error.strerror}); give a YAML file, or one that ships: "
                 f"{', '.join(sorted(shipped))}"
             ) from error
-        except yaml.YAMLError as error:
+        if len(content) > _LARGEST:
+            raise DataError(f"label set {name}: larger than {_LARGEST >> 20} MB; give a YAML file of labels")
+        try:
+            groups = yaml.safe_load(content.decode())
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise DataError(f"label set {name}: not valid YAML ({error})") from error
         if not isinstance(groups, dict):
             raise DataError(f"label set {name}: expected a mapping of groups")
-        return cls(groups)
+        try:
+            return cls(groups)
+        except DataError as error:
+            raise DataError(f"label set {name}: {error}") from error
+
+    @classmethod
+    def stored(cls, groups: dict[str, Any]) -> LabelSet:
+        """A label set that shards or a classifier keep, complete.
+
+        Files of before hold wordings alone. The rest is taken from the first set that ships which has labels of the
+        same name and group and with a wording in common.
+
+        Args:
+            groups: as ``LabelSet(...)`` takes them.
+
+        Raises:
+            DataError: see there.
+        """
+        found = cls(groups)
+        if any(label.rule or label.question or label.patterns or label.mirrors for label in found.labels):
+            return found
+        for path in sorted(SHIPPED.glob("*.yaml")):
+            completed = [_completed(label, _shipped(path), found) for label in found.labels]
+            if any(label.rule or label.question for label in completed):
+                found.labels = completed
+                break
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The mapping that ``LabelSet(...)`` takes, for JSON."""
         groups: dict[str, Any] = {}
         for label in self.labels:
             entry = groups.setdefault(label.group, {"entities": label.entities, "labels": {}})
-            entry["labels"][label.name] = list(label.wordings)
+            if label.category != label.group:
+                entry["category"] = label.category
+            said = {"mirror": dict(label.mirrors), "rule": label.rule, "question": label.question}
+            said = {name: value for name, value in (said | {"patterns": list(label.patterns)}).items() if value}
+            entry["labels"][label.name] = {"wordings": list(label.wordings), **said} if said else list(label.wordings)
         return groups
 
     def extended(
@@ -188,3 +243,35 @@ class LabelSet:
         """A label other than ``name``, drawn uniformly within its group (the composition of p-)."""
         label = self[name]
         return rng.choice([other for other in self.groups[label.group] if other.name != name])
+
+
+@functools.cache
+def _shipped(path: Path) -> LabelSet:
+    return LabelSet.load(path)
+
+
+def _completed(label: Label, known: LabelSet, among: LabelSet) -> Label:
+    """A label with what a known set says of it beyond its wordings; mirror images as far as they are among the set."""
+    if label.name not in known:
+        return label
+    full = known[label.name]
+    same = (full.group, full.entities) == (label.group, label.entities) and set(full.wordings) & set(label.wordings)
+    if not same:
+        return label
+    mirrors = {axis: image for axis, image in full.mirrors.items() if image in among}
+    return replace(full, wordings=label.wordings, mirrors=mirrors)
+
+
+def _label(name: str, group: str, said: GroupForm, form: LabelForm) -> Label:
+    patterns = tuple(expanded(pattern, said.words, f"label {name!r}") for pattern in form.patterns)
+    return Label(
+        name,
+        group,
+        tuple(form.wordings),
+        said.entities,
+        said.category or "",
+        form.mirrors,
+        form.rule,
+        form.question,
+        patterns,
+    )

@@ -22,48 +22,39 @@ _MIRRORS: dict[str, Callable[[Tensor], Tensor]] = {
 class Mirror:
     """Mirror maps in space and time, each mirror with probability 1/2, and swap the labels that it exchanges.
 
-    The mirrored map is exactly the map of the mirrored scene as far as positions go; labels that are not named stay
-    what they are, so every label that a mirror changes must be named.
+    The mirrored map is exactly the map of the mirrored scene as far as positions go; which label the mirrored scene
+    shows is said by the label set.
 
     Args:
-        swaps: by mirror, pairs of labels that it exchanges (either direction is enough), e.g.
-            ``{"horizontal": {"left": "right"}}``. ``horizontal`` exchanges left and right, ``vertical`` up and down,
-            ``diagonal`` rows and columns (square maps only), ``time`` the order of frames. Others are not used.
-        labels: the label set.
+        axes: the mirrors: ``horizontal`` exchanges left and right, ``vertical`` up and down, ``diagonal`` rows and
+            columns (square maps only), ``time`` the order of frames.
+        labels: the label set, in which a label names its mirror images where they show another one.
         grid: the maps' (F, H, W).
         hold_out: labels that no mirror may make; a record that one would turn into such a label is not mirrored so.
 
     Raises:
-        SettingsError: an unknown mirror or label, a diagonal one of maps that are not square, a label in two pairs, or
-            a pair across groups.
+        SettingsError: an unknown mirror, one for which no label names an image, or a diagonal one of maps that are not
+            square.
     """
 
     def __init__(
-        self, swaps: dict[str, dict[str, str]], labels: LabelSet, grid: Sequence[int], hold_out: Sequence[str] = ()
+        self, axes: Sequence[str], labels: LabelSet, grid: Sequence[int], hold_out: Sequence[str] = ()
     ) -> None:
         self.hold_out = frozenset(hold_out)
         self.swaps: dict[str, dict[str, str]] = {}
-        for axis, pairs in swaps.items():
+        for axis in axes:
             if axis not in _MIRRORS:
                 raise SettingsError(f"mirror: {axis!r} is unknown; expected {', '.join(_MIRRORS)}")
             if axis == "diagonal" and grid[1] != grid[2]:
                 raise SettingsError(
                     f"mirror: the maps are {grid[1]} x {grid[2]}; the diagonal mirror needs square ones"
                 )
-            swap: dict[str, str] = {}
-            for a, b in pairs.items():
-                if unknown := [name for name in (a, b) if name not in labels.names]:
-                    raise SettingsError(
-                        f"mirror: {unknown[0]!r} is no label of these shards (they are {', '.join(labels.names)}); set "
-                        "data.mirror to the pairs of labels that a mirror exchanges, or to null for none"
-                    )
-                if labels[a].group != labels[b].group:
-                    raise SettingsError(
-                        f"mirror: {a!r} and {b!r} are in different groups; a mirror image stays in its group"
-                    )
-                if swap.get(a, b) != b or swap.get(b, a) != a:
-                    raise SettingsError(f"mirror: {a!r} or {b!r} is in two {axis} pairs; name each label once")
-                swap |= {a: b, b: a}
+            swap = {label.name: label.mirrors[axis] for label in labels.labels if axis in label.mirrors}
+            if not swap:
+                raise SettingsError(
+                    f"mirror: no label of these shards ({', '.join(labels.names)}) names its {axis} mirror image, so "
+                    "that it would stay what it is; set data.mirror to null, or say `mirror` in the label set"
+                )
             self.swaps[axis] = swap
 
     def __call__(self, record: Record, rng: random.Random) -> tuple[Tensor, Tensor, str]:

@@ -159,7 +159,7 @@ class ShardInfo:
     @property
     def label_set(self) -> LabelSet:
         """The label set."""
-        return LabelSet(self.labels)
+        return LabelSet.stored(self.labels)
 
     def count(self, split: str) -> int:
         """Number of records of a split."""

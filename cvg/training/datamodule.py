@@ -83,8 +83,8 @@ class CompositionDataModule(L.LightningDataModule):
         at: positions, among the shards' noise levels, of the steps T that are to be guided; all when not given.
         hold_out: labels that training never sees, neither as what a record shows (nor its mirror image) nor as what it
             does not; validation and test do, and report on them apart. For anchored heads.
-        mirror: label pairs that a mirror of the maps exchanges, e.g. ``{horizontal: {left: right}}``; training samples
-            are mirrored at random, see :class:`cvg.shards.mirror.Mirror`. None: no mirrors.
+        mirror: how the maps of training samples are mirrored at random: ``horizontal``, ``vertical``, ``diagonal``,
+            ``time``; the labels follow as the label set says, see :class:`cvg.shards.mirror.Mirror`. None: not at all.
         shuffle: samples in the shuffle buffer; an epoch is a full shuffle when it holds them all.
         cache_gb: keep decoded records in memory when the tars of a split are no larger than this; 0 never does.
         num_workers: reading processes; 0 is fastest for cached records, which each worker would hold again.
@@ -103,7 +103,7 @@ class CompositionDataModule(L.LightningDataModule):
         layers: list[int] | None = None,
         at: list[int] | None = None,
         hold_out: list[str] | None = None,
-        mirror: dict[str, dict[str, str]] | None = None,
+        mirror: list[str] | None = None,
         shuffle: int = 5000,
         cache_gb: float = 4.0,
         num_workers: int = 0,

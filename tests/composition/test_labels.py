@@ -9,7 +9,14 @@ from cvg.composition import LabelSet
 
 SHAPES = "shapes"
 GROUPS: dict[str, Any] = {
-    "motion": {"entities": 1, "labels": {"left": ["moving left"], "right": ["moving right"], "up": ["moving up"]}},
+    "motion": {
+        "entities": 1,
+        "labels": {
+            "left": ["moving left"],
+            "right": {"wordings": ["moving right"], "mirror": "left"},
+            "up": ["moving up"],
+        },
+    },
     "spatial": {"entities": 2, "labels": {"above": ["above", "over"], "below": ["below"]}},
 }
 
@@ -53,7 +60,7 @@ def test_unknown_label_lists_the_known_ones() -> None:
     [
         ({"g": None}, "group 'g'"),
         ({"g": {"labels": {}}}, "group 'g'"),
-        ({"g": {"entities": 3, "labels": {"a": ["a"], "b": ["b"]}}}, "entities is 3"),
+        ({"g": {"entities": 3, "labels": {"a": ["a"], "b": ["b"]}}}, "'entities' is 3"),
         ({"g": {"entities": 1, "labels": {"a": ["a"]}}}, "at least two"),
         ({"g": {"entities": 1, "labels": {"a": "a", "b": ["b"]}}}, "label 'a'"),
         ({"g": {"entities": 1, "labels": {"a": [], "b": ["b"]}}}, "label 'a'"),
@@ -78,4 +85,82 @@ def test_bad_yaml_names_the_file(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=r"labels\.yaml"):
+        LabelSet.load(path)
+
+
+FULL: dict[str, Any] = {
+    "side": {
+        "category": "motion",
+        "entities": 1,
+        "words": {"go": ["move", "run"]},
+        "labels": {
+            "left": {
+                "wordings": ["moving left"],
+                "mirror": "right",
+                "rule": "moves left",
+                "question": "Does the {subject} move to the left?",
+                "patterns": ["<go> .. to left"],
+            },
+            "right": {"wordings": ["moving right"], "mirror": "left"},
+            "up": {"wordings": ["moving up"], "mirror": {"time": "down"}},
+            "down": {"wordings": ["moving down"], "mirror": {"time": "up"}},
+        },
+    }
+}
+
+
+def test_a_label_says_how_it_is_stated_and_shown() -> None:
+    labels = LabelSet(FULL)
+    left, up = labels["left"], labels["up"]
+    assert (left.category, left.mirror, left.rule) == ("motion", "right", "moves left")
+    assert left.question == "Does the {subject} move to the left?" and left.patterns == ("move|run .. to left",)
+    assert (up.mirror, up.mirrors, up.rule, up.question, up.patterns) == ("up", {"time": "down"}, None, None, ())
+    again = LabelSet(labels.to_dict())
+    assert again == labels and [vars(label) for label in again.labels] == [vars(label) for label in labels.labels]
+
+
+def test_sets_are_equal_by_what_a_classifier_learns() -> None:
+    shapes = LabelSet.load(SHAPES)
+    short = {
+        group: {"entities": labels[0].entities, "labels": {label.name: list(label.wordings) for label in labels}}
+        for group, labels in shapes.groups.items()
+    }
+    assert LabelSet(short) == shapes and hash(LabelSet(short)) == hash(shapes)
+    assert LabelSet(short)["left"].rule is None
+    # What a file of before leaves out is that of the set that ships.
+    stored = LabelSet.stored(short)
+    assert stored["left"].rule == "moves left" and stored["left"].mirror == "right"
+    short["motion"]["labels"]["left"] = ["ambling left"]
+    assert LabelSet.stored(short)["left"].rule is None
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"mirror": "right"}, "label 'left'.*wordings"),
+        ({"wordings": ["a"], "mirror": "sideways"}, "label 'left': its horizontal mirror image is 'sideways'"),
+        ({"wordings": ["a"], "mirror": {"depth": "right"}}, "mirror 'depth' is unknown; known: horizontal"),
+        ({"wordings": ["a"], "mirror": {"time": "up"}}, "label 'left': its time mirror image is 'up'"),
+        ({"wordings": ["a"], "question": "Does it move?"}, r"label 'left'.*expected \{subject\}"),
+        ({"wordings": ["a"], "question": "Is {subject} at {object}?"}, "question has an {object}"),
+        ({"wordings": ["a"], "question": "Is {subject"}, "label 'left'.*question"),
+        ({"wordings": ["a"], "patterns": ["<fly> left"]}, "<fly> is no list of its group's words .go."),
+        ({"wordings": ["a"], "patterns": ["go .."]}, r"pattern 'go \.\.': expected words"),
+        ({"wordings": [True]}, "label 'left'.*at least one wording"),
+        ({"wordings": ["a"], "colour": "red"}, "unknown key 'colour'; known: wordings, mirror"),
+    ],
+)
+def test_malformed_labels_name_the_label(said: dict[str, Any], message: str) -> None:
+    group = FULL["side"] | {"labels": FULL["side"]["labels"] | {"left": said}}
+    with pytest.raises(UserError, match=message):
+        LabelSet({"side": group})
+
+
+def test_unquoted_yes_and_no_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "labels.yaml"
+    path.write_text("place:\n  entities: 2\n  labels:\n    on: [on top of]\n    inside: [inside]\n")
+    with pytest.raises(UserError, match=r"labels\.yaml: label group 'place'.*quote it"):
+        LabelSet.load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"labels\.yaml: not valid YAML"):
         LabelSet.load(path)

@@ -1,8 +1,8 @@
-"""Labels for tests of whatever is not about an embedded world."""
+"""Labels for tests of whatever is not about an embedded world: wordings alone, as files of before hold them."""
 
 from cvg.composition import LabelSet
 
-LABELS = LabelSet(
+LABELS = LabelSet.stored(
     {
         "motion": {
             "entities": 1,

@@ -13,14 +13,8 @@ from lightning.pytorch.loggers import CSVLogger
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
 
-MIRROR = {
-    "horizontal": {"left": "right", "left of": "right of"},
-    "vertical": {"up": "down", "above": "below"},
-}
-ALL_MIRRORS = MIRROR | {
-    "diagonal": {"left": "up", "right": "down", "left of": "above", "right of": "below"},
-    "time": {"left": "right", "up": "down"},
-}
+MIRROR = ["horizontal", "vertical"]
+ALL_MIRRORS = [*MIRROR, "diagonal", "time"]
 SMALL: dict[str, Any] = {"dim": 16, "depth": 1, "attention_heads": 2}
 
 

@@ -237,7 +237,7 @@ def test_labels_of_ones_own_are_named_in_both_configurations(
     assert (inversion["at"], inversion["layers"], inversion["heads"]) == ([1], [1], [3])
     assert LabelSet.load(inversion["labels"]) == SHAPES_LABELS and "grid" not in inversion
     training = yaml.safe_load((tmp_path / "out/train.yaml").read_text())
-    assert training["data"]["mirror"] is None
+    assert "mirror" not in training["data"]
 
 
 SCORE = Probe([record(i, SPATIAL[i % 4]) for i in range(12)], SET).each()["spatial"][0][0][0]
