@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cvg.common.errors import DataError
 from cvg.composition import Composition
-from cvg.judging.geometry import Track
+from cvg.judging.tracks import Tracks
 
 Frames = NDArray[np.uint8]
 """A finished video, RGB: (F, H, W, 3)."""
@@ -24,13 +24,22 @@ class Reading:
     Attributes:
         labels: per relation asked for, the label of its group that the video shows; None where that cannot be told.
         problems: what is wrong with the entities, in words: missing, not asked for, unclear.
-        tracks: for judges that follow entities, the centres (F, 2) of each by its phrase (``"red circle"``), x to the
-            right and y down, in frame sides.
+        found: per relation, whether all its entities were found; all were, when left out.
+        confidence: per relation, how sure the judge is of its label, 0 to 1; when left out 1, and 0 without a label.
+        tracks: of judges that follow entities, where each is, by its phrase (``"red circle"``).
     """
 
     labels: tuple[str | None, ...]
     problems: tuple[str, ...] = ()
-    tracks: Mapping[str, Track] = field(default_factory=dict, compare=False)
+    found: tuple[bool, ...] = ()
+    confidence: tuple[float, ...] = field(default=(), compare=False)
+    tracks: Tracks | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", self.found or (True,) * len(self.labels))
+        sure = tuple(float(label is not None) for label in self.labels)
+        object.__setattr__(self, "confidence", self.confidence or sure)
+        assert len(self.found) == len(self.confidence) == len(self.labels)
 
     @property
     def entities_right(self) -> bool:

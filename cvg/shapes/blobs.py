@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cvg.judging.geometry import Track
+from cvg.judging.tracks import Track
 from cvg.shapes.renderer import SHAPES, signed_distance
 
 Array = NDArray[np.floating[Any]]
@@ -53,8 +53,8 @@ def largest_blobs(alpha_FHW: Array) -> tuple[Mask, Mask]:
     return (number == largest[:, None, None]) & (largest > 0)[:, None, None], extra
 
 
-def follow(alpha_FHW: Array, blobs_FHW: Mask, present_F: Mask) -> tuple[Track, Mask]:
-    """Centres (F, 2) in frame sides, bridged over bad frames; and which frames are good (F)."""
+def follow(alpha_FHW: Array, blobs_FHW: Mask, present_F: Mask) -> Track:
+    """Where blobs are, bridged over bad frames; it is visible in the good ones."""
     height, width = blobs_FHW.shape[1:]
     weight = np.where(blobs_FHW, alpha_FHW, 0)
     total = np.maximum(weight.sum(axis=(1, 2)), 1e-6)
@@ -66,10 +66,22 @@ def follow(alpha_FHW: Array, blobs_FHW: Mask, present_F: Mask) -> tuple[Track, M
     steady = present_F.copy()
     steady[times[~good]] = False
     if not good.any():
-        return np.full((len(present_F), 2), np.nan), steady
+        return Track(np.full((len(present_F), 4), np.nan), visible_F=steady)
     frames = np.arange(len(present_F))
-    track = np.stack([np.interp(frames, times[good], points[good, axis]) for axis in (0, 1)], axis=-1)
-    return track, steady
+    places = np.concatenate([points, _boxes(blobs_FHW[present_F])], axis=1)[good]
+    track = np.stack([np.interp(frames, times[good], column) for column in places.T], axis=-1)
+    return Track(track[:, 2:], track[:, :2], visible_F=steady)
+
+
+def _boxes(blobs_FHW: Mask) -> Array:
+    """The boxes (F, 4) of blobs, in frame sides; each frame has one."""
+    sides = []
+    for axis in (1, 2):
+        along = np.asarray(blobs_FHW.any(axis=axis))
+        length = along.shape[1]
+        sides.append((along.argmax(axis=1) / length, 1 - along[:, ::-1].argmax(axis=1) / length))
+    (left, right), (top, bottom) = sides
+    return np.stack([left, top, right, bottom], axis=-1)
 
 
 def fitting_shape(alpha_FHW: Array, blobs_FHW: Mask) -> str | None:

@@ -1,7 +1,7 @@
 """Reads a clip of the shapes world from its pixels alone: which entities it shows, where they go, what they make up.
 
 The oracle knows nothing of the renderer's scene or of any model. It finds what is coloured, names each blob's colour by
-hue and its shape by the best fitting outline, and measures its track. It never guesses: what is missing, doubled,
+hue and its shape by the best fitting outline, and follows it. It never guesses: what is missing, doubled,
 between two colours or between two shapes is a problem, and a label is None ("cannot tell") unless exactly one of its
 group holds. Clips of a small decoder are blurred and ghosted, so a blob ends where its colourfulness falls to half, and
 every statistic over frames stands up to a fifth of bad frames.
@@ -9,7 +9,7 @@ every statistic over frames stands up to a fifth of bad frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from cvg.common.errors import PromptError, SettingsError
 from cvg.composition import Composition, Entity, LabelSet, Relation
 from cvg.composition.phrases import plain
 from cvg.judging.base import Frames, Judge, Reading, checked_frames
-from cvg.judging.geometry import APPROACH, DIRECTIONS, Track, label_shown
+from cvg.judging.geometry import APPROACH, DIRECTIONS
+from cvg.judging.showing import Shown, shown
+from cvg.judging.tracks import Track, Tracks
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE
 from cvg.shapes.world import ENTITIES, LABELS
@@ -69,31 +71,32 @@ class ShapesOracle(Judge):
     def _read(self, frames_FHWC: Frames, asked: Composition) -> Reading:
         tracks, unclear = find_entities(frames_FHWC)
         entities = [_known(entity) for entity in asked.entities]
-        missing = [f"{entity}: not there" for entity in entities if entity not in tracks]
-        extra = [f"{entity}: not asked for" for entity in tracks if entity not in entities]
-        labels = tuple(self._label(relation, tracks) for relation in asked.relations)
-        return Reading(labels, (*missing, *extra, *unclear), tracks)
+        missing = [f"{entity}: not there" for entity in entities if entity not in tracks.entities]
+        extra = [f"{entity}: not asked for" for entity in tracks.entities if entity not in entities]
+        seen = [self._shown(relation, tracks) for relation in asked.relations]
+        return Reading(
+            labels=tuple(each.label for each in seen),
+            problems=(*missing, *extra, *unclear),
+            found=tuple(all(_known(e) in tracks.entities for e in relation.entities) for relation in asked.relations),
+            confidence=tuple(each.confidence for each in seen),
+            tracks=tracks,
+        )
 
-    def _label(self, relation: Relation, tracks: Mapping[str, Track]) -> str | None:
-        """The label of the relation's group that holds between its entities."""
-        label, phrases = self.labels[relation.label], [_known(entity) for entity in relation.entities]
-        if len(phrases) != label.entities:
-            raise PromptError(f"label {label.name!r}: relates {label.entities} entities, {len(phrases)} given")
-        if any(phrase not in tracks for phrase in phrases):
-            return None
-        group = [other.name for other in self.labels.groups[label.group]]
-        return label_shown(group, [tracks[phrase] for phrase in phrases])
+    def _shown(self, relation: Relation, tracks: Tracks) -> Shown:
+        """What a relation's group shows between its entities."""
+        group = self.labels.groups[self.labels[relation.label].group]
+        return shown(group, tracks, [_known(entity) for entity in relation.entities], relation.label)
 
 
-def find_entities(frames_FHWC: Frames) -> tuple[dict[str, Track], tuple[str, ...]]:
+def find_entities(frames_FHWC: Frames) -> tuple[Tracks, tuple[str, ...]]:
     """Find the entities of a clip and their tracks.
 
     Args:
         frames_FHWC: (F, H, W, 3) uint8 RGB; F >= 3, sides >= 48. Large frames are averaged down to about 64 pixels.
 
     Returns:
-        Per entity phrase (``"red circle"``) its centres (F, 2), x right and y down, in frame sides; and everything
-        coloured that is no clear entity, in words.
+        The tracks of entities by their phrases (``"red circle"``), centres as exact as blurred rims make them; and
+        everything coloured that is no clear entity, in words.
 
     Raises:
         DataError: frames of another type or shape, too few or too small.
@@ -125,7 +128,8 @@ def find_entities(frames_FHWC: Frames) -> tuple[dict[str, Track], tuple[str, ...
         if peak < LEAST_PEAK or abs(shift) > HUE_TOLERANCE:
             problems.append(f"{name}: its colour is unclear")
             continue
-        track, steady = follow(alpha, blobs, present)
+        track = follow(alpha, blobs, present)
+        steady = track.visible
         shape = fitting_shape(alpha, blobs)
         what = f"{name} {shape or 'blob'}"
         if steady.mean() < 1 - BAD_FRAMES:
@@ -134,11 +138,11 @@ def find_entities(frames_FHWC: Frames) -> tuple[dict[str, Track], tuple[str, ...
             problems.append(f"{what}: its shape is unclear")
         else:
             tracks[what] = track
-            if np.linalg.norm(np.diff(track, axis=0), axis=-1).max() > JUMP:
+            if np.linalg.norm(np.diff(track.centres, axis=0), axis=-1).max() > JUMP:
                 problems.append(f"{what}: jumps from place to place")
         if extra.mean() > BAD_FRAMES:
             problems.append(f"{name}: several blobs in {int(extra.sum())} of {len(extra)} frames")
-    return tracks, tuple(problems)
+    return Tracks(tracks), tuple(problems)
 
 
 def _known(entity: Entity) -> str:

@@ -14,8 +14,8 @@ from scipy import ndimage
 from cvg.common.errors import UserError
 from cvg.composition import Composition, LabelSet, build
 from cvg.judging import Reading, load_judge
-from cvg.judging.geometry import label_shown
 from cvg.judging.quality import smoothness
+from cvg.judging.showing import shown
 from cvg.shapes.oracle import ShapesOracle, find_entities
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import LABELS, RelationSpec, Spec, sample_scene, sample_spec
@@ -39,7 +39,7 @@ def right(frames: Frames, asked: Spec | Composition) -> bool:
 def label(frames: Frames, group: str, *entities: str, among: LabelSet = LABELS) -> str | None:
     """The label of a group that a clip shows of some entities."""
     tracks, _ = find_entities(frames)
-    return label_shown([label.name for label in among.groups[group]], [tracks[entity] for entity in entities])
+    return shown(among.groups[group], tracks, entities).label
 
 
 @functools.cache
@@ -127,12 +127,18 @@ def test_a_wrong_label_is_told_apart() -> None:
 def test_every_entity_is_named() -> None:
     for color, shape in itertools.product(COLORS, SHAPES):
         for radius in (5.5, 9.0):
-            assert list(find_entities(scene(sprite(f"{color} {shape}", radius=radius)))[0]) == [f"{color} {shape}"]
+            tracks, _ = find_entities(scene(sprite(f"{color} {shape}", radius=radius)))
+            assert list(tracks.entities) == [f"{color} {shape}"]
 
 
 def test_tracks_are_exact_to_a_fraction_of_a_pixel() -> None:
-    track = read(scene(sprite("cyan triangle")), moving_left("cyan triangle")).tracks["cyan triangle"]
-    assert np.abs(track - LEFTWARDS).max() * SIZE < 0.3
+    tracks = read(scene(sprite("cyan triangle")), moving_left("cyan triangle")).tracks
+    assert tracks is not None
+    track = tracks.entities["cyan triangle"]
+    assert np.abs(track.centres - LEFTWARDS).max() * SIZE < 0.3
+    half = np.array([1.25, 1.44, 1.25, 0.72]) * 7.5 / SIZE  # a tip is 1.44 radii above the centre
+    outline = np.tile(LEFTWARDS, 2) + half * np.array([-1, -1, 1, 1])
+    assert track.visible.all() and np.abs(track.boxes_F4 - outline).max() * SIZE < 1
 
 
 def test_other_sizes_and_lengths() -> None:
@@ -151,7 +157,8 @@ def test_composition_is_taken_too() -> None:
 def test_empty_clip() -> None:
     frames = np.repeat(render(Scene((sprite("red circle"),), GREY))[:1, :1, :1], 64, 1).repeat(64, 2).repeat(13, 0)
     reading = read(frames, moving_left("red circle"))
-    assert reading == Reading((None,), ("red circle: not there",)) and not reading.entities_right
+    assert reading == Reading((None,), ("red circle: not there",), found=(False,)) and not reading.entities_right
+    assert reading.confidence == (0,)
 
 
 def test_static_clip_has_no_motion_label() -> None:
@@ -165,7 +172,7 @@ def test_diagonal_is_ambiguous() -> None:
     frames = scene(
         sprite("red circle", line((0.2, 0.2), (0.2, 0.25))), sprite("blue circle", line((0.7, 0.7), (0.7, 0.7)))
     )
-    assert len(find_entities(frames)[0]) == 2
+    assert len(find_entities(frames)[0].entities) == 2
     assert label(frames, "spatial", "red circle", "blue circle") is None
     assert label(frames, "relative_motion", "red circle", "blue circle") is None
 
@@ -228,10 +235,10 @@ def test_unclear_shape_and_colour() -> None:
     squares, circles = scene(sprite("red square")), scene(sprite("red circle"))
     turning = np.concatenate([squares[:6], circles[6:]])
     assert find_entities(turning)[1] == ("red blob: its shape is unclear",)
-    assert find_entities(scene(sprite("red circle", line((0.5, 0.05), (0.5, 0.05)))))[0] == {}  # half outside
+    assert find_entities(scene(sprite("red circle", line((0.5, 0.05), (0.5, 0.05)))))[0].entities == {}  # half outside
     orange = Sprite("circle", (240, 130, 30), 7.5, LEFTWARDS)
     tracks, problems = find_entities(render(Scene((orange,), GREY)))
-    assert tracks == {} and "its colour is unclear" in problems[0]
+    assert tracks.entities == {} and "its colour is unclear" in problems[0]
     pale = Sprite("circle", (150, 90, 90), 7.5, LEFTWARDS)
     assert find_entities(render(Scene((pale,), GREY)))[1] == ("red: its colour is unclear",)
 
@@ -245,7 +252,7 @@ def test_touching_colours_make_no_third() -> None:
     left, right = line((0.4, 0.75), (0.4, 0.75)), line((0.609, 0.75), (0.609, 0.75))
     frames = scene(sprite("red square", left), sprite("green square", right))
     tracks, problems = find_entities(spoil(frames, 1.0, 2, 0))
-    assert set(tracks) == {"red square", "green square"} and problems == ()
+    assert set(tracks.entities) == {"red square", "green square"} and problems == ()
 
 
 def test_smoothness() -> None:
