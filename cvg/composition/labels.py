@@ -160,7 +160,7 @@ class LabelSet:
             entry = groups.setdefault(label.group, {"entities": label.entities, "labels": {}})
             if label.category != label.group:
                 entry["category"] = label.category
-            said = {"mirror": dict(label.mirrors), "rule": label.rule, "question": label.question}
+            said: dict[str, Any] = {"mirror": dict(label.mirrors), "rule": label.rule, "question": label.question}
             said = {name: value for name, value in (said | {"patterns": list(label.patterns)}).items() if value}
             entry["labels"][label.name] = {"wordings": list(label.wordings), **said} if said else list(label.wordings)
         return groups

@@ -9,14 +9,7 @@ from cvg.composition import LabelSet
 
 SHAPES = "shapes"
 GROUPS: dict[str, Any] = {
-    "motion": {
-        "entities": 1,
-        "labels": {
-            "left": ["moving left"],
-            "right": {"wordings": ["moving right"], "mirror": "left"},
-            "up": ["moving up"],
-        },
-    },
+    "motion": {"entities": 1, "labels": {"left": ["moving left"], "right": ["moving right"], "up": ["moving up"]}},
     "spatial": {"entities": 2, "labels": {"above": ["above", "over"], "below": ["below"]}},
 }
 
@@ -137,21 +130,21 @@ def test_sets_are_equal_by_what_a_classifier_learns() -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"mirror": "right"}, "label 'left'.*wordings"),
+        ({}, "label 'left'.*wordings"),
         ({"wordings": ["a"], "mirror": "sideways"}, "label 'left': its horizontal mirror image is 'sideways'"),
         ({"wordings": ["a"], "mirror": {"depth": "right"}}, "mirror 'depth' is unknown; known: horizontal"),
         ({"wordings": ["a"], "mirror": {"time": "up"}}, "label 'left': its time mirror image is 'up'"),
         ({"wordings": ["a"], "question": "Does it move?"}, r"label 'left'.*expected \{subject\}"),
         ({"wordings": ["a"], "question": "Is {subject} at {object}?"}, "question has an {object}"),
         ({"wordings": ["a"], "question": "Is {subject"}, "label 'left'.*question"),
-        ({"wordings": ["a"], "patterns": ["<fly> left"]}, "<fly> is no list of its group's words .go."),
+        ({"wordings": ["a"], "patterns": ["<fly> left"]}, "<fly> is no list of its group's words"),
         ({"wordings": ["a"], "patterns": ["go .."]}, r"pattern 'go \.\.': expected words"),
         ({"wordings": [True]}, "label 'left'.*at least one wording"),
         ({"wordings": ["a"], "colour": "red"}, "unknown key 'colour'; known: wordings, mirror"),
     ],
 )
 def test_malformed_labels_name_the_label(said: dict[str, Any], message: str) -> None:
-    group = FULL["side"] | {"labels": FULL["side"]["labels"] | {"left": said}}
+    group = FULL["side"] | {"labels": FULL["side"]["labels"] | {"left": {"mirror": "right"} | said}}
     with pytest.raises(UserError, match=message):
         LabelSet({"side": group})
 
