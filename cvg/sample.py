@@ -93,7 +93,7 @@ def main(
     _check_sides(size, scale)
     if guidance == "on":
         sampler.guided_steps(steps, size)
-        for line in vocabulary_warnings(sampler.generator, _asked(jobs)):
+        for line in [*vocabulary_warnings(sampler.generator, _asked(jobs)), *_unseen(model, _asked(jobs))]:
             print(f"warning: {line}", file=sys.stderr)
     settings: dict[str, Any] = {
         "guidance": guidance,
@@ -118,6 +118,17 @@ def main(
             else:
                 _make(sampler, batch, settings, bar)
     return [job.file(".mp4") for job in jobs]
+
+
+def _unseen(model: CompositionClassifier, asked: Sequence[Composition]) -> list[str]:
+    """What to tell of labels that the classifier was never shown, one line a label."""
+    names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
+    return [
+        f"the classifier has never seen the label {name!r}: no record of its training showed it, so what it guides "
+        "towards is a guess"
+        for name in names
+        if model.config.never_seen(name)
+    ]
 
 
 def _check(

@@ -19,6 +19,7 @@ from cvg.common import quiet
 from cvg.common.cli import PlainText, called_as, exit_with_message
 from cvg.common.configs import located, shipped
 from cvg.common.errors import DataError, SettingsError, UserError
+from cvg.common.files import require_writable
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
 from cvg.training.progress import TrainingProgress
@@ -69,10 +70,29 @@ class CompositionCLI(LightningCLI):
         return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
 
     def before_fit(self) -> None:
-        """Raise SettingsError where nothing is to be trained."""
+        """See that something is to be trained, and that what comes of it can be written.
+
+        Raises:
+            SettingsError: there is nothing to train.
+            DataError: logs, checkpoints or the export could not be written.
+        """
+        folder = self.config[self.subcommand].export
+        require_writable(folder and Path(folder) / "config.json", *self._logs())
         for name in ("max_epochs", "max_steps"):
             if getattr(self.trainer, name) == 0:
                 raise SettingsError(f"trainer.{name} 0: there is nothing to train; give at least 1")
+
+    def before_validate(self) -> None:
+        """Raise DataError where logs could not be written."""
+        require_writable(*self._logs())
+
+    def before_test(self) -> None:
+        """The same."""
+        require_writable(*self._logs())
+
+    def _logs(self) -> list[Path]:
+        """A file in each folder that is logged to."""
+        return [Path(logger.save_dir) / "metrics.csv" for logger in self.trainer.loggers if logger.save_dir]
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:

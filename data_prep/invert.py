@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError, require
+from cvg.common.files import require_writable
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
@@ -26,14 +27,22 @@ REMEDIES = {
     "--size asks for",
     "trajectory": "take --method inversion or noising, other steps (--at, --steps), or videos of data_prep.synthesize",
     "prompt": "write the templates as the detail says, or choose another --generator",
+    "malformed": "write the lines as docs/tutorials/add_a_data_set.md says, with labels of --labels",
+    "model": "the detail is what PyTorch says of it; take another --device or --dtype, or another --generator",
     "not finite": "take --dtype float32, or another --generator",
 }
 """What helps where all videos are left out for one reason."""
 
 
 def before_work(rows: list[manifest.Row], size: Size, fit: Fit) -> list[str]:
-    """What is better known before hours of work: splits without a row, and how much of the first video is cut off."""
+    """What is better known before hours of work: malformed rows, splits without a row, what is cut off of videos."""
     notes = []
+    if faulty := [row for row in rows if row.fault]:
+        notes.append(
+            f"{len(faulty)} of {len(rows)} rows are malformed and will be left out; line {faulty[0].line}: "
+            f"{faulty[0].fault}"
+        )
+        rows = [row for row in rows if not row.fault]
     counts = Counter(row.split for row in rows)
     if missing := [split for split in ("train", "val") if not counts[split]]:
         notes.append(
@@ -104,6 +113,7 @@ def main(
     if not math.isfinite(min_psnr):
         raise SettingsError(f"min_psnr {min_psnr}: give a number of dB")
     rows = manifest.load(data, label_set)[:limit]
+    require_writable(out / "run.json")
     model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)
     check_steps(at, steps)

@@ -31,59 +31,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-
-from pydantic import Field, StrictFloat, StrictInt
+from typing import Any
 
 from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic
-from cvg.common.typed import read, record
 from cvg.composition import Composition, LabelSet, build
-from cvg.composition.composition import compose
-from cvg.composition.phrases import plain
-from cvg.shards.shards import SPLITS, Split
+from cvg.composition.contradictions import refuse_swapped
+from cvg.shards.shards import Split
+from data_prep.lines import Line, parse, relations_of, wordings_of
 
 NAME = "manifest.jsonl"
-_HALF = re.compile("[\ud800-\udfff]")
-Source = Literal["render", "real", "generator"]
-SOURCES: tuple[Source, ...] = get_args(Source)
-
-File = Annotated[str, Field(min_length=1)]
-Phrases = Annotated[list[Annotated[str, Field(pattern=r"\S")]], Field(min_length=1)]
-# Whole numbers stay what they are: the split of a row that names none depends on how they are written.
-Seconds = Annotated[StrictInt, Field(ge=0)] | Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
-
-
-@record
-class LineRelation:
-    """A relation of a line: its label, and which of the entities are its subject and object."""
-
-    label: str
-    entities: list[StrictInt]
-
-
-@record
-class Line:
-    """One line of a manifest as it is written; see the module's text, which has its keys."""
-
-    video: Annotated[File, Field(description="a path")]
-    template: Annotated[str, Field(description="text")]
-    entities: Annotated[Phrases, Field(description="a list of phrases")]
-    relations: Annotated[
-        list[LineRelation] | None,
-        Field(min_length=1, description='a list such as [{"label": "above", "entities": [0, 1]}]'),
-    ] = None
-    label: Annotated[str | None, Field(description="a label's name")] = None
-    group: Annotated[str | None, Field(description="a group's name")] = None
-    wordings: Annotated[Phrases | None, Field(description="a list of phrases")] = None
-    start: Annotated[Seconds | None, Field(description="seconds (0 or more)")] = None
-    end: Annotated[Seconds | None, Field(description="seconds (0 or more)")] = None
-    split: Annotated[Split | None, Field(description=f"one of {', '.join(SPLITS)}")] = None
-    source: Annotated[Source | None, Field(description=f"one of {', '.join(SOURCES)}")] = None
-    trajectory: Annotated[File | None, Field(description="a path")] = None
-    id: Annotated[
-        str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,70}$", description="1 to 70 letters, digits, _ or -")
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +56,8 @@ class Row:
         wordings: one per relation, or None.
         start: start of the segment in seconds, or None.
         end: its end, or None.
-        split: one of ``SPLITS``.
-        source: one of ``SOURCES``.
+        split: one of `cvg.shards.shards.SPLITS`.
+        source: one of `data_prep.lines.SOURCES`.
         trajectory: file of the latents that it was sampled through, or None.
         line: number of its line in the manifest; 0 where it has none.
         fault: why it gives no record, where that is seen already; one such row is no bad manifest.
@@ -143,14 +100,17 @@ def load(path: str | Path, labels: LabelSet) -> list[Row]:
         labels: the label set that its labels must come from.
 
     Returns:
-        The rows in order, at least one.
+        The rows in order. Those that are malformed, or have an id that an earlier one has, say so as their ``fault``;
+        at least one is good.
 
     Raises:
-        DataError: the file cannot be read or is empty, or a row is malformed; the message has the line's number.
+        DataError: the file cannot be read, or has no good row; the message has the first bad line's number.
     """
     path = Path(path)
     if path.is_dir():
         path = path / NAME
+    if path.exists() and not path.is_file():  # a pipe would wait for its writer for ever
+        raise DataError(f"manifest {path}: cannot be read (not a regular file); check the path")
     try:
         # Some editors begin a file with a mark of its encoding.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -162,28 +122,38 @@ def load(path: str | Path, labels: LabelSet) -> list[Row]:
     drawn: dict[int, float] = {}
     taken: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-            halves = "\\u" in line and _HALF.search(text := json.dumps(data, ensure_ascii=False))
-            read_line = read(Line, json.loads(_HALF.sub("\ufffd", text)) if halves else data, complete=False)
-            share = None if read_line.split else _share(read_line.video, read_line.start, read_line.end)
-            row = _row(read_line, path.parent, labels, number, read_line.split or _split(share or 0.0))
-        except UserError as error:
-            raise DataError(f"{path}:{number}: {error}") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: not valid JSON ({error}); write one object per line") from error
-        if halves:
-            row = replace(row, fault="holds half of a letter (a lone surrogate), which no prompt and no name can have")
-        if row.id:
-            _take(row, taken, f"{path}:{number}")
-        if share is not None:
-            drawn[len(rows)] = share
-        rows.append(row)
+        if line.strip():
+            row, share = _read(line, path.parent, labels, number)
+            if row.id and (fault := _taken(row, taken)):
+                row = _faulty(number, fault)
+            elif share is not None:
+                drawn[len(rows)] = share
+            rows.append(row)
     if not rows:
         raise DataError(f"manifest {path}: has no rows; write one JSON object per line")
-    return _named(_spread(rows, drawn) if len(rows) > 1 else rows, set(taken))
+    if all(row.fault for row in rows):
+        raise DataError(f"{path}:{rows[0].line}: {rows[0].fault}")
+    return _named(_spread(rows, drawn), set(taken))
+
+
+def _read(text: str, folder: Path, labels: LabelSet, number: int) -> tuple[Row, float | None]:
+    """The row of a line, and where in [0, 1) a hash puts it if it names no split."""
+    try:
+        line, halves = parse(text)
+        share = None if line.split else _share(line.video, line.start, line.end)
+        row = _row(line, folder, labels, number, line.split or _split(share or 0.0))
+    except UserError as error:
+        return _faulty(number, str(error)), None
+    except (ValueError, RecursionError) as error:
+        return _faulty(number, f"not valid JSON ({error}); write one object per line"), None
+    if halves:
+        row = replace(row, fault="holds half of a letter (a lone surrogate), which no prompt and no name can have")
+    return row, share
+
+
+def _faulty(number: int, fault: str) -> Row:
+    """What stands for a line of which no more is known than its fault; its name is made of its number."""
+    return Row("", Path(f"line-{number}"), "", (), (), line=number, fault=fault)
 
 
 def write(path: str | Path, rows: Iterable[Row]) -> None:
@@ -229,11 +199,13 @@ def _spread(rows: list[Row], drawn: dict[int, float]) -> list[Row]:
         rows: all rows.
         drawn: the hash of each row, by its place, that names no split.
     """
-    rows = list(rows)
+    rows, good = list(rows), [row for row in rows if not row.fault]
+    if len(good) < 2:
+        return rows
     for split, middle in (("train", 0.0), ("val", (_TRAIN + _VAL) / 2), ("test", 1.0)):
-        if any(row.split == split for row in rows):
+        counts = Counter(row.split for row in rows if not row.fault)
+        if counts[split]:
             continue
-        counts = Counter(row.split for row in rows)
         many = Counter(rows[i].split for i in drawn if counts[rows[i].split] > 1 or split == "train")
         if many:
             most = many.most_common(1)[0][0]
@@ -246,13 +218,15 @@ def _keys(name: str, relations: int) -> list[str]:
     return [name] if relations == 1 else [f"{name}_r{number}" for number in range(relations)]
 
 
-def _take(row: Row, taken: dict[str, int], where: str) -> None:
-    """Note the names of a row that has an id; DataError where an earlier row has one of them."""
-    for name in dict.fromkeys([row.id, *row.keys]):
+def _taken(row: Row, taken: dict[str, int]) -> str:
+    """Note the names of a row that has an id; the fault, noting none, where an earlier row has one of them."""
+    names = dict.fromkeys([row.id, *row.keys])
+    for name in names:
         if name in taken:
             what = f"id {name!r} is" if name == row.id else f"id {row.id!r} makes a record {name!r}, which is"
-            raise DataError(f"{where}: {what} already that of line {taken[name]}; make it unique")
-        taken[name] = row.line
+            return f"{what} already that of line {taken[name]}; make it unique"
+    taken.update(dict.fromkeys(names, row.line))
+    return ""
 
 
 def _plain(row: Row, folder: Path) -> dict[str, Any]:
@@ -303,7 +277,7 @@ def _row(line: Line, folder: Path, labels: LabelSet, number: int, split: Split) 
     start, end = line.start, line.end
     if end is not None and end <= (start or 0):
         raise DataError(f"the segment {start or 0:g} to {end:g} s is empty; 'end' must come after 'start'")
-    relations = _relations(line, labels)
+    relations = relations_of(line, labels)
     # Whether the files can be read is found out one by one, when they are: one bad video is no bad manifest.
     row = Row(
         id=line.id or "",
@@ -311,7 +285,7 @@ def _row(line: Line, folder: Path, labels: LabelSet, number: int, split: Split) 
         template=line.template,
         entities=tuple(line.entities),
         relations=relations,
-        wordings=_wordings(line, [label for label, _ in relations], labels),
+        wordings=wordings_of(line, [label for label, _ in relations], labels),
         start=None if start is None else float(start),
         end=None if end is None else float(end),
         split=split,
@@ -319,40 +293,6 @@ def _row(line: Line, folder: Path, labels: LabelSet, number: int, split: Split) 
         trajectory=None if line.trajectory is None else folder / line.trajectory,
         line=number,
     )
-    compose(row.template, row.entities, row.wordings or [label for label, _ in relations])  # the template must fit
+    composition = build(row.template, row.entities, row.relations, row.wordings or [label for label, _ in relations])
+    refuse_swapped(composition, labels)
     return row
-
-
-def _relations(line: Line, labels: LabelSet) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    count = len(line.entities)
-    if (line.relations is None) == (line.label is None):
-        raise DataError("give either 'relations' or, for a single relation, 'label'")
-    if line.relations is not None:
-        if line.group is not None:
-            raise DataError("'group' goes with 'label'; leave it out beside 'relations'")
-        listed = [(labels[relation.label], relation.entities) for relation in line.relations]
-    else:
-        label = labels[line.label or ""]
-        if line.group not in (None, label.group):
-            raise DataError(
-                f"label {label.name!r} is of group {label.group!r}, not {line.group!r}; correct one of them"
-            )
-        listed = [(label, list(range(count)))]
-    for label, indices in listed:
-        if len(indices) != label.entities:
-            raise DataError(f"label {label.name!r} relates {label.entities} entities, not {indices}")
-        if not all(0 <= i < count for i in indices) or len(set(indices)) != len(indices):
-            raise DataError(f"relation {label.name!r}: entities {indices}; expected different indices below {count}")
-    return tuple((label.name, tuple(indices)) for label, indices in listed)
-
-
-def _wordings(line: Line, names: list[str], labels: LabelSet) -> tuple[str, ...] | None:
-    if line.wordings is None:
-        return None
-    if len(line.wordings) != len(names):
-        raise DataError(f"{len(line.wordings)} wordings for {len(names)} relations; give one each, or none at all")
-    for wording, name in zip(line.wordings, names, strict=True):
-        # p- is made by putting a wrong label's wording in its place, so it must be one that the label set knows.
-        if plain(wording) not in map(plain, labels[name].wordings):
-            raise DataError(f"{wording!r} is no wording of label {name!r}; known: {', '.join(labels[name].wordings)}")
-    return tuple(line.wordings)

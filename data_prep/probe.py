@@ -16,10 +16,11 @@ import yaml
 from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import require
-from cvg.common.files import atomic, write_json
+from cvg.common.files import atomic, require_writable, write_json
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
+from cvg.media.video import Fit
 from cvg.probing.choice import Choice, choose
 from cvg.probing.probe import GRID, Probe
 from cvg.reporting.views import probe_part
@@ -70,6 +71,7 @@ def main(
     heads: list[int] | None = None,
     guided: int = 4,
     size: Size = Size(13, 64, 64),
+    fit: Fit = "crop",
     grid: Grid | None = None,
     seed: int = 0,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
@@ -92,6 +94,7 @@ def main(
         heads: heads to choose from; all when left out.
         guided: steps wanted, at most.
         size: frames, height, width to which videos are resampled and cropped.
+        fit: crop (pictures of another shape lose what lies beyond it) or letterbox (they get black bars).
         grid: the grid that OUT/invert.yaml names, see data_prep.invert; probes read coarser maps.
         seed: of the videos that are drawn, of wordings, wrong labels and noise.
         loading: where and how the generator is computed.
@@ -100,13 +103,14 @@ def main(
     label_set = LabelSet.load(labels)
     rows = manifest.load(data, label_set)
     rows = [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), min(videos, len(rows))))]
+    require_writable(out / "probe.json")
     at = at if at is not None else list(range(-(-2 * steps // 3)))
     check_steps(at, steps)
     model = load_generator(generator, loading)
     layers, heads = taps(model, layers, heads)
     model.check_size(size)
     probed = Grid(*(min(most, side) for most, side in zip(GRID, token_grid(model, size), strict=True)))
-    settings = Settings(method, steps, at, 1, layers, heads, size, 18.0, seed, probed)
+    settings = Settings(method, steps, at, 1, layers, heads, size, 18.0, seed, probed, fit)
     info = shard(rows, out / "maps", model, label_set, settings, loading.dtype)
     probe = Probe(read_records(out / "maps", SPLITS), label_set)
     part = probe_part(probe, info)
@@ -131,7 +135,7 @@ def main(
         | {"why": asdict(choice), "groups": part.numbers},
     )
     inversion: dict[str, Any] = {"generator": generator, "loading": {"dtype": loading.dtype}, "size": list(size)}
-    inversion |= {"steps": steps} | chosen
+    inversion |= {"steps": steps} | chosen | ({} if fit == "crop" else {"fit": fit})
     inversion |= {"grid": list(grid)} if grid else {}
     write_configurations(out, inversion, labels)
     score = choice.chosen

@@ -25,10 +25,10 @@ from cvg.shards.records import Record
 from data_prep.latents import Settings, latents_at
 from data_prep.manifest import Row
 
-Reason = Literal["malformed", "prompt", "unreadable", "trajectory", "not finite", "replay", "maps"]
-"""Why a row gives no record: it is no text; its words do not fit the generator; its video, or its saved trajectory,
+Reason = Literal["malformed", "prompt", "unreadable", "trajectory", "not finite", "replay", "maps", "model"]
+"""Why a row gives no record: its line is none; its words do not fit the generator; its video, or its saved trajectory,
 cannot be read or does not fit; its latents or maps overflow; its replay misses the video; its maps are none that a
-record may hold."""
+record may hold; the generator fails on it alone."""
 
 
 class Rejected(Exception):

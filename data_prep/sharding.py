@@ -11,13 +11,17 @@ import hashlib
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
-from cvg.common.errors import DataError
+from cvg.common.cli import is_out_of_memory
+from cvg.common.errors import DataError, ModelError
 from cvg.common.files import alone, atomic, read_json, sweep, write_json
 from cvg.composition import LabelSet
 from cvg.composition.labels import SLOTS
@@ -64,7 +68,8 @@ class _Work:
     def invert(self, row: Row) -> dict[str, Any]:
         """Make and keep the records of a row; the outcome file is written last, so it vouches for all."""
         try:
-            records = make_records(row, self.generator, self.labels, self.settings)
+            with _model_may_fail():
+                records = make_records(row, self.generator, self.labels, self.settings)
             try:
                 encoded = {record.key: encode(record) for record in records}
             except DataError as error:
@@ -111,6 +116,28 @@ class _Work:
             decode({"__key__": key} | {end: (self.parts / f"{key}.{end}").read_bytes() for end in (MAPS, META)})
             for key in row.keys
         ]
+
+
+@contextmanager
+def _model_may_fail() -> Iterator[None]:
+    """Within it what PyTorch cannot do is the row's fault; not where memory runs out, or the device is of no more use.
+
+    Raises:
+        Rejected: naming what PyTorch says.
+        ModelError: every further row would fail too.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if is_out_of_memory(error):
+            raise
+        if isinstance(error, torch.AcceleratorError):
+            raise ModelError(
+                f"the device failed ({reason}), and is of use again in a new process only; the same command goes on "
+                "after the rows that are done"
+            ) from error
+        raise Rejected("model", f"the generator failed on it ({reason})") from error
 
 
 def pack(work: _Work, out: Path, tokens: list[int]) -> ShardInfo:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from cvg.common.cli import run
 from cvg.common.errors import DataError, require
-from cvg.common.files import alone, atomic, read_json, sweep, write_json
+from cvg.common.files import alone, atomic, read_json, require_writable, sweep, write_json
 from cvg.common.sizes import Size
 from cvg.composition import template_of
 from cvg.evaluation.suites import Case, Suite, load_suite
@@ -29,6 +30,7 @@ from cvg.media.pixels import to_frames
 from cvg.media.video import write_video
 from data_prep import manifest
 
+RUN = "run.json"
 LEAST_SIGMA = 0.6
 """Latents are kept down to this noise level: classifiers look at early steps only."""
 
@@ -160,13 +162,46 @@ def main(
         batch_size: videos at a time.
         loading: where and how the generator is computed.
     """
+    require(1, clips=clips, steps=steps, batch_size=batch_size, fps=fps, **Size(*size)._asdict())
+    require_writable(out / RUN)
     asking = load_suite(suite, device=loading.device)
-    require(1, clips=clips, steps=steps, batch_size=batch_size)
     model = load_generator(generator, loading)
     model.check_size(size)
+    settings = {
+        **{"generator": model.identity(), "suite": suite, "steps": steps, "seed": seed, "size": list(size), "fps": fps},
+        **{"batch_size": batch_size, "dtype": loading.dtype},
+    }
     with alone(out):
+        _begin(out, settings)
         rows, left_out = _synthesize(model, asking, out, clips, seed, batch_size, steps, size, fps)
     print(f"{len(rows)} videos in {out / manifest.NAME}; left out: {dict(left_out) or 'none'}")
+
+
+def _begin(out: Path, settings: dict[str, Any]) -> None:
+    """Note in ``run.json`` what the videos are made with, or see that those that are there were made with the same.
+
+    How many are wanted is none of it: the first are the same whatever follows.
+
+    Raises:
+        DataError: they were made with others, or it is not known with what.
+    """
+    noted, made = out / RUN, any((out / "outcomes").glob("*.json"))
+    try:
+        found = read_json(noted) if made else settings
+    except DataError as error:
+        raise DataError(
+            f"out {out}: holds videos of settings that are not known ({error}); choose another folder or remove it"
+        ) from error
+    if name := next(
+        (name for name in settings if not isinstance(found, dict) or found.get(name) != settings[name]), ""
+    ):
+        before = found.get(name) if isinstance(found, dict) else None
+        raise DataError(
+            f"out {out}: holds videos made with {name} {before!r}, this run has {settings[name]!r}; choose another "
+            "folder, or go on with the same"
+        )
+    if not made:
+        write_json(noted, settings)
 
 
 def _synthesize(

@@ -158,6 +158,7 @@ class ClassifierConfig:
         head: what makes logits of the features; linear when left out.
         sampling: what sampling with this classifier uses where the user chooses nothing; see `SamplingSettings`. Set
             when the classifier is exported, after a search on the generator. Training does not read it.
+        seen: per label the training records that show it, or whose mirror image does; None where that is not known.
 
     Raises:
         SettingsError: a field that does not fit.
@@ -178,12 +179,20 @@ class ClassifierConfig:
     token_grid: LatentGrid
     head: HeadSettings = field(default_factory=LinearSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    seen: Annotated[
+        dict[str, Annotated[StrictInt, Field(ge=0, le=1 << 40)]] | None,
+        Field(max_length=MOST, description="numbers of training records by label"),
+    ] = None
 
     _bounds = model_validator(mode="after")(_consistent)
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON has it; what is None is left out."""
         return to_dict(self)
+
+    def never_seen(self, label: str) -> bool:
+        """Whether no training record showed a label, as far as that is known."""
+        return self.seen is not None and not self.seen.get(label)
 
     @classmethod
     def from_dict(cls, data: Any, where: str) -> ClassifierConfig:

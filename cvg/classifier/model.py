@@ -235,7 +235,9 @@ class CompositionClassifier(
         anchor_YE = torch.stack([anchors[label] for label in labels.labels])
         check_distinct(labels.labels, nn.functional.normalize(anchor_YE, dim=-1))
         other = copy.deepcopy(self, {id(self.backbone): self.backbone})
-        other.labels, other.config = labels, replace(self.config, labels=labels.to_dict())
+        known = {label.name for label in labels.labels} - {label.name for label in new}
+        seen = self.config.seen and {name: count for name, count in self.config.seen.items() if name in known}
+        other.labels, other.config = labels, replace(self.config, labels=labels.to_dict(), seen=seen)
         assert isinstance(other.head, TextHead)
         other.head.set_anchors(anchor_YE)
         return other

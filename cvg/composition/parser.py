@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from cvg.composition.composition import Composition, Entity, Relation
+from cvg.composition.contradictions import refuse_swapped
 from cvg.composition.labels import LabelSet
 from cvg.composition.wordings import match_relations
 
@@ -47,7 +48,7 @@ def parse(
         PromptError: an unknown label, no relation, a missing or ambiguous entity, an ambiguous wording, or a phrase
             that is not in the prompt. The message shows what was understood and how to say the rest.
     """
-    return Composition(
+    found = Composition(
         prompt,
         tuple(
             Relation(
@@ -60,3 +61,5 @@ def parse(
             for match, spans in match_relations(prompt, labels, entities, [label] if isinstance(label, str) else label)
         ),
     )
+    refuse_swapped(found, labels)
+    return found

@@ -57,6 +57,13 @@ class Mirror:
                 )
             self.swaps[axis] = swap
 
+    def made_of(self, label: str) -> frozenset[str]:
+        """The labels that a record of a label may have after it was mirrored, its own among them."""
+        found = {label}
+        for swap in self.swaps.values():
+            found |= {swap.get(name, name) for name in found} - self.hold_out
+        return frozenset(found)
+
     def __call__(self, record: Record, rng: random.Random) -> tuple[Tensor, Tensor, str]:
         """Positive maps, negative maps and label of a randomly mirrored record."""
         positive, negative, label = record.positive_SLAKFHW, record.negative_SLAKFHW, record.label

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -134,6 +135,22 @@ class CompositionDataModule(L.LightningDataModule):
         at = _chosen("at", self.at, list(range(len(self.stored.sigmas))))
         return replace(self.stored, layers=layers, sigmas=[self.stored.sigmas[i] for i in at])
 
+    @property
+    def seen(self) -> dict[str, int]:
+        """Per label that training sees, the training records that show it or whose mirror image does."""
+        held, mirror = frozenset(self.hold_out or ()), self._mirror()
+        found: Counter[str] = Counter()
+        for folder in self.folders:
+            for label, count in ShardInfo.load(folder).counts.get("train", {}).items():
+                if label not in held:
+                    found.update(dict.fromkeys(mirror.made_of(label) if mirror else (label,), count))
+        return {name: found[name] for name in self.info.label_set.names if found[name]}
+
+    def _mirror(self) -> Mirror | None:
+        if not self.mirror:
+            return None
+        return Mirror(self.mirror, self.info.label_set, self.info.grid, sorted(self.hold_out or ()))
+
     def setup(self, stage: str) -> None:
         """Check the folders before anything is built."""
         self._check_hold_out()
@@ -192,7 +209,7 @@ class CompositionDataModule(L.LightningDataModule):
             stored=self.stored,
             batch_size=size,
             training=training,
-            mirror=Mirror(self.mirror, self.info.label_set, self.info.grid, sorted(hold_out)) if self.mirror else None,
+            mirror=self._mirror(),
             hold_out=hold_out if training else frozenset(),
             seed=self.seed,
             buffer=self.shuffle,

@@ -125,6 +125,7 @@ class CompositionModule(L.LightningModule):
             aggregator=self.aggregator,
             noise=self.hparams["noise"],
             head=self.head,
+            seen=self.data.seen,
         )
 
     def configure_model(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,14 +41,17 @@ def head_settings(options: Mapping[str, Any]) -> HeadSettings:
 
 
 def start_from(classifier: CompositionClassifier, folder: str) -> None:
-    """Take over the weights of an exported classifier.
+    """Take over the weights of an exported classifier, and what it has seen.
 
     Raises:
         ModelError: they do not fit.
     """
-    weights = CompositionClassifier.from_pretrained(folder).state_dict()
+    begun = CompositionClassifier.from_pretrained(folder)
+    seen, more = begun.config.seen, classifier.config.seen
+    # Where it is not known what the first training saw, it is not known of both.
+    classifier.config.seen = None if seen is None else dict(Counter(seen) + Counter(more or {}))
     try:
-        classifier.load_state_dict(weights)
+        classifier.load_state_dict(begun.state_dict())
     except RuntimeError as error:
         raise ModelError(
             f"model.warm_start {folder}: its weights do not fit these shards and options; use a classifier with the "

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,22 @@ def test_splits_are_shared_out() -> None:
     ],
 )
 def test_malformed_rows_name_their_line(folder: Path, row: Any, message: str) -> None:
-    path = save(folder, change(id="first"), row)
-    with pytest.raises(UserError, match=message) as caught:
+    first, bad = load(save(folder, change(id="first"), row), LABELS)
+    assert (first.id, first.fault) == ("first", "")
+    assert (bad.id, bad.line, bad.keys) == ("line-2", 2, [])
+    assert re.search(message, bad.fault) and "\n" not in bad.fault
+
+
+def test_a_manifest_of_malformed_rows_alone_is_none(folder: Path) -> None:
+    path = save(folder, change(color="red"), [1])
+    with pytest.raises(UserError, match="unknown key 'color'") as caught:
         load(path, LABELS)
-    assert str(caught.value).startswith(f"{path}:2: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}:1: ") and "\n" not in str(caught.value)
+
+
+def test_malformed_rows_take_no_split(folder: Path) -> None:
+    rows = load(save(folder, [1], change(id="a"), [2], change(id="b"), change(id="c")), LABELS)
+    assert {row.split for row in rows if not row.fault} == {"train", "val", "test"}
 
 
 def test_files_that_are_no_manifest(folder: Path) -> None:
@@ -146,8 +159,9 @@ def test_files_that_are_no_manifest(folder: Path) -> None:
         load(folder, LABELS)
     with pytest.raises(UserError, match="has no rows"):
         load(save(folder), LABELS)
-    with pytest.raises(UserError, match="id 'a' is already that of line 1"):
-        load(save(folder, change(id="a"), change(id="a")), LABELS)
+    assert load(save(folder, change(id="a"), change(id="a")), LABELS)[1].fault == (
+        "id 'a' is already that of line 1; make it unique"
+    )
     (folder / "manifest.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         load(folder, LABELS)

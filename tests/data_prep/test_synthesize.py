@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from cvg.common.errors import UserError
+from cvg.common.sizes import Size
 from cvg.composition import Composition, template_of
 from cvg.evaluation.suites import Case, Suite
 from cvg.generators import load_generator
@@ -129,3 +133,25 @@ def test_trajectories_become_shards(
         invert.main(made, tmp_path / "late", at=[3], **options)
     assert "no latents near noise level" in (tmp_path / "late" / "rejects.jsonl").read_text()
     assert "every video was left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", STEPS + 1), ("seed", 1), ("fps", 9), ("batch_size", 2), ("size", Size(9, 64, 64))]
+)
+def test_it_goes_on_under_the_same_settings_only(name: str, value: Any, made: Path, generator: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    options: dict[str, Any] = {"clips": 4, "generator": str(generator), "steps": STEPS, "batch_size": 3}
+    with pytest.raises(UserError, match=rf"holds videos made with {name} .*choose another folder"):
+        synthesize.main(made, **options | {name: value})
+    now = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    assert {path: time for path, time in now.items() if path != made} == {
+        path: time for path, time in before.items() if path != made
+    }
+
+
+def test_settings_that_are_gone_are_not_guessed(made: Path, generator: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(made, tmp_path / "made"))
+    for damage in (None, b"{", b"[]"):
+        (out / "run.json").unlink() if damage is None else (out / "run.json").write_bytes(damage)
+        with pytest.raises(UserError, match=r"holds videos (of settings that are not known|made with generator None)"):
+            synthesize.main(out, clips=4, generator=str(generator), steps=STEPS, batch_size=3)

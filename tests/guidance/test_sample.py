@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cvg import sample
+from cvg.classifier import CompositionClassifier
 from cvg.common.files import read_json
 from cvg.guidance.sampler import GuidedSampler
 
@@ -83,3 +84,17 @@ def test_prompts_that_are_alike_have_files_of_their_own(tmp_path: Path) -> None:
     videos = sample.main(prompts, out=tmp_path, guidance="off", **TINY | {"steps": 1, "batch_size": 7})
     assert len(set(videos)) == 7 and videos[-1].name == "a-dog_seed0.mp4"
     assert all(video.exists() and len(video.name) < 110 for video in videos)
+
+
+def test_labels_that_the_classifier_never_saw_are_warned_of(
+    tmp_path: Path, calls: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier = CompositionClassifier.from_pretrained("shapes-classifier")
+    classifier.config.seen = {"up": 7, "left": 0}
+    classifier.save_pretrained(tmp_path / "classifier")
+    options = TINY | {"classifier": str(tmp_path / "classifier")}
+    sample.main([UP, LEFT], out=tmp_path / "out", **options)
+    warned = [line for line in capsys.readouterr().err.splitlines() if "has never seen the label" in line]
+    assert len(warned) == 1 and warned[0].startswith("warning: the classifier has never seen the label 'left'")
+    sample.main(LEFT, out=tmp_path / "plain", guidance="off", **options)
+    assert "has never seen the label" not in capsys.readouterr().err and len(calls) == 5

@@ -382,3 +382,16 @@ def test_weights_that_are_not_finite_are_not_exported(checkpoint: Path, tmp_path
     torch.save(stored, tmp_path / "nan.ckpt")
     with pytest.raises(UserError, match="its weights are not finite .absent_SKFHW."):
         load_checkpoint(tmp_path / "nan.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [*((command, "trainer.logger.init_args.save_dir") for command in COMMANDS), ("fit", "export")]
+)
+def test_places_are_tried_before_training_begins(
+    command: str, name: str, checkpoint: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "logs", Path("/proc/nope")):
+        more = [] if command == "fit" else [f"--ckpt_path={checkpoint}"]
+        message = refused(arguments(command, shards, tmp_path, f"--{name}={place}", *more), capsys)
+        assert str(place) in message and "cannot be written" in message

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cvg.common import cli
 from cvg.common.errors import UserError
 from cvg.common.files import alone, read_json
 from cvg.common.sizes import Size
 from cvg.generators import load_generator
+from cvg.generators.family import Family
 from cvg.media.video import read_video, write_video
 from cvg.shards.shards import SPLITS, ShardInfo
 from data_prep import invert, manifest, render
@@ -65,6 +69,30 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "null": ({"video": "a\0b.mp4"}, "unreadable"),
     "surrogate": ({"video": "\ud800.mp4"}, "malformed"),
     "prompt-surrogate": ({"template": "a {e0} {r0} \ud800"}, "malformed"),
+    "number": ({"video": 3}, "malformed"),
+    "label": ({"label": "beside"}, "malformed"),
+    "key": ({"color": "red"}, "malformed"),
+    "no-video": ({"video": ""}, "malformed"),
+    "entities": ({"entities": []}, "malformed"),
+    "two-for-one": ({"entities": ["dog", "cat"]}, "malformed"),
+    "placeholder": ({"template": "a {e0} {r0} {e7}"}, "malformed"),
+    "wording": ({"wordings": ["moving right"]}, "malformed"),
+    "nothing-asked": ({"label": None}, "malformed"),
+    "nan": ({"start": float("nan")}, "malformed"),
+    "backwards": ({"start": 0.8, "end": 0.2}, "malformed"),
+    "split": ({"split": "dev"}, "malformed"),
+    "source": ({"source": "web"}, "malformed"),
+    "nested": ({"entities": [["dog"]]}, "malformed"),
+    "first": ({}, "malformed"),
+    "swapped": (
+        {
+            "template": "a {e0} {r0} a {e1}, the same {r1}",
+            "entities": ["dog", "cat"],
+            "label": None,
+            "relations": [{"label": "above", "entities": [0, 1]}, {"label": "above", "entities": [1, 0]}],
+        },
+        "malformed",
+    ),
     "late": ({"start": 100, "end": 101}, "unreadable"),
     "beyond": ({"end": 100.0}, "unreadable"),
     "short": ({"end": 0.2}, "unreadable"),
@@ -75,16 +103,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_a_bad_row_is_left_out_by_name_and_line_and_the_others_are_not(
-    folder: Path, generator: str, tmp_path: Path
+    folder: Path, generator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = [line(id=name, **changes) for name, (changes, _) in BAD.items()]
     rows = [line(id="first"), *bad, line(id="last")]
     info = run(write(folder, rows), tmp_path / "out", generator)
     assert sum(info.count(split) for split in SPLITS) == 2
-    found = {reject["id"]: reject for reject in rejects(tmp_path / "out")}
-    assert {name: reject["rejected"] for name, reject in found.items()} == {name: why for name, (_, why) in BAD.items()}
-    assert [found[name]["line"] for name in BAD] == list(range(2, 2 + len(BAD)))
-    assert all(reject["detail"] and "\n" not in reject["detail"] for reject in found.values())
+    found = rejects(tmp_path / "out")
+    assert [reject["rejected"] for reject in found] == [why for _, why in BAD.values()]
+    assert [reject["line"] for reject in found] == list(range(2, 2 + len(BAD)))
+    assert all(reject["id"] in (name, f"line-{reject['line']}") for name, reject in zip(BAD, found, strict=True))
+    assert all(reject["detail"] and "\n" not in reject["detail"] for reject in found)
+    assert f" of {len(rows)} rows are malformed and will be left out; line 7: " in capsys.readouterr().err
     again = run(folder / "manifest.jsonl", tmp_path / "out", generator)
     assert again == info
 
@@ -113,6 +143,96 @@ def test_a_bad_trajectory_is_one_row_s(folder: Path, generator: str, tmp_path: P
     info = run(write(folder, rows), tmp_path / "out", generator, method="trajectory")
     assert sum(info.count(split) for split in SPLITS) == 1
     assert info.rejected == {"trajectory": len(rows) - 2, "not finite": 1}
+
+
+TEXTS = [b"{", b"[]", b"null", b"1", b'"text"', b"{}", b"NaN", b"[" * 100_000, b'{"a":' * 100_000, b"\0", b"1" * 9999]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_line_that_is_no_row_is_left_out(text: bytes, tmp_path: Path) -> None:
+    path = write(tmp_path, [line(id="good")])
+    path.write_bytes(text + b"\n" + path.read_bytes())
+    bad, good = manifest.load(path, LABELS)
+    assert bad.fault and "\n" not in bad.fault and (bad.id, bad.line) == ("line-1", 1)
+    assert (good.id, good.fault) == ("good", "")
+    path.write_bytes(text)
+    with pytest.raises(UserError) as caught:
+        manifest.load(path, LABELS)
+    assert str(caught.value) == f"{path}:1: {bad.fault}"
+
+
+NONE = {
+    "empty": b"",
+    "blank": b"\n \n",
+    "utf-16": b"\xff\xfe{\x00}\x00",
+    "latin": b'{"video": "\xe9.mp4"}',
+    "compressed": b"\x1f\x8b\x08\x00",
+}
+
+
+@pytest.mark.parametrize("name", NONE)
+def test_a_manifest_that_is_none(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(NONE[name])
+    with pytest.raises(UserError, match="has no rows|not UTF-8 text") as caught:
+        manifest.load(path, LABELS)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.jsonl")
+    for path in (tmp_path, tmp_path / "manifest.jsonl", tmp_path / "none.jsonl"):
+        with pytest.raises(UserError, match="cannot be read"):
+            manifest.load(path, LABELS)
+
+
+def test_a_row_that_the_generator_fails_on_is_left_out(
+    folder: Path, generator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(folder, [line(id=name) for name in "abc"])
+    encode, calls = Family.encode_video, itertools.count()
+
+    def fail(self: Family, video: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 2:  # the first call asks for the grid
+            raise RuntimeError("a kernel\nhas no such shape")
+        return encode(self, video)
+
+    monkeypatch.setattr(Family, "encode_video", fail)
+    info = run(data, tmp_path / "out", generator)
+    assert info.rejected == {"model": 1} and sum(info.count(split) for split in SPLITS) == 2
+    (reject,) = rejects(tmp_path / "out")
+    assert (reject["id"], reject["line"], reject["detail"]) == ("b", 2, "the generator failed on it (a kernel)")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("out of memory"), "error: out of memory on device cpu"),
+        (MemoryError(), "error: out of memory on device cpu"),
+        (torch.AcceleratorError("illegal access", 1), "error: the device failed ("),
+    ],
+)
+def test_what_every_row_would_fail_on_ends_the_run(
+    error: Exception,
+    reason: str,
+    folder: Path,
+    generator: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, out = write(folder, [line(id="a"), line(id="b")]), tmp_path / "out"
+
+    def fail(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("data_prep.sharding.make_records", fail)
+    args = [f"--data={data}", f"--out={out}", f"--generator={generator}", "--steps=3", "--at=[0]", "--method=noising"]
+    with pytest.raises(SystemExit) as caught:
+        cli.run(invert.main, "python -m data_prep.invert", args=args)
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and reason in said and "Traceback" not in said
+    assert not list((out / "parts").glob("*.outcome.json"))  # no row is to blame
 
 
 def test_when_the_first_rows_all_fail_it_stops_once_and_says_what_to_do(
@@ -164,8 +284,8 @@ def two(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("first", [line(id="x_r0"), line(id="x_r1")])
 def test_two_rows_cannot_write_one_record(tmp_path: Path, first: dict[str, Any]) -> None:
     for rows in ([first, two(id="x")], [two(id="x"), first]):
-        with pytest.raises(UserError, match=r":2: id .*already that of line 1"):
-            manifest.load(write(tmp_path, rows), LABELS)
+        good, bad = manifest.load(write(tmp_path, rows), LABELS)
+        assert not good.fault and re.match(r"id .*already that of line 1; make it unique", bad.fault)
     made = manifest.load(write(tmp_path, [first, two(), two()]), LABELS)  # names that are made give way
     keys = [key for row in made for key in row.keys]
     assert len(set(keys)) == len(keys) == 5
