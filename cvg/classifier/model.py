@@ -273,7 +273,7 @@ class CompositionClassifier(
             ModelError: it is missing, incomplete, of another version, or its weights do not fit its config or are
                 not finite.
         """
-        name = str(hub.path(str(pretrained_model_name_or_path)))
+        name = str(hub.path(str(pretrained_model_name_or_path), kwargs.get("token")))
         try:
             # Not by the mixin, which reads whatever lies there: only what is checked first.
             folder = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from cvg.common.errors import PromptError
@@ -49,6 +48,14 @@ NOUNS = frozenset(
 _TOKEN = re.compile(r"'s\b|’s\b|[^\W_]+(?:['’-](?!s\b)[^\W_]+)*|[^\w\s]")
 
 
+# Thai, Lao and Tibetan; Burmese; Khmer; kana; ideographs; kana of half width.
+_UNSPACED = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+"""Letters of scripts that put no space between words, as a range of a regular expression."""
+
+
 PhraseSpan = tuple[str, int, int]
 """(phrase, start, end), with ``phrase == prompt[start:end]``."""
 
@@ -79,17 +86,13 @@ def plain(text: str) -> str:
 def word_pattern(phrase: str) -> re.Pattern[str]:
     """A phrase on word boundaries ("left-over" has no "left", no "over"), in any case, with any white space.
 
-    Scripts that put no space between words (Chinese, Japanese, Thai and their kin) have no boundaries to look for.
+    Scripts that put no space between words (Chinese, Japanese, Thai and their kin) have no boundaries to look for, nor
+    has a word of another script that stands among them.
     """
-    before = "" if _is_unspaced(phrase.strip()[:1]) else r"(?<![\w-])"
-    after = "" if _is_unspaced(phrase.strip()[-1:]) else r"(?![\w-])"
+    kept = phrase.strip()
+    before = "" if re.match(f"[{_UNSPACED}]", kept) else rf"(?<!-)(?<![^\W{_UNSPACED}])"
+    after = "" if re.search(f"[{_UNSPACED}]$", kept) else rf"(?!-|[^\W{_UNSPACED}])"
     return re.compile(before + r"\s+".join(map(re.escape, phrase.split())) + after, re.IGNORECASE)
-
-
-def _is_unspaced(character: str) -> bool:
-    """Whether a character is of a script that puts no space between words."""
-    kinds = ("CJK ", "HIRAGANA", "KATAKANA", "THAI", "LAO ", "KHMER", "MYANMAR", "TIBETAN")
-    return unicodedata.name(character or " ", "").startswith(kinds)
 
 
 def locate(prompt: str, phrase: str) -> PhraseSpan:

@@ -16,6 +16,7 @@ from cvg.composition import Composition
 from cvg.generators.conditioning import Conditioning
 from cvg.generators.family import Family
 from cvg.generators.histories import Histories, histories_of
+from cvg.generators.obstacles import check_readable
 from cvg.generators.recompute import eager, is_compiled
 from cvg.generators.steps import Edit, seeded_steps
 from cvg.grounding.base import Grounding, Sites
@@ -37,7 +38,13 @@ class Generator(Family):
     """Of the batch that :meth:`sample` is at."""
 
     def encode(self, compositions: Sequence[Composition]) -> Conditioning:
-        """Text states and entity columns of prompts."""
+        """Text states and entity columns of prompts, for passes that are read, inverted or replayed.
+
+        Raises:
+            PromptError: an entity is not among the text keys.
+            ModelError: the network is set so that such passes tell of other latents, or of nothing.
+        """
+        check_readable(self)
         self.compiled = any(is_compiled(network) for network in self.networks)
         columns = [self.entity_columns(composition) for composition in compositions]
         width = max(column.shape[-1] for column in columns)

@@ -33,21 +33,27 @@ def check_whole(generator: Any) -> None:
 
 
 def check_gradients(generator: Any) -> None:
-    """Raise ModelError if gradients cannot reach the latents, or maps cannot be read, as the pipeline is set now."""
+    """Raise ModelError if gradients cannot reach the latents, as the pipeline is set now."""
     if torch.is_inference_mode_enabled():
         raise ModelError("guidance: needs gradients, which torch.inference_mode rules out; use torch.no_grad instead")
     for network in generator.networks:
-        kind = f"generator {generator.name}: its {type(network).__name__}"
         if any(weight.is_inference() for weight in network.parameters()):
             raise ModelError(
-                f"{kind} was loaded under torch.inference_mode, which rules out gradients; load it outside of it"
+                f"generator {generator.name}: its {type(network).__name__} was loaded under torch.inference_mode, "
+                "which rules out gradients; load it outside of it"
             )
+
+
+def check_readable(generator: Any) -> None:
+    """Raise ModelError if what a network does with some latents cannot be read off it, as the pipeline is set now."""
+    for network in generator.networks:
+        kind = f"generator {generator.name}: its {type(network).__name__}"
         for module in network.modules():
             cache = _cache(module)
             if cache is not None:
                 raise ModelError(
-                    f"{kind} has a step cache ({cache}), which hands on maps and gradients of other latents; turn it "
-                    "off (disable_cache) for guided sampling"
+                    f"{kind} has a step cache ({cache}), which hands on predictions, maps and gradients of other "
+                    "latents; turn it off (disable_cache) for guided sampling and for recording"
                 )
             backend = _backend(module)
             if backend not in NATIVE:

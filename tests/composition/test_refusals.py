@@ -145,7 +145,13 @@ def test_what_is_given_by_hand_is_not_doubted() -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "entities"),
-    [("一只狗在一只猫的左边", ["狗", "猫"]), ("犬が猫の左にいる", ["犬", "猫"]), ("สุนัขอยู่ทางซ้ายของแมว", ["สุนัข", "แมว"])],
+    [
+        ("一只狗在一只猫的左边", ["狗", "猫"]),
+        ("犬が猫の左にいる", ["犬", "猫"]),
+        ("一只dog在cat的左边", ["dog", "cat"]),
+        ("dogの左にcat", ["cat", "dog"]),
+        ("สุนัขอยู่ทางซ้ายของแมว", ["สุนัข", "แมว"]),
+    ],
 )
 def test_scripts_without_spaces_have_entities(prompt: str, entities: list[str]) -> None:
     (relation,) = parse(prompt, LABELS, entities=entities, label="left of").relations

@@ -16,10 +16,12 @@ from diffusers import (
 )
 
 from cvg.common.errors import ModelError
+from cvg.composition import parse
 from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from tests.generators.families.test_wan import build
+from tests.helpers.labels import LABELS
 from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]
@@ -50,8 +52,11 @@ CACHES = [
 def test_a_step_cache_is_refused_and_left_as_it_is(generator: Generator, cache: Any) -> None:
     wanted, network = sample(generator), generator.pipeline.transformer
     network.enable_cache(cache)
-    with pytest.raises(ModelError, match=r"tiny: its WanTransformer3DModel has a step cache .*disable_cache"):
+    refused = pytest.raises(ModelError, match=r"tiny: its WanTransformer3DModel has a step cache .*disable_cache")
+    with refused:
         sample(generator)
+    with refused:  # what a recording begins with
+        generator.encode([parse("a red circle moving up", LABELS)])
     assert network.is_cache_enabled
     network.disable_cache()
     assert torch.equal(sample(generator), wanted)

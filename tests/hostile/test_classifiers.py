@@ -126,6 +126,7 @@ def test_what_comes_from_the_hub_is_checked_before_it_is_read(folder: Path, monk
         asked.append({"name": name, **options})
         return str(folder)
 
+    monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: None)
     monkeypatch.setattr("cvg.classifier.model.snapshot_download", download)
     CompositionClassifier.from_pretrained("owner/name", revision="main")
     assert asked == [{"name": "owner/name", "revision": "main", "allow_patterns": ["config.json", "model.safetensors"]}]
