@@ -257,12 +257,12 @@ def _shared(one_F4: Floats, other_F4: Floats) -> Floats:
 
 
 _PLACES = ("left of", "right of", "above", "below")
-_MOTIONS = ("left", "right", "up", "down", "up left", "up right", "down left", "down right")
-_CAMERA = {"towards the camera": 1, "away from the camera": -1}
+_MOTIONS = tuple(name for name in DIRECTIONS if name not in _PLACES)
+_CAMERA = {"moves towards the camera": 1, "moves away from the camera": -1}
 _SAY_LESS = frozenset(_PLACES)
 
 RULES: dict[str, Rule] = {
-    **{name: Rule(1, _moves(name), frozenset(_CAMERA)) for name in _MOTIONS},
+    **{f"moves {name}": Rule(1, _moves(name), frozenset(_CAMERA)) for name in _MOTIONS},
     **{name: Rule(1, _grows(sign)) for name, sign in _CAMERA.items()},
     **{name: Rule(2, _beside(name)) for name in _PLACES},
     "on": Rule(2, _of_frames(_on), _SAY_LESS, frozenset({"above"})),
@@ -276,4 +276,3 @@ RULES: dict[str, Rule] = {
     "following": Rule(2, _follows, frozenset({*APPROACH, "past"})),
 }
 """Every rule by its name."""
-assert _SAY_LESS | {*_MOTIONS} == DIRECTIONS.keys()

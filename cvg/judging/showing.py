@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cvg.common.errors import PromptError
+from cvg.common.errors import PromptError, SettingsError
 from cvg.composition import Label
 from cvg.judging.geometry import JUDGE, Margins, margins_for
 from cvg.judging.rules import RULES, View
@@ -29,9 +29,27 @@ class Shown:
 
 
 def rule_of(label: Label) -> str | None:
-    """Name of the rule that shows a label: its own, or, where it names neither rule nor question, one of its name."""
-    named = getattr(label, "rule", None) or (label.name if getattr(label, "question", None) is None else None)
-    return named if named in RULES else None
+    """Name of the rule that shows a label.
+
+    It is the one that the label names. One that names neither rule nor question is shown by the rule of its own name
+    (``above``, or ``left`` by ``moves left``), where there is such a rule of as many entities.
+
+    Raises:
+        SettingsError: a rule that there is not, or of another number of entities.
+    """
+    if label.rule is not None:
+        if label.rule not in RULES:
+            raise SettingsError(f"label {label.name!r}: rule {label.rule!r} is unknown; known: {', '.join(RULES)}")
+        if RULES[label.rule].entities != label.entities:
+            raise SettingsError(
+                f"label {label.name!r}: relates {label.entities} entities, rule {label.rule!r} looks at "
+                f"{RULES[label.rule].entities}; give it another rule"
+            )
+        return label.rule
+    if label.question is not None:
+        return None
+    named = (name for name in (label.name, f"moves {label.name}") if name in RULES)
+    return next((name for name in named if RULES[name].entities == label.entities), None)
 
 
 def shown(
@@ -56,14 +74,15 @@ def shown(
 
     Raises:
         PromptError: labels that relate another number of entities.
+        SettingsError: a label's rule is unknown.
     """
     if len(phrases) != labels[0].entities:
         raise PromptError(f"label {labels[0].name!r}: relates {labels[0].entities} entities, {len(phrases)} given")
-    rules = {label.name: name for label in labels if (name := rule_of(label)) and RULES[name].entities == len(phrases)}
+    rules = {label.name: name for label in labels if (name := rule_of(label))}
     scores: dict[str, float | None] = {label.name: None for label in labels}
     if all(phrase in tracks.entities for phrase in phrases):
         view = View(tuple(tracks.entities[phrase] for phrase in phrases), tracks)
-        margins = margins_for(rules.values(), margins)
+        margins = margins_for((rule.removeprefix("moves ") for rule in rules.values()), margins)
         for name, rule in rules.items():
             score = RULES[rule].score(view, margins)
             scores[name] = None if math.isnan(score) else score

@@ -18,8 +18,8 @@ from cvg.common.errors import PromptError, SettingsError
 from cvg.composition import Composition, Entity, LabelSet, Relation
 from cvg.composition.phrases import plain
 from cvg.judging.base import Frames, Judge, Reading, checked_frames
-from cvg.judging.geometry import APPROACH, DIRECTIONS
-from cvg.judging.showing import Shown, shown
+from cvg.judging.rules import RULES
+from cvg.judging.showing import Shown, rule_of, shown
 from cvg.judging.tracks import Track, Tracks
 from cvg.shapes.blobs import LEAST_AREA, Array, Mask, fitting_shape, follow, largest_blobs
 from cvg.shapes.renderer import COLORS, SHAPES, SIZE
@@ -42,16 +42,16 @@ class ShapesOracle(Judge):
         device: what judges with a model are given; this one has none and computes on the CPU.
 
     Raises:
-        SettingsError: a label that has no geometry, or is of a group that the world does not have.
+        SettingsError: a label that has no rule, or is of a group that the world does not have.
     """
 
     def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
         self.labels = labels or LABELS
         for label in self.labels.labels:
-            if label.name not in {**DIRECTIONS, **APPROACH} or label.group not in LABELS.groups:
+            if rule_of(label) is None or label.group not in LABELS.groups:
                 raise SettingsError(
-                    f"judge shapes: label {label.name!r} of group {label.group!r} cannot be judged; known labels: "
-                    f"{', '.join({**DIRECTIONS, **APPROACH})}, in groups {', '.join(LABELS.groups)}"
+                    f"judge shapes: label {label.name!r} of group {label.group!r} cannot be judged; known are labels "
+                    f"with a rule ({', '.join(RULES)}), in groups {', '.join(LABELS.groups)}"
                 )
 
     def __call__(self, videos: Sequence[Frames], asked: Sequence[Composition]) -> list[Reading]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from cvg.common.errors import UserError
 from cvg.composition import Label, LabelSet
+from cvg.composition.labels import SHIPPED
 from cvg.judging.geometry import FREE, JUDGE, Margins
 from cvg.judging.rules import RULES, View
-from cvg.judging.showing import shown
+from cvg.judging.showing import rule_of, shown
 from cvg.judging.tracks import Camera, Track, Tracks
 
 Floats = NDArray[np.float64]
@@ -23,11 +24,16 @@ WAY = np.linspace(0, 1, F)[:, None]
 MOTIONS = [name for name, rule in RULES.items() if rule.entities == 1]
 RELATIVE = ["towards", "away from", "past", "around", "following"]
 PLACES = [name for name in RULES if name not in (*MOTIONS, *RELATIVE)]
-SIDES = {"left": "right", "left of": "right of", "up left": "up right", "down left": "down right"}
+SIDES = {
+    **{"moves left": "moves right", "left of": "right of"},
+    **{"moves up left": "moves up right", "moves down left": "moves down right"},
+}
 MIRROR = {name: name for name in RULES} | SIDES | {other: name for name, other in SIDES.items()}
 OPPOSITES = {
-    **{"left": "right", "up": "down", "up left": "down right", "up right": "down left", "towards": "away from"},
-    **{"towards the camera": "away from the camera", "left of": "right of", "above": "below", "in front of": "behind"},
+    **{"moves left": "moves right", "moves up": "moves down"},
+    **{"moves up left": "moves down right", "moves up right": "moves down left"},
+    **{"moves towards the camera": "moves away from the camera", "towards": "away from"},
+    **{"left of": "right of", "above": "below", "in front of": "behind"},
 }
 OPPOSITE = OPPOSITES | {other: name for name, other in OPPOSITES.items()}
 BACKWARDS = {name: OPPOSITE.get(name, name) if name in (*MOTIONS, *RELATIVE) else name for name in RULES}
@@ -59,16 +65,16 @@ def track(boxes: Floats, depth: float | None = None) -> Track:
 STONE = track(box(at(0.5, 0.5)))
 SCENES: dict[str, tuple[Track, ...]] = {
     **{
-        name: (track(box(goes((0.5, 0.5), (0.5 + 0.3 * x, 0.5 + 0.3 * y)))),)
+        f"moves {name}": (track(box(goes((0.5, 0.5), (0.5 + 0.3 * x, 0.5 + 0.3 * y)))),)
         for name, (x, y) in {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}.items()
     },
     **{
-        f"{up} {left}": (track(box(goes((0.5, 0.5), (0.5 + 0.3 * x, 0.5 + 0.3 * y)))),)
+        f"moves {up} {left}": (track(box(goes((0.5, 0.5), (0.5 + 0.3 * x, 0.5 + 0.3 * y)))),)
         for up, y in {"up": -1, "down": 1}.items()
         for left, x in {"left": -1, "right": 1}.items()
     },
-    "towards the camera": (track(box(at(0.5, 0.5), growth=2)),),
-    "away from the camera": (track(box(at(0.5, 0.5), growth=0.5)),),
+    "moves towards the camera": (track(box(at(0.5, 0.5), growth=2)),),
+    "moves away from the camera": (track(box(at(0.5, 0.5), growth=0.5)),),
     "left of": (track(box(at(0.2, 0.5))), STONE),
     "right of": (track(box(at(0.8, 0.5))), STONE),
     "above": (track(box(at(0.5, 0.2))), STONE),
@@ -213,7 +219,7 @@ def test_what_the_camera_does_changes_nothing_where_it_is_known(data: st.DataObj
 
 def test_without_knowing_of_a_pan_a_still_thing_moves() -> None:
     camera = Camera(WAY * [-0.3, 0.0])
-    assert score("left", [filmed(STONE, camera)]) >= 1 and score("left", [filmed(STONE, camera)], camera=camera) == 0
+    assert score("moves left", [filmed(STONE, camera)]) >= 1 and score("moves left", [filmed(STONE, camera)], camera=camera) == 0
 
 
 @settings(max_examples=150, deadline=None)
@@ -253,7 +259,7 @@ def test_unseen_entities_show_nothing(name: str) -> None:
         one = pair[: RULES[name].entities]
         if any(entity is unseen for entity in one):
             assert math.isnan(score(name, one))
-    labels = label_group([name, OPPOSITE.get(name, "left" if RULES[name].entities == 1 else "above")])
+    labels = label_group([name, OPPOSITE.get(name, "moves left" if RULES[name].entities == 1 else "above")])
     found = shown(labels, Tracks({}), ["a", "b"][: RULES[name].entities], name)
     assert found.label is None and found.confidence == 0 and found.scores[name] is None
 
@@ -295,8 +301,8 @@ def test_sideways_and_upwards_are_measured_by_one_rule_in_a_wide_frame() -> None
     diagonal = track(box(goes((0.3, 0.3), (0.6, 0.6))))
     labels = label_group(MOTIONS[:4])
     assert shown(labels, Tracks({"a": diagonal}), ["a"]).label is None
-    assert shown(labels, Tracks({"a": diagonal}, aspect=16 / 9), ["a"]).label == "right"
-    assert shown(labels, Tracks({"a": diagonal}, aspect=9 / 16), ["a"]).label == "down"
+    assert shown(labels, Tracks({"a": diagonal}, aspect=16 / 9), ["a"]).label == "moves right"
+    assert shown(labels, Tracks({"a": diagonal}, aspect=9 / 16), ["a"]).label == "moves down"
 
 
 def test_a_subject_must_be_on_its_side_in_most_frames() -> None:
@@ -307,7 +313,7 @@ def test_a_subject_must_be_on_its_side_in_most_frames() -> None:
 def test_a_box_that_the_border_cuts_does_not_grow() -> None:
     entering = box(goes((0.0, 0.5), (0.3, 0.5)), 0.3)
     cut = track(np.clip(entering, 0, 1))
-    assert math.isnan(score("towards the camera", [cut]))
+    assert math.isnan(score("moves towards the camera", [cut]))
 
 
 def test_confidence_grows_with_the_score() -> None:
@@ -329,3 +335,16 @@ def test_malformed_tracks_are_named() -> None:
         Tracks({"a": STONE, "b": Track(np.zeros((1, 4)))})
     with pytest.raises(UserError, match="relates 2 entities, 1 given"):
         shown(label_group(["on", "above"]), Tracks({"a": STONE}), ["a"])
+
+
+def test_a_label_says_its_rule_or_has_the_rule_of_its_name() -> None:
+    said = {"up": {"wordings": ["rising"], "rule": "moves up"}, "sits": {"wordings": ["sits"], "question": "Sits it?"}}
+    group = {"entities": 1, "labels": {**said, "left": ["going left"], "above": ["above all"], "red": ["red"]}}
+    assert [rule_of(label) for label in LabelSet({"g": group}).labels] == ["moves up", None, "moves left", None, None]
+    for name in (path.stem for path in SHIPPED.glob("*.yaml")):
+        for label in LabelSet.load(name).labels:
+            assert rule_of(label) or label.question, label
+    for rule, reason in (("flies", "rule 'flies' is unknown; known: moves left"), ("above", "relates 1 entities, rule")):
+        group["labels"]["up"] = {"wordings": ["rising"], "rule": rule}
+        with pytest.raises(UserError, match=reason):
+            shown(LabelSet({"g": group}).labels, Tracks({"a": STONE}), ["a"])
