@@ -219,7 +219,10 @@ def test_what_the_camera_does_changes_nothing_where_it_is_known(data: st.DataObj
 
 def test_without_knowing_of_a_pan_a_still_thing_moves() -> None:
     camera = Camera(WAY * [-0.3, 0.0])
-    assert score("moves left", [filmed(STONE, camera)]) >= 1 and score("moves left", [filmed(STONE, camera)], camera=camera) == 0
+    assert (
+        score("moves left", [filmed(STONE, camera)]) >= 1
+        and score("moves left", [filmed(STONE, camera)], camera=camera) == 0
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -317,10 +320,10 @@ def test_a_box_that_the_border_cuts_does_not_grow() -> None:
 
 
 def test_confidence_grows_with_the_score() -> None:
-    labels = label_group(["left", "right"])
+    labels = label_group(["moves left", "moves right"])
     ends = (0.43, 0.4, 0.2)
     found = [shown(labels, Tracks({"a": track(box(goes((0.5, 0.5), (x, 0.5))))}), ["a"], margins=FREE) for x in ends]
-    assert [each.label for each in found] == ["left"] * 3
+    assert [each.label for each in found] == ["moves left"] * 3
     assert 0.5 <= found[0].confidence < found[1].confidence < found[2].confidence < 1
 
 
@@ -338,13 +341,19 @@ def test_malformed_tracks_are_named() -> None:
 
 
 def test_a_label_says_its_rule_or_has_the_rule_of_its_name() -> None:
-    said = {"up": {"wordings": ["rising"], "rule": "moves up"}, "sits": {"wordings": ["sits"], "question": "Sits it?"}}
+    said = {
+        "up": {"wordings": ["rising"], "rule": "moves up"},
+        "sits": {"wordings": ["sits"], "question": "Does {subject} sit?"},
+    }
     group = {"entities": 1, "labels": {**said, "left": ["going left"], "above": ["above all"], "red": ["red"]}}
     assert [rule_of(label) for label in LabelSet({"g": group}).labels] == ["moves up", None, "moves left", None, None]
     for name in (path.stem for path in SHIPPED.glob("*.yaml")):
         for label in LabelSet.load(name).labels:
-            assert rule_of(label) or label.question, label
-    for rule, reason in (("flies", "rule 'flies' is unknown; known: moves left"), ("above", "relates 1 entities, rule")):
+            assert rule_of(label) or label.question, label.name
+    for rule, reason in (
+        ("flies", "rule 'flies' is unknown; known: moves left"),
+        ("above", "relates 1 entities, rule"),
+    ):
         group["labels"]["up"] = {"wordings": ["rising"], "rule": rule}
         with pytest.raises(UserError, match=reason):
             shown(LabelSet({"g": group}).labels, Tracks({"a": STONE}), ["a"])
