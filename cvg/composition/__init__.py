@@ -1,6 +1,6 @@
 """What a prompt asks for: label sets, entities and relations, and how they are read from text."""
 
-from cvg.composition.composition import Composition, Entity, Relation, build, compose, contradict, template_of
+from cvg.composition.composition import Composition, Entity, Relation, build, compose, contradict, restated, template_of
 from cvg.composition.labels import Label, LabelSet
 from cvg.composition.parser import Parser, parse
 from cvg.composition.relations import RelationBatch
@@ -17,5 +17,6 @@ __all__ = [
     "compose",
     "contradict",
     "parse",
+    "restated",
     "template_of",
 ]

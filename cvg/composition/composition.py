@@ -178,18 +178,39 @@ def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -
     Raises:
         PromptError: a relation has no known wording in the prompt (its label was given by hand).
     """
-    edits, names = [], []
-    for relation in composition.relations:
+    return restated(composition, [labels.wrong(relation.label, rng).name for relation in composition.relations], labels)
+
+
+def restated(composition: Composition, names: Sequence[str], labels: LabelSet) -> Composition:
+    """The same prompt with other labels: each wording replaced with one of the label that takes its place.
+
+    The new wording has the same place among its label's wordings (modulo their number). A relation that keeps its label
+    keeps its wording.
+
+    Args:
+        composition: what is said.
+        names: per relation, the name of a label of its group.
+        labels: the label set.
+
+    Returns:
+        The new composition; its spans fit the new prompt.
+
+    Raises:
+        PromptError: a relation whose label changes has no known wording in the prompt (it was given by hand).
+    """
+    edits = []
+    for relation, name in zip(composition.relations, names, strict=True):
+        if name == relation.label:
+            edits.append((relation.start, relation.end, relation.wording))
+            continue
         wordings = [plain(wording) for wording in labels[relation.label].wordings]
         if plain(relation.wording) not in wordings:
             raise PromptError(
                 f"prompt {composition.prompt!r}: {relation.wording!r} is not a known wording of label "
                 f"{relation.label!r}, so it cannot be replaced with a wrong one; use one of: {', '.join(wordings)}"
             )
-        wrong = labels.wrong(relation.label, rng)
-        wording = wrong.wordings[wordings.index(plain(relation.wording)) % len(wrong.wordings)]
-        edits.append((relation.start, relation.end, wording))
-        names.append(wrong.name)
+        others = labels[name].wordings
+        edits.append((relation.start, relation.end, others[wordings.index(plain(relation.wording)) % len(others)]))
 
     def shift(position: int) -> int:
         return position + sum(len(wording) - (end - start) for start, end, wording in edits if end <= position)

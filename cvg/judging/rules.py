@@ -258,7 +258,7 @@ def _shared(one_F4: Floats, other_F4: Floats) -> Floats:
 
 _PLACES = ("left of", "right of", "above", "below")
 _MOTIONS = tuple(name for name in DIRECTIONS if name not in _PLACES)
-_CAMERA = {"moves towards the camera": 1, "moves away from the camera": -1}
+_CAMERA = {"towards the camera": 1, "away from the camera": -1}
 _SAY_LESS = frozenset(_PLACES)
 
 RULES: dict[str, Rule] = {

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvg.common.errors import UserError
-from cvg.composition import Composition, LabelSet, build, compose, contradict, parse, template_of
+from cvg.composition import Composition, LabelSet, build, compose, contradict, parse, restated, template_of
 from cvg.shapes.world import TEMPLATES
 
 LABELS = LabelSet.load("shapes")
@@ -245,3 +245,11 @@ def test_any_text_parses_or_is_a_user_error(text: str, wording: str) -> None:
     except UserError:
         return
     summary(composition)
+
+
+def test_restated_is_the_prompt_with_other_labels() -> None:
+    asked = parse("a red circle moving up to the left of a blue square", LABELS)
+    other = restated(asked, ["down", "left of"], LABELS)
+    assert other.prompt == "a red circle moving down to the left of a blue square"
+    assert [other.prompt[r.start : r.end] for r in other.relations] == ["moving down", "to the left of"]
+    assert restated(other, ["up", "left of"], LABELS) == asked

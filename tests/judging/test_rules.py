@@ -32,7 +32,7 @@ MIRROR = {name: name for name in RULES} | SIDES | {other: name for name, other i
 OPPOSITES = {
     **{"moves left": "moves right", "moves up": "moves down"},
     **{"moves up left": "moves down right", "moves up right": "moves down left"},
-    **{"moves towards the camera": "moves away from the camera", "towards": "away from"},
+    **{"towards the camera": "away from the camera", "towards": "away from"},
     **{"left of": "right of", "above": "below", "in front of": "behind"},
 }
 OPPOSITE = OPPOSITES | {other: name for name, other in OPPOSITES.items()}
@@ -73,8 +73,8 @@ SCENES: dict[str, tuple[Track, ...]] = {
         for up, y in {"up": -1, "down": 1}.items()
         for left, x in {"left": -1, "right": 1}.items()
     },
-    "moves towards the camera": (track(box(at(0.5, 0.5), growth=2)),),
-    "moves away from the camera": (track(box(at(0.5, 0.5), growth=0.5)),),
+    "towards the camera": (track(box(at(0.5, 0.5), growth=2)),),
+    "away from the camera": (track(box(at(0.5, 0.5), growth=0.5)),),
     "left of": (track(box(at(0.2, 0.5))), STONE),
     "right of": (track(box(at(0.8, 0.5))), STONE),
     "above": (track(box(at(0.5, 0.2))), STONE),
@@ -316,7 +316,7 @@ def test_a_subject_must_be_on_its_side_in_most_frames() -> None:
 def test_a_box_that_the_border_cuts_does_not_grow() -> None:
     entering = box(goes((0.0, 0.5), (0.3, 0.5)), 0.3)
     cut = track(np.clip(entering, 0, 1))
-    assert math.isnan(score("moves towards the camera", [cut]))
+    assert math.isnan(score("towards the camera", [cut]))
 
 
 def test_confidence_grows_with_the_score() -> None:
