@@ -20,6 +20,7 @@ from cvg.composition.patterns import expanded
 __all__ = ["COUNTS", "MIRRORS", "SLOTS", "SLOT_NAMES", "Label", "LabelSet"]
 SHIPPED = Path(__file__).parents[1] / "label_sets"
 _LARGEST = 4 << 20
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class LabelSet:
         if len(content) > _LARGEST:
             raise DataError(f"label set {name}: larger than {_LARGEST >> 20} MB; give a YAML file of labels")
         try:
-            groups = yaml.safe_load(content.decode())
+            groups = yaml.load(content.decode(), _LOADER)  # noqa: S506  (a safe one)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise DataError(f"label set {name}: not valid YAML ({error})") from error
         if not isinstance(groups, dict):

@@ -90,7 +90,7 @@ FULL: dict[str, Any] = {
             "left": {
                 "wordings": ["moving left"],
                 "mirror": "right",
-                "rule": "moves left",
+                "rule": "left",
                 "question": "Does the {subject} move to the left?",
                 "patterns": ["<go> .. to left"],
             },
@@ -105,7 +105,7 @@ FULL: dict[str, Any] = {
 def test_a_label_says_how_it_is_stated_and_shown() -> None:
     labels = LabelSet(FULL)
     left, up = labels["left"], labels["up"]
-    assert (left.category, left.mirror, left.rule) == ("motion", "right", "moves left")
+    assert (left.category, left.mirror, left.rule) == ("motion", "right", "left")
     assert left.question == "Does the {subject} move to the left?" and left.patterns == ("move|run .. to left",)
     assert (up.mirror, up.mirrors, up.rule, up.question, up.patterns) == ("up", {"time": "down"}, None, None, ())
     again = LabelSet(labels.to_dict())
@@ -122,7 +122,7 @@ def test_sets_are_equal_by_what_a_classifier_learns() -> None:
     assert LabelSet(short)["left"].rule is None
     # What a file of before leaves out is that of the set that ships.
     stored = LabelSet.stored(short)
-    assert stored["left"].rule == "moves left" and stored["left"].mirror == "right"
+    assert stored["left"].rule == "left" and stored["left"].mirror == "right"
     short["motion"]["labels"]["left"] = ["ambling left"]
     assert LabelSet.stored(short)["left"].rule is None
 
