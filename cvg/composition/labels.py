@@ -121,7 +121,7 @@ class LabelSet:
         if len(content) > _LARGEST:
             raise DataError(f"label set {name}: larger than {_LARGEST >> 20} MB; give a YAML file of labels")
         try:
-            groups = yaml.load(content.decode(), _LOADER)  # noqa: S506  (a safe one)
+            groups = yaml.load(content.decode(), _LOADER)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise DataError(f"label set {name}: not valid YAML ({error})") from error
         if not isinstance(groups, dict):
