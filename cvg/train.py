@@ -70,29 +70,28 @@ class CompositionCLI(LightningCLI):
         return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
 
     def before_fit(self) -> None:
-        """See that something is to be trained, and that what comes of it can be written.
+        """See that there is something to train, and to train on, and that what comes of it can be written.
 
         Raises:
             SettingsError: there is nothing to train.
-            DataError: logs, checkpoints or the export could not be written.
+            DataError: shards are missing; logs, checkpoints or the export could not be written.
         """
-        folder = self.config[self.subcommand].export
-        require_writable(folder and Path(folder) / "config.json", *self._logs())
         for name in ("max_epochs", "max_steps"):
             if getattr(self.trainer, name) == 0:
                 raise SettingsError(f"trainer.{name} 0: there is nothing to train; give at least 1")
+        folder = self.config[self.subcommand].export
+        require_writable(folder and Path(folder) / "config.json")
+        self.before_test()
 
     def before_validate(self) -> None:
-        """Raise DataError where logs could not be written."""
-        require_writable(*self._logs())
+        """As before a test."""
+        self.before_test()
 
     def before_test(self) -> None:
-        """The same."""
-        require_writable(*self._logs())
-
-    def _logs(self) -> list[Path]:
-        """A file in each folder that is logged to."""
-        return [Path(logger.save_dir) / "metrics.csv" for logger in self.trainer.loggers if logger.save_dir]
+        """Raise DataError where shards are missing or logs could not be written, before folders are made for these."""
+        data: Any = self.datamodule
+        require_writable(*(Path(to.save_dir) / "metrics.csv" for to in self.trainer.loggers if to.save_dir))
+        data.info  # noqa: B018  (read, and kept)
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:

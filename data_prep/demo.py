@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import UserError, require
-from cvg.common.files import read_json, write_json
+from cvg.common.files import read_json, require_writable, write_json
 from cvg.reporting.table import columns, interval, number
 
 CONFIGS = [Path("lightning_configs/shapes.yaml"), Path("lightning_configs/demo.yaml")]
@@ -186,6 +187,8 @@ def main(
     """
     require(1, clips=clips, prompts=prompts, samples=samples, steps=steps, batch_size=batch_size)
     require(0, synthetic=synthetic, control_prompts=control_prompts)
+    hub.path(generator)
+    require_writable(out / "steps.json")
     options = ["--classifier", str(out / "classifier"), "--generator", generator, "--steps", str(steps)]
     options += ["--batch_size", str(batch_size), "--device", device]
     ran = False

@@ -24,7 +24,7 @@ from cvg.training.metrics import SIDES, StageMetrics, plot_confusion
 from cvg.training.optimizer import adamw, warmup_cosine
 from cvg.training.perturbation import draw
 from cvg.training.resuming import check_classifier, check_left, check_optimizer, check_options
-from cvg.training.settings import backbone_settings, head_settings, start_from
+from cvg.training.settings import backbone_settings, check_numbers, head_settings, start_from
 
 
 class CompositionModule(L.LightningModule):
@@ -95,8 +95,7 @@ class CompositionModule(L.LightningModule):
         self.backbone, self.head = backbone_settings(self.hparams), head_settings(self.hparams)
         if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):
             raise SettingsError(f"model.volume_size {volume_size}: expected [height, width]")
-        if min(noise, adversarial, depth) < 0:
-            raise SettingsError("model: noise, adversarial and depth cannot be negative")
+        check_numbers(lr=lr, weight_decay=weight_decay, warmup=warmup, noise=noise, adversarial=adversarial)
         self.classifier: CompositionClassifier
 
     # Building

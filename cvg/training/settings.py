@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,15 @@ from cvg.classifier.config import AnchoredSettings, BackboneSettings, HeadSettin
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.errors import ModelError, SettingsError
 from cvg.common.typed import read
+
+
+def check_numbers(warmup: float, **others: float) -> None:
+    """Raise SettingsError for a number among the module's options that no training can have."""
+    for name, value in others.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise SettingsError(f"model.{name} {value}: give a number of at least 0")
+    if not 0 <= warmup <= 1:
+        raise SettingsError(f"model.warmup {warmup}: give a share of the steps, from 0 to 1")
 
 
 def backbone_settings(options: Mapping[str, Any]) -> BackboneSettings:

@@ -27,6 +27,8 @@ from data_prep import invert, manifest, render
 from tests.helpers.labels import LABELS
 from tests.helpers.tiny import make_pipeline
 
+SIZE = Size(5, 32, 32)
+
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -52,7 +54,7 @@ def write(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def run(data: Path, out: Path, generator: str, **options: Any) -> ShardInfo:
-    settings: dict[str, Any] = {"steps": 3, "at": [0, 1], "layers": [0], "method": "noising"}
+    settings: dict[str, Any] = {"steps": 3, "at": [0, 1], "layers": [0], "method": "noising", "size": SIZE}
     invert.main(data, out, generator, **settings | options)
     return ShardInfo.load(out)
 
@@ -123,9 +125,9 @@ def test_a_bad_trajectory_is_one_row_s(folder: Path, generator: str, tmp_path: P
     sigmas = torch.tensor([1.0, 2 / 3])
     good = {"latents": torch.zeros(2, 16, 4, 8, 8), "sigmas": sigmas}
     model = load_generator(generator)
-    clean = model.encode_video(torch.zeros(1, 3, 13, 64, 64))
+    clean = model.encode_video(torch.zeros(1, 3, *SIZE))
     good["latents"] = torch.randn(2, *clean.shape[1:])
-    good["sigmas"] = model.schedule(3, Size(13, 64, 64)).levels[:2].float()
+    good["sigmas"] = model.schedule(3, SIZE).levels[:2].float()
     kinds = {
         "good": good,
         "shape": good | {"latents": torch.zeros(2, 3, 4, 5, 6)},

@@ -306,7 +306,7 @@ def test_bad_options_are_refused() -> None:
     for options, message in (
         ({"dim": 10, "attention_heads": 4}, "does not divide"),
         ({"volume_size": [3]}, "volume_size"),
-        ({"noise": -1.0}, "negative"),
+        ({"noise": -1.0}, "noise -1.0: give a number"),
     ):
         with pytest.raises(UserError, match=message):
             CompositionModule(**options)
@@ -491,7 +491,10 @@ def test_bad_input_exits_with_one_line(shards: Path, tmp_path: Path, capsys: pyt
     broken.write_text("model: {colour: red}\n")
     for args, message in (
         (cli("shapes_none.yaml", tmp_path / "none", tmp_path), "no shards.json there"),
-        (cli("shapes_none.yaml", shards, tmp_path, "--model.noise=-1"), "cannot be negative"),
+        (
+            cli("shapes_none.yaml", shards, tmp_path, "--model.noise=-1"),
+            "model.noise -1.0: give a number of at least 0",
+        ),
         (["fit", "--config", str(broken)], "does not accept option 'model.colour'"),
     ):
         with pytest.raises(SystemExit) as caught:
