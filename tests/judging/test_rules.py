@@ -357,3 +357,10 @@ def test_a_label_says_its_rule_or_has_the_rule_of_its_name() -> None:
         group["labels"]["up"] = {"wordings": ["rising"], "rule": rule}
         with pytest.raises(UserError, match=reason):
             shown(LabelSet({"g": group}).labels, Tracks({"a": STONE}), ["a"])
+
+
+@pytest.mark.parametrize("name", ["shapes", "world"])
+def test_every_rule_that_a_shipped_label_set_names_is_there(name: str) -> None:
+    for label in LabelSet.load(name).labels:
+        if label.rule is not None:
+            assert RULES[label.rule].entities == label.entities, label
