@@ -122,7 +122,7 @@ def test_sets_are_equal_by_what_a_classifier_learns() -> None:
     assert LabelSet(short)["left"].rule is None
     # What a file of before leaves out is that of the set that ships.
     stored = LabelSet.stored(short)
-    assert stored["left"].rule == "left" and stored["left"].mirror == "right"
+    assert stored["left"].rule == "moves left" and stored["left"].mirror == "right"
     short["motion"]["labels"]["left"] = ["ambling left"]
     assert LabelSet.stored(short)["left"].rule is None
 
