@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
+import re
+from collections.abc import Callable
 
 from cvg.common.errors import SettingsError
-from cvg.composition import LabelSet
+from cvg.composition import Label, LabelSet
 from cvg.judging.base import Judge
+from cvg.judging.by_label import ByLabel
+from cvg.judging.showing import rule_of
 
-JUDGES: dict[str, str] = {"shapes": "cvg.shapes.oracle.ShapesOracle"}
-"""Name -> module and class, imported when it is asked for. The class takes ``labels`` and ``device``."""
+JUDGES: dict[str, str] = {
+    "shapes": "cvg.shapes.oracle.ShapesOracle",
+    "vlm": "cvg.judging.vlm.VlmJudge",
+    "contrastive": "cvg.judging.contrastive.ContrastiveJudge",
+}
+"""Name -> module and class, imported when it is asked for. The class takes ``labels`` and ``device``, and ``model``
+where a model can be named."""
+
+SERVES: dict[str, Callable[[Label], bool]] = {
+    "vlm": lambda label: label.question is not None,
+    "contrastive": lambda label: True,
+}
+"""Which labels a judge can read; every other judge those that have a rule."""
 
 
 def load_judge(name: str, labels: LabelSet | None = None, device: str = "cpu") -> Judge:
     """The judge of that name.
 
     Args:
-        name: a key of :data:`JUDGES`.
+        name: a key of :data:`JUDGES`, with a model after a colon where it takes one (``vlm:FOLDER``); or several with
+            plus signs between them (``detector+vlm:FOLDER``): each label is read by the first that can.
         labels: the label set that it tells apart; its own when None.
         device: torch device of the models that it looks with, if it has any.
 
     Raises:
-        SettingsError: an unknown name (the known ones are listed), or labels that this judge cannot tell apart.
+        SettingsError: an unknown name (the known ones are listed), a model for a judge that has none, or labels that
+            this judge cannot tell apart.
+        ModelError: its model cannot be loaded.
     """
-    if name not in JUDGES:
-        raise SettingsError(f"judge {name!r}: unknown; known: {', '.join(JUDGES)}")
-    found: Judge = pkgutil.resolve_name(JUDGES[name])(labels=labels, device=device)
-    return found
+    known = "|".join(map(re.escape, JUDGES))
+    parts = re.split(rf"\+(?=(?:{known})(?:[:+]|$))", name)  # a folder's name may have a plus sign
+    labels = labels or (LabelSet.load("world") if len(parts) > 1 else None)
+    judges = [_load(part, labels, device) for part in parts]
+    if labels is None or len(judges) == 1:
+        return judges[0]
+    able = [SERVES.get(part.partition(":")[0], _has_rule) for part in parts]
+    return ByLabel(list(zip(judges, able, strict=True)), labels.__getitem__)
+
+
+def _load(name: str, labels: LabelSet | None, device: str) -> Judge:
+    kind, colon, model = name.partition(":")
+    if kind not in JUDGES:
+        raise SettingsError(f"judge {kind!r}: unknown; known: {', '.join(JUDGES)}")
+    made = pkgutil.resolve_name(JUDGES[kind])
+    if not colon:
+        plain: Judge = made(labels=labels, device=device)
+        return plain
+    if "model" not in inspect.signature(made).parameters:
+        raise SettingsError(f"judge {kind}: it looks with no model, so that {model!r} is for nothing; leave it out")
+    named: Judge = made(labels=labels, device=device, model=model)
+    return named
+
+
+def _has_rule(label: Label) -> bool:
+    return rule_of(label) is not None
