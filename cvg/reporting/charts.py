@@ -13,20 +13,22 @@ from matplotlib.figure import Figure
 from cvg.common.errors import DataError
 from cvg.evaluation.rows import Figures
 
+DPI = 144
+"""Pixels of pictures to an inch; a page has 96."""
 GREY, BLUE, ORANGE, GREEN = "#9aa3ad", "#2b6cb0", "#c2571a", "#3a7d44"
 
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _plain(panel: Any) -> None:
+def _plain(panel: Any, axis: str = "y") -> None:
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
-    panel.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+    panel.grid(axis=axis, color="#e4e7eb", linewidth=0.8)
     panel.set_axisbelow(True)
 
 
@@ -34,7 +36,7 @@ def accuracy_bars(result: Figures) -> bytes:
     """Unguided and guided accuracy, overall and per group, with 95% intervals."""
     unguided, guided = result.unguided, result.guided
     names = ["all", *unguided["groups"]]
-    figure = Figure(figsize=(1.5 * len(names) + 1, 3.2), layout="constrained")
+    figure = Figure(figsize=(6.2, 0.62 * len(names) + 0.9), layout="constrained")  # not wide: telephones shrink it
     panel = figure.subplots()
     for offset, name, side, colour in ((-0.2, "unguided", unguided, GREY), (0.2, "guided", guided, BLUE)):
         entries = [side, *side["groups"].values()]
@@ -42,11 +44,14 @@ def accuracy_bars(result: Figures) -> bytes:
         bounds = np.array([entry["ci95"] for entry in entries])
         errors = np.clip(np.stack([values - bounds[:, 0], bounds[:, 1] - values]), 0, None)
         places = np.arange(len(names)) + offset
-        panel.bar(places, values, 0.38, yerr=errors, color=colour, label=name, ecolor="#3c4043", capsize=3)
-    panel.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
-    panel.set(ylim=(0, 1.02), ylabel="composition accuracy")
-    panel.legend(frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, 1.14))
-    _plain(panel)
+        panel.barh(places, values, 0.38, xerr=errors, color=colour, label=name, ecolor="#3c4043", capsize=3)
+    panel.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=11)
+    panel.invert_yaxis()
+    panel.set(xlim=(0, 1.02))
+    panel.set_xlabel("composition accuracy", fontsize=11)
+    panel.tick_params(labelsize=11)
+    panel.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=11)
+    _plain(panel, axis="x")
     return png(figure)
 
 

@@ -102,14 +102,14 @@ def _panels(
 
 
 def weight_map(weight_LA: NDArray[np.float64], layers: Sequence[int], heads: Sequence[int]) -> bytes:
-    """A PNG picture of signed weights, in percent of the sum of their sizes: red adds a map, blue takes it off."""
+    """A PNG picture of signed weights, in percent of the sum of their sizes: teal adds a map, brown takes it off."""
     cell, line = _cell(len(layers), len(heads))
     size = max(4.0, 1.4 * cell * len(heads) + 2.0), max(1.8, line * len(layers) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     panel = figure.subplots()
     percent = 100 * weight_LA / max(np.abs(weight_LA).sum(), 1e-12)
     most = max(float(np.abs(percent).max()), 1e-6)
-    image = panel.imshow(percent, vmin=-most, vmax=most, cmap="RdBu_r", aspect="auto")
+    image = panel.imshow(percent, vmin=-most, vmax=most, cmap="BrBG", aspect="auto")
     _axes(panel, layers, heads)
     if percent.size <= _MOST_NUMBERS:
         for (row, column), value in np.ndenumerate(percent):

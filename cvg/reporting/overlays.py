@@ -15,7 +15,7 @@ from cvg.evaluation.early import early_verdicts, run_plain
 from cvg.guidance.sampler import GuidedSampler
 from cvg.media.pixels import to_frames
 from cvg.reporting.page import Section, image
-from cvg.reporting.strips import blend, nearest_frames, strips
+from cvg.reporting.strips import blend, colour_key, nearest_frames, strips
 
 
 @dataclass
@@ -117,13 +117,12 @@ def overlay_section(
     """The overlays of some prompts as a section of the page; arguments as of :func:`compute`."""
     maps = []
     for overlay in compute(sampler, compositions, seeds, steps, guidance_scale):
-        entities = ", ".join(
-            f"{name}: {phrase}" for name, phrase in zip(("red", "blue"), overlay.entities, strict=False)
-        )
-        maps.append(image(draw(overlay), f"{overlay.prompt} — {overlay.label} ({entities})"))
+        caption = f"{overlay.prompt} — {overlay.label} ({colour_key(overlay.entities)})"
+        maps.append(image(draw(overlay), caption))
     note = (
-        "What the classifier reads off the attention at each guided step, per latent frame, laid over the finished "
-        "video's frames: from the unguided latents, and from the guided ones after their edits. Rows tell the noise "
-        "level, which falls as the video forms."
+        "Where each entity of the prompt is, as the classifier reads it off the generator's attention at each guided "
+        "step: colour laid over the finished video's frames in grey, one column a latent frame. From the unguided "
+        "latents, and from the guided ones after their edits. Rows tell the noise level: the share of the latents that "
+        "is noise, which falls from 1 as the video forms."
     )
     return {"title": "Entity maps", "note": note, "maps": maps}

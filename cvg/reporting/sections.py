@@ -19,18 +19,32 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
     bars = image(
         charts.accuracy_bars(result), "Share of videos whose entities and relations are all right; 95% intervals"
     )
-    found = [{"title": "Accuracy", "images": [bars], "rows": main_rows(result)}]
+    note = (
+        "A video is right when the judge sees exactly the entities that were asked for and every relation between "
+        "them; accuracy is the share of right videos. In brackets: 95% intervals. n: prompts. Gain: guided less "
+        "unguided, pair by pair. Entities right: relations left aside. Smoothness: of the motion, 1 at best."
+    )
+    found = [{"title": "Accuracy", "note": note, "images": [bars], "rows": main_rows(result)}]
     if result.best_of_n:
         note = (
-            "Unguided videos of several seeds; the classifier picks one on its early latents. Time is a multiple of "
-            "one unguided video, for finishing all candidates and for dropping the losers once judged."
+            "The rival of guidance: unguided videos of n seeds; the classifier picks one by its early latents. "
+            "Accuracy: of those picked. Any right: one of the n is, picked or not. Time is a multiple of one unguided "
+            "video, for finishing all candidates and for dropping the losers once judged; equal time: what guidance "
+            "takes."
         )
         found.append({"title": "Best of n", "note": note, "rows": best_of_rows(result)})
     if result.controls:
-        found.append({"title": "Controls", "rows": control_rows(result.controls)})
+        note = (
+            "Guidance that must do nothing (a step of size zero: the same video bit for bit), must not help (a "
+            "classifier with fresh weights) and must obey (towards another label than the prompt's, which the video "
+            "should then show)."
+        )
+        found.append({"title": "Controls", "note": note, "rows": control_rows(result.controls)})
     note = (
         "How often the classifier's verdict on the unguided latents of an early step is the judge's reading of "
-        "the finished unguided video."
+        "the finished unguided video. Noise level: the share of those latents that is noise. Chance: agreement of one "
+        "who guesses. p(target): the classifier's probability of what was asked, over videos that turned out right, "
+        "and wrong."
     )
     found.append(
         {
@@ -50,7 +64,12 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
         ["wrong though satisfied", "", interval(done["wrong_though_satisfied"], "share")],
         ["of these, entities wrong", "", interval(done["entities_wrong_though_satisfied"], "share")],
     ]
-    found.append({"title": "Satisfied samples", "rows": rows})
+    note = (
+        "Target probability: the classifier's, of what the prompt asks. A sample is satisfied when all its relations "
+        "have at least the threshold's; guidance then leaves it alone. Wrong though satisfied: the classifier was "
+        "content, and the judge is not."
+    )
+    found.append({"title": "Satisfied samples", "note": note, "rows": rows})
     return found
 
 
@@ -66,7 +85,10 @@ def training_section(folder: Path) -> Section:
     if (folder / "metrics.json").exists():
         rows = [["metric", "value"]]
         rows += [[name, number(value, digits=3)] for name, value in read_json(folder / "metrics.json").items()]
-    note = "p+ is the right prompt, p- a wrong one of the same video; a gap between them is leakage from the text."
+    note = (
+        "p+ is the right prompt, p- a wrong one of the same video. Accuracy: how often the video's label is read right "
+        "under each. Leakage gap: how much more often under p+, which the prompt's words alone can tell."
+    )
     return {"title": "Training", "note": note, "images": images, "rows": rows}
 
 
@@ -78,7 +100,8 @@ def settings_section(result: Evaluation) -> Section:
             if isinstance(value, dict | list):
                 value = json.dumps(_rounded(value))
             rows.append([f"{part}: {name}", str(_rounded(value))])
-    return {"title": "Settings", "rows": rows}
+    note = "What it takes to run it again: options of the command, and what generator and classifier were."
+    return {"title": "Settings", "note": note, "rows": rows}
 
 
 def _rounded(value: Any) -> Any:

@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 
 from cvg.reporting.charts import png
 
-COLOURS = ((0.84, 0.19, 0.15), (0.13, 0.40, 0.67))
-"""Of the entity slots in the pictures: subject red, object blue."""
+COLOURS = {"orange": (0.90, 0.45, 0.0), "teal": (0.0, 0.50, 0.50)}
+"""Of the entity slots in the pictures, subject first: none that an entity of the shapes world has."""
 _WIDTH = 11.0  # inches, at most
 
 
@@ -43,8 +43,13 @@ def blend(frames_FHWC: NDArray[np.uint8], volume_KFHW: Tensor, entities: int) ->
         heat = large[slot].numpy()
         low, high = np.percentile(heat, [50, 99])
         alpha = 0.85 * np.clip((heat - low) / max(high - low, 1e-6), 0, 1)[..., None]
-        picture = (1 - alpha) * picture + alpha * np.array(COLOURS[slot % len(COLOURS)])
+        picture = (1 - alpha) * picture + alpha * np.array(list(COLOURS.values())[slot % len(COLOURS)])
     return picture
+
+
+def colour_key(entities: Sequence[str]) -> str:
+    """Which entity is which colour: ``orange: red circle, teal: blue square``."""
+    return ", ".join(f"{colour}: {entity}" for colour, entity in zip(COLOURS, entities, strict=False))
 
 
 def strips(rows: Sequence[tuple[str, Sequence[NDArray[np.float64]]]], blocks: Sequence[str] = ("",)) -> bytes:
@@ -57,7 +62,7 @@ def strips(rows: Sequence[tuple[str, Sequence[NDArray[np.float64]]]], blocks: Se
     frames = len(rows[0][1][0])
     columns = len(blocks) * (frames + 1) - 1  # an empty one between blocks
     side = min(1.15, _WIDTH / columns)
-    figure = Figure(figsize=(side * columns + 0.9, side * len(rows) + 0.25 * any(blocks)), layout="constrained")
+    figure = Figure(figsize=(side * columns + 1.1, side * len(rows) + 0.25 * any(blocks)), layout="constrained")
     widths = ([1.0] * frames + [0.25]) * len(blocks)
     panels = figure.subplots(len(rows), columns, squeeze=False, width_ratios=widths[:-1])
     for panel in panels.flatten():
@@ -74,5 +79,5 @@ def strips(rows: Sequence[tuple[str, Sequence[NDArray[np.float64]]]], blocks: Se
                 panel.set_yticks([])
                 for spine in panel.spines.values():
                     spine.set(color="#d0d5da", linewidth=0.6)
-        line[0].set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(title, fontsize=10, rotation=0, ha="right", va="center")
     return png(figure)

@@ -140,7 +140,7 @@ def predictability_rows(table: list[dict[str, Any]], sigmas: Sequence[float] = (
             "n",
             "chance",
             "p(target): video right",
-            "wrong",
+            "video wrong",
         ],
         *(
             [

@@ -18,7 +18,7 @@ from cvg.grounding.maps import normalise
 from cvg.probing.probe import Probe, Score
 from cvg.reporting import heatmaps
 from cvg.reporting.page import Section, image
-from cvg.reporting.strips import blend, strips
+from cvg.reporting.strips import blend, colour_key, strips
 from cvg.shards.records import Record
 from cvg.shards.shards import ShardInfo
 
@@ -113,7 +113,7 @@ def weights_part(classifier: CompositionClassifier) -> Part:
     if classifier.aggregator.depth:
         note += " Its Transformer corrects this mean; what that makes of the maps is not in these numbers."
     picture = heatmaps.weight_map(weight_LA, config.layers, config.heads)
-    caption = "Red: evidence for an entity where the map is bright; blue: where it is dark"
+    caption = "Teal: evidence for an entity where the map is bright; brown: where it is dark"
     numbers = {"layers": config.layers, "heads": config.heads, "weight_LA": weight_LA.tolist()}
     return Part("aggregator", "What the aggregator weighs", note, {"weights": (picture, caption)}, numbers=numbers)
 
@@ -143,7 +143,7 @@ def sample_part(
     entities, sides = sum(record.present), {"p+": record.positive_SLAKFHW, "p-": record.negative_SLAKFHW}
     maps = {side: normalise(found.float()) for side, found in sides.items()}
     names = [str(entity["phrase"]) for entity in record.meta.get("entities_positive", [])] or list(SLOT_NAMES)
-    colours = ", ".join(f"{colour}: {name}" for colour, name in zip(("red", "blue"), names, strict=False))
+    colours = colour_key(names)
     looks: dict[str, tuple[int | None, int | None]] = {"mean over all layers and heads": (None, None)}
     if only != (None, None):
         named = zip(("layer", "head"), only, strict=True)
@@ -168,7 +168,7 @@ def sample_part(
         "prompt_negative": record.meta["prompt_negative"],
     }
     if classifier is not None:
-        pictures |= _verdict(record, info, classifier, sides, colours, numbers)
+        pictures |= _verdict(record, info, classifier, sides, names, numbers)
     note = (
         f"The video shows: {record.label}. p+: “{record.meta['prompt_positive']}”. p-: "
         f"“{record.meta['prompt_negative']}”. A map's colour begins at its median over all frames and is full from its "
@@ -186,7 +186,7 @@ def _verdict(
     info: ShardInfo,
     classifier: CompositionClassifier,
     sides: dict[str, Tensor],
-    colours: str,
+    names: list[str],
     numbers: dict[str, Any],
 ) -> dict[str, tuple[bytes, str]]:
     """Pictures of volumes and probabilities; the probabilities are added to the numbers."""
@@ -206,8 +206,11 @@ def _verdict(
             else:
                 shown[side].append(video[0].permute(0, 2, 3, 1).numpy())
     numbers["probabilities"] = said
-    tower = classifier.config.backbone.name != "none"
-    seen = "as the frozen VLM is shown it" if tower else "which the head reads as it is (there is no VLM)"
+    if classifier.config.backbone.name == "none":
+        seen, colours = "which the head reads as it is (there is no VLM)", colour_key(names)
+    else:  # one picture has a channel for each entity; of several, the subject's comes first
+        channels = zip(("red channel", "blue channel", "green channel"), names, strict=False)
+        seen, colours = "as the frozen VLM is shown it", ", ".join(f"{channel}: {name}" for channel, name in channels)
     return {
         f"{record.key}.volume": (_side_by_side(info.sigmas, shown), f"The volume of each step, {seen} ({colours})"),
         f"{record.key}.verdict": (
