@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 
-from cvg.classifier import CompositionClassifier
+from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import SettingsError
 
 STEP_SIZE = 0.17
@@ -30,6 +30,7 @@ class GuidanceConfig:
             for classifiers that were trained with noise; others are asked once.
         guided_steps: how many of the classifier's steps are guided, noisiest first.
         spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`).
+        rules: weight of the labels' formulas in the loss, beside the classifier (:mod:`cvg.guidance.terms.rules`).
     """
 
     step_size: float | None = None
@@ -40,6 +41,7 @@ class GuidanceConfig:
     smoothing: int = 1
     guided_steps: int = 4
     spread: float = 0.3
+    rules: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -64,9 +66,8 @@ class GuidanceConfig:
         """The target probability below which a sample is edited again in a guided step."""
         return self.repeat_below if self.threshold is None else min(self.repeat_below, self.threshold)
 
-    def for_classifier(self, classifier: CompositionClassifier) -> GuidanceConfig:
-        """These settings with the step size that goes with this classifier, unless one was given."""
+    def preferred(self, sampling: SamplingSettings) -> GuidanceConfig:
+        """These settings with the step size that a classifier names in its config, unless one was given."""
         if self.step_size is not None:
             return self
-        given = classifier.config.sampling.step_size
-        return replace(self, step_size=STEP_SIZE if given is None else given)
+        return replace(self, step_size=STEP_SIZE if sampling.step_size is None else sampling.step_size)

@@ -19,9 +19,11 @@ from cvg.generators import Generator
 from cvg.generators.obstacles import check_gradients
 from cvg.guidance.checks import gradient_of
 from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.rules import Rules, StepRules
 from cvg.guidance.step import move
 from cvg.guidance.terms.base import EntityMaps, Taps, Term, union
 from cvg.guidance.terms.label import LabelTerm
+from cvg.guidance.terms.rules import RulesTerm
 from cvg.guidance.terms.spread import SpreadTerm
 from cvg.guidance.verdict import StepClassifier, Verdict
 
@@ -34,7 +36,7 @@ class Guide:
 
     Args:
         generator: the frozen generator.
-        classifier: trained on this generator's maps.
+        classifier: trained on this generator's maps, or rules.
         compositions: what each prompt asks for; the labels of its relations are the targets.
         config: see :class:`GuidanceConfig`.
         terms: further terms of the loss, beside the label's and the entities' spread.
@@ -47,24 +49,34 @@ class Guide:
     def __init__(
         self,
         generator: Generator,
-        classifier: CompositionClassifier,
+        classifier: CompositionClassifier | Rules,
         compositions: Sequence[Composition],
         config: GuidanceConfig,
         terms: Sequence[Term] = (),
     ) -> None:
-        self.generator, self.config = generator, config.for_classifier(classifier)
+        self.generator, self.config = generator, config.preferred(classifier.config.sampling)
         generator.freeze()
         check_gradients(generator)
         self.conditioning = generator.encode(compositions)
         self.relations = RelationBatch.of(compositions, classifier.labels)
-        self.classify = StepClassifier(classifier, self.relations, config.smoothing)
-        self.read = Taps.of(classifier)
+        self.classify = self._reader(classifier)
+        self.read = Taps.of(classifier.config.layers, classifier.config.heads)
         self.terms: list[Term] = [LabelTerm(self.read)]
         if config.spread:
             self.terms.append(SpreadTerm(config.spread, self.read))
+        if config.rules:
+            self.terms.append(RulesTerm(config.rules, StepRules(classifier.labels, self.relations), self.read))
         self.terms += terms
         self.satisfied: list[int] = []
         """Samples that needed no more at the last guided step."""
+
+    def _reader(self, classifier: CompositionClassifier | Rules) -> StepClassifier | StepRules:
+        """What gives verdicts on the batch's maps."""
+        if not isinstance(classifier, Rules):
+            return StepClassifier(classifier, self.relations, self.config.smoothing)
+        rules = StepRules(classifier.labels, self.relations)
+        rules.require_all()
+        return rules
 
     def edit(self, latents: Tensor, timestep: Tensor, guided_step: int) -> tuple[Tensor, list[Tensor]]:
         """Guide one denoising step.

@@ -27,6 +27,7 @@ from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.checks import at_step, require_finite
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
+from cvg.guidance.rules import Rules
 from cvg.guidance.terms.base import Term
 
 _MOST_STEPS = 201
@@ -100,7 +101,7 @@ class GuidedSampler:
 
     Args:
         generator: a diffusers pipeline of a supported family, or its adapter.
-        classifier: exported classifier for this generator; moved to the generator's device.
+        classifier: exported classifier for this generator, moved to its device; or rules, for any.
         config: how guided steps are taken.
         parser: reads prompts that come without compositions.
         terms: further terms of the loss that guided steps follow.
@@ -112,20 +113,22 @@ class GuidedSampler:
     def __init__(
         self,
         generator: Generator | Any,
-        classifier: CompositionClassifier,
+        classifier: CompositionClassifier | Rules,
         config: GuidanceConfig | None = None,
         parser: Parser = parse,
         terms: Sequence[Term] = (),
     ) -> None:
         self.generator = generator if isinstance(generator, Generator) else wrap_pipeline(generator)
         self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
-        self.config = (config or GuidanceConfig()).for_classifier(classifier)
+        self.config = (config or GuidanceConfig()).preferred(classifier.config.sampling)
         self.parser, self.terms = parser, terms
         self._check_generator()
 
     def _check_generator(self) -> None:
-        """Raise ModelError unless the generator, as it is now, is the one that the classifier was trained on."""
+        """Raise ModelError where a classifier was trained on another generator than this one, as it is now."""
         ours, theirs = self.generator.identity(), self.classifier.config.generator
+        if theirs is None:
+            return
         if ours["fingerprint"] != theirs["fingerprint"]:
             trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
             weights = [weight for network in self.generator.networks for weight in network.parameters()]

@@ -382,7 +382,7 @@ def test_a_size_and_steps_are_at_least_one(options: dict[str, Any], message: str
 
 def test_a_sampler_guides_by_further_terms_too(generator: Generator, classifier: CompositionClassifier) -> None:
     class Peak:
-        taps, first_guided_step = Taps.of(classifier), 0
+        taps, first_guided_step = Taps.of(classifier.config.layers, classifier.config.heads), 0
 
         def __call__(self, maps: EntityMaps, verdict: Verdict) -> torch.Tensor:
             return 100 * maps.of(self.taps).amax()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cvg.guidance.terms.spread import LEAST_VARIANCE, SHARPNESS, log_spread
+from cvg.guidance.places import SHARPNESS
+from cvg.guidance.terms.spread import LEAST_VARIANCE, log_spread
 
 
 def blobs(*centres: tuple[int, int]) -> torch.Tensor:

@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from cvg.classifier import CompositionClassifier
 from cvg.guidance.verdict import Verdict
 
 
@@ -19,9 +18,9 @@ class Taps(NamedTuple):
     heads: tuple[int, ...]
 
     @classmethod
-    def of(cls, classifier: CompositionClassifier) -> Taps:
-        """What a classifier reads."""
-        return cls(tuple(classifier.config.layers), tuple(classifier.config.heads))
+    def of(cls, layers: Iterable[int], heads: Iterable[int]) -> Taps:
+        """Those of some layers and heads."""
+        return cls(tuple(layers), tuple(heads))
 
 
 def union(taps: Iterable[Taps]) -> Taps:

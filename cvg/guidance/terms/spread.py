@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cvg.guidance.places import place
 from cvg.guidance.terms.base import EntityMaps, Taps
 from cvg.guidance.verdict import Verdict
 
-SHARPNESS = 4  # maps are soft, a background's worth of attention outweighs an entity's; the power leaves the peaks
 LEAST_VARIANCE = 1e-4  # of a peak within one token; keeps the logarithm finite
 
 
@@ -41,9 +41,8 @@ class SpreadTerm:
 def log_spread(maps_BLAEFHW: Tensor) -> Tensor:
     """Log of the spatial variance of each entity's attention, mean over latent frames.
 
-    The mean map over layers and heads, to the power of :data:`SHARPNESS` and normalised over the frame, is the
-    distribution of a place (y, x) in [-1, 1]^2; its variance is that of y plus that of x. The logarithm makes large and
-    small entities count alike: its gradient is the relative change.
+    :func:`cvg.guidance.places.place` is the distribution of a place (y, x) in [-1, 1]^2; its variance is that of y plus
+    that of x. The logarithm makes large and small entities count alike: its gradient is the relative change.
 
     Args:
         maps_BLAEFHW: attention probabilities, non-negative.
@@ -51,13 +50,10 @@ def log_spread(maps_BLAEFHW: Tensor) -> Tensor:
     Returns:
         (B, E), at most log 2; of an absent entity, whose maps are zero, a constant.
     """
-    maps_BEFHW = maps_BLAEFHW.float().mean((1, 2))
-    smallest = torch.finfo(maps_BEFHW.dtype).tiny
-    logits = SHARPNESS * maps_BEFHW.clamp(min=smallest).log()
-    place_BEFHW = logits.flatten(-2).softmax(-1).unflatten(-1, maps_BEFHW.shape[-2:])
-    height, width = maps_BEFHW.shape[-2:]
-    y = torch.linspace(-1, 1, height, device=maps_BEFHW.device)[:, None]
-    x = torch.linspace(-1, 1, width, device=maps_BEFHW.device)
+    place_BEFHW = place(maps_BLAEFHW)
+    height, width = place_BEFHW.shape[-2:]
+    y = torch.linspace(-1, 1, height, device=place_BEFHW.device)[:, None]
+    x = torch.linspace(-1, 1, width, device=place_BEFHW.device)
     squares = (place_BEFHW * (y.square() + x.square())).sum((-1, -2))
     means = (place_BEFHW * y).sum((-1, -2)).square() + (place_BEFHW * x).sum((-1, -2)).square()
     return (squares - means).clamp(min=LEAST_VARIANCE).log().mean(-1)

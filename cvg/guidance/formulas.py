@@ -1,0 +1,180 @@
+"""What labels mean, as differentiable formulas on the places of entities' attention. No weights, no training.
+
+A formula gives its label a score: the higher, the more the maps of one denoising step show it. Lengths are in sides of
+a square frame of the same area; scores of the labels of one group can be compared. Names are those of the rules by
+which finished videos show labels, so a label set names both at once.
+
+Axes: R relations, F latent frames, 2 a point (x to the right, y down).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NEAR = 0.15
+"""How far from where it should be an entity may lie, for labels that want it at one place (on, inside, next to)."""
+BODY = 2.0
+"""Sides of an entity by the deviation of its attention: sqrt(12) for an even square, less for a peak."""
+LEAST_VARIANCE = 1e-6
+DIAGONAL = 0.5**0.5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where one entity of each relation is.
+
+    Attributes:
+        centre_RF2: centres of its attention.
+        side_RF: of a square as large as it.
+    """
+
+    centre_RF2: Tensor
+    side_RF: Tensor
+
+    @property
+    def displacement_R2(self) -> Tensor:
+        """How far it comes from the first latent frame to the last, by a line through its centres."""
+        return travelled(self.centre_RF2)
+
+
+Formula = Callable[..., Tensor]
+"""formula(subject: Seen, object: Seen) -> (R,); of one entity: formula(subject: Seen)."""
+
+
+def seen(place_RFHW: Tensor) -> Seen:
+    """Centre and size of a distribution over places in each frame.
+
+    Args:
+        place_RFHW: sums to 1 over H and W, or is zero.
+    """
+    height, width = place_RFHW.shape[-2:]
+    unit_x, unit_y = math.sqrt(width / height), math.sqrt(height / width)
+    y = (torch.arange(height, device=place_RFHW.device) + 0.5)[:, None] * (unit_y / height)
+    x = (torch.arange(width, device=place_RFHW.device) + 0.5) * (unit_x / width)
+    centre_y, centre_x = (place_RFHW * y).sum((-1, -2)), (place_RFHW * x).sum((-1, -2))
+    around = (y - centre_y[..., None, None]).square() + (x - centre_x[..., None, None]).square()
+    variance = (place_RFHW * around).sum((-1, -2)).clamp(min=LEAST_VARIANCE) / 2
+    return Seen(torch.stack([centre_x, centre_y], -1), BODY * variance.sqrt())
+
+
+def travelled(track_RFD: Tensor) -> Tensor:
+    """Change from the first frame to the last, by a least-squares line: (R, D); zero for a single frame."""
+    frames = track_RFD.shape[1]
+    time_F = torch.arange(frames, device=track_RFD.device, dtype=track_RFD.dtype) - (frames - 1) / 2
+    slope = torch.einsum("f,rfd->rd", time_F, track_RFD) / time_F.square().sum().clamp(min=1)
+    return slope * (frames - 1)
+
+
+def _moves(x: float, y: float) -> Formula:
+    return lambda subject: subject.displacement_R2 @ subject.centre_RF2.new_tensor([x, y])
+
+
+def _grows(sign: int) -> Formula:
+    """Towards the camera its side grows."""
+    return lambda subject: sign * travelled(subject.side_RF.log()[..., None])[:, 0]
+
+
+def _lies(x: float, y: float) -> Formula:
+    return lambda subject, other: _offset(subject, other).mean(1) @ subject.centre_RF2.new_tensor([x, y])
+
+
+def _comes(sign: int) -> Formula:
+    """To where the object is on the whole: it is the subject that must come or go."""
+
+    def score(subject: Seen, other: Seen) -> Tensor:
+        middle_R12 = other.centre_RF2.mean(1, keepdim=True)
+        return -sign * travelled(_length(subject.centre_RF2 - middle_R12)[..., None])[:, 0]
+
+    return score
+
+
+def _on(subject: Seen, other: Seen) -> Tensor:
+    """Its middle is above the object's by half of both sides."""
+    return NEAR - _length(_offset(subject, other) + _up(subject, (subject.side_RF + other.side_RF) / 2)).mean(1)
+
+
+def _inside(subject: Seen, other: Seen) -> Tensor:
+    return NEAR - _length(_offset(subject, other)).mean(1)
+
+
+def _next_to(subject: Seen, other: Seen) -> Tensor:
+    """Level, and sideways by half of both sides, on either side."""
+    x, y = _offset(subject, other).unbind(-1)
+    gap_RF = x.abs() - (subject.side_RF + other.side_RF) / 2
+    return NEAR - _length(torch.stack([gap_RF, y], -1)).mean(1)
+
+
+def _past(subject: Seen, other: Seen) -> Tensor:
+    """On its way relative to the object, the subject is first on one side of it and then on the other."""
+    way_RF2 = _offset(subject, other)
+    moved_R2 = travelled(way_RF2)
+    forward_R2 = moved_R2 / _length(moved_R2)[:, None]
+    along_RF = torch.einsum("rfd,rd->rf", way_RF2, forward_R2)
+    return torch.minimum(-along_RF[:, 0], along_RF[:, -1])
+
+
+def _around(subject: Seen, other: Seen) -> Tensor:
+    """Turns that it sweeps about the object, either way, beyond the half turn of what goes past."""
+    way_RF2 = _offset(subject, other)
+    before, after = way_RF2[:, :-1], way_RF2[:, 1:]
+    sine = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
+    return torch.atan2(sine, (before * after).sum(-1)).sum(1).abs() / (2 * math.pi) - 0.5
+
+
+def _following(subject: Seen, other: Seen) -> Tensor:
+    """Both move along the object's way, the subject behind; by more than it comes nearer to where the object was."""
+    theirs_R2 = other.displacement_R2
+    length_R = _length(theirs_R2)
+    forward_R2 = theirs_R2 / length_R[:, None]
+    along_R = (subject.displacement_R2 * forward_R2).sum(-1)
+    behind_R = -(_offset(subject, other).mean(1) * forward_R2).sum(-1)
+    return NEAR + torch.minimum(torch.minimum(length_R, along_R), behind_R)
+
+
+def _offset(subject: Seen, other: Seen) -> Tensor:
+    return subject.centre_RF2 - other.centre_RF2
+
+
+def _up(subject: Seen, by_RF: Tensor) -> Tensor:
+    return by_RF[..., None] * subject.centre_RF2.new_tensor([0.0, 1.0])
+
+
+def _length(vector: Tensor) -> Tensor:
+    """Euclidean, with a gradient at zero."""
+    return (vector.square().sum(-1) + LEAST_VARIANCE).sqrt()
+
+
+_DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
+_DIAGONALS = {
+    f"{vertical} {sideways}": (DIAGONAL * _DIRECTIONS[sideways][0], DIAGONAL * _DIRECTIONS[vertical][1])
+    for vertical in ("up", "down")
+    for sideways in ("left", "right")
+}
+ALONE: dict[str, Formula] = {
+    **{f"moves {name}": _moves(*way) for name, way in {**_DIRECTIONS, **_DIAGONALS}.items()},
+    "towards the camera": _grows(1),
+    "away from the camera": _grows(-1),
+}
+"""Formulas of one entity, by the names of rules."""
+BETWEEN: dict[str, Formula] = {
+    "left of": _lies(-1, 0),
+    "right of": _lies(1, 0),
+    "above": _lies(0, -1),
+    "below": _lies(0, 1),
+    "on": _on,
+    "inside": _inside,
+    "next to": _next_to,
+    "towards": _comes(1),
+    "away from": _comes(-1),
+    "past": _past,
+    "around": _around,
+    "following": _following,
+}
+"""Formulas of subject and object, by the names of rules."""
+FORMULAS: tuple[dict[str, Formula], ...] = (ALONE, BETWEEN)
+"""By the number of entities, from one on."""
