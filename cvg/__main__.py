@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("cvg.train", "shards -> a training checkpoint: cvg train fit|validate|test"),
     "export": ("cvg.export", "a training checkpoint -> a classifier folder"),
     "invert": ("data_prep.invert", "a manifest of videos -> training shards"),
+    "label": ("data_prep.label", "what videos show, against their captions or labels -> a manifest"),
     "probe": ("data_prep.probe", "which steps, layers and heads of a generator to tap"),
     "render": ("data_prep.render", "clips of the shapes world, with their manifest"),
     "synthesize": ("data_prep.synthesize", "labelled videos that the generator makes itself"),

@@ -141,7 +141,7 @@ def _read(text: str, folder: Path, labels: LabelSet, number: int) -> tuple[Row, 
     try:
         line, halves = parse(text)
         share = None if line.split else _share(line.video, line.start, line.end)
-        row = _row(line, folder, labels, number, line.split or _split(share or 0.0))
+        row = row_of(line, folder, labels, number, line.split or _split(share or 0.0))
     except UserError as error:
         return _faulty(number, str(error)), None
     except (ValueError, RecursionError) as error:
@@ -272,7 +272,7 @@ def _names(name: str, row: Row) -> list[str]:
     return [name, *_keys(name, len(row.relations))]
 
 
-def _row(line: Line, folder: Path, labels: LabelSet, number: int, split: Split) -> Row:
+def row_of(line: Line, folder: Path, labels: LabelSet, number: int, split: Split) -> Row:
     """A row from its line, of a number; its id is empty where none is given."""
     start, end = line.start, line.end
     if end is not None and end <= (start or 0):

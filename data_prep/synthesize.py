@@ -25,7 +25,7 @@ from cvg.common.sizes import Size
 from cvg.composition import template_of
 from cvg.evaluation.suites import Case, Suite, load_suite
 from cvg.generators import Generator, Loading, load_generator
-from cvg.judging import Reading
+from cvg.judging import Reading, load_judge
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_video
 from data_prep import manifest
@@ -141,6 +141,7 @@ def main(
     clips: int = 400,
     generator: str = "shapes-wan",
     suite: str = "shapes",
+    judge: str | None = None,
     steps: int = 50,
     seed: int = 0,
     size: Size = Size(13, 64, 64),
@@ -155,6 +156,8 @@ def main(
         clips: videos to generate; those that the judge cannot label are left out and counted.
         generator: a generator of what the suite asks for: folder, hub id, or shipped name.
         suite: whose training prompts are asked and whose judge labels the videos: shapes.
+        judge: who labels the videos in place of the suite's judge: a judge's name, with a model after a colon where it
+            takes one.
         steps: denoising steps.
         seed: of prompts and noise.
         size: frames, height, width in pixels.
@@ -165,11 +168,13 @@ def main(
     require(1, clips=clips, steps=steps, batch_size=batch_size, fps=fps, **Size(*size)._asdict())
     require_writable(out / RUN)
     asking = load_suite(suite, device=loading.device)
+    if judge is not None:
+        asking.judge = load_judge(judge, asking.labels, loading.device)
     model = load_generator(generator, loading)
     model.check_size(size)
     settings = {
         **{"generator": model.identity(), "suite": suite, "steps": steps, "seed": seed, "size": list(size), "fps": fps},
-        **{"batch_size": batch_size, "dtype": loading.dtype},
+        **{"batch_size": batch_size, "dtype": loading.dtype, "judge": judge},
     }
     with alone(out):
         _begin(out, settings)

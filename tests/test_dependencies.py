@@ -27,6 +27,7 @@ COMMANDS = {
     "cvg.report",
     "cvg.export",
     "data_prep.invert",
+    "data_prep.label",
     "data_prep.synthesize",
     "data_prep.probe",
     "data_prep.render",

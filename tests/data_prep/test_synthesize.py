@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from cvg.common.errors import UserError
 from cvg.common.sizes import Size
-from cvg.composition import Composition, template_of
+from cvg.composition import Composition, LabelSet, template_of
 from cvg.evaluation.suites import Case, Suite
 from cvg.generators import load_generator
 from cvg.judging import Frames, Reading
@@ -136,7 +136,8 @@ def test_trajectories_become_shards(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("steps", STEPS + 1), ("seed", 1), ("fps", 9), ("batch_size", 2), ("size", Size(9, 64, 64))]
+    ("name", "value"),
+    [("steps", STEPS + 1), ("seed", 1), ("fps", 9), ("batch_size", 2), ("size", Size(9, 64, 64)), ("judge", "shapes")],
 )
 def test_it_goes_on_under_the_same_settings_only(name: str, value: Any, made: Path, generator: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
@@ -147,6 +148,16 @@ def test_it_goes_on_under_the_same_settings_only(name: str, value: Any, made: Pa
     assert {path: time for path, time in now.items() if path != made} == {
         path: time for path, time in before.items() if path != made
     }
+
+
+def test_another_judge_may_label_the_videos(generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_judge(name: str, labels: LabelSet, device: str) -> Any:
+        assert (name, device) == ("seer:its-model", "cpu") and "left of" in labels
+        return lambda videos, asked: [Reading(("below",) * len(each.relations)) for each in asked]
+
+    monkeypatch.setattr(synthesize, "load_judge", load_judge)
+    synthesize.main(tmp_path, clips=2, generator=str(generator), steps=STEPS, batch_size=2, judge="seer:its-model")
+    assert {label for row in manifest.load(tmp_path, LABELS) for label, _ in row.relations} == {"below"}
 
 
 def test_settings_that_are_gone_are_not_guessed(made: Path, generator: Path, tmp_path: Path) -> None:
