@@ -39,7 +39,7 @@ USABLE = ("confirmed", "contradicted")
 
 
 @record
-class Verdict:
+class Finding:
     """What became of one line of the claims.
 
     Attributes:
@@ -62,7 +62,7 @@ class Verdict:
     confidence: tuple[StrictFloat, ...] = ()
 
 
-def verdict(claim: Claim, reading: Reading, least: float = 0.0) -> Verdict:
+def finding(claim: Claim, reading: Reading, least: float = 0.0) -> Finding:
     """What a reading makes of a claim.
 
     Args:
@@ -83,7 +83,7 @@ def verdict(claim: Claim, reading: Reading, least: float = 0.0) -> Verdict:
         reason = "confidence"
     else:
         reason, status = "", "confirmed" if reading.labels == claimed else "contradicted"
-    return Verdict(
+    return Finding(
         line=claim.line,
         status=status,
         reason=reason,
@@ -94,8 +94,8 @@ def verdict(claim: Claim, reading: Reading, least: float = 0.0) -> Verdict:
     )
 
 
-def row(claim: Claim, found: Verdict) -> manifest.Row:
-    """The manifest's row of a video that shows what a verdict says."""
+def row(claim: Claim, found: Finding) -> manifest.Row:
+    """The manifest's row of a video that shows what a finding says."""
     assert claim.row is not None
     labels = [label for label in found.shown if label is not None]
     relations = zip(labels, claim.row.relations, strict=True)
@@ -106,19 +106,19 @@ def row(claim: Claim, found: Verdict) -> manifest.Row:
     )
 
 
-class Verdicts:
-    """The verdicts of a run, one per line of a file that is added to as they are made.
+class Findings:
+    """The findings of a run, one per line of a file that is added to as they are made.
 
     Args:
         path: the file; made where there is none.
-        settings: what verdicts depend on, the file's first line.
+        settings: what findings depend on, the file's first line.
 
     Raises:
         DataError: the file is of other settings, or cannot be read.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path, self.found = path, dict[int, Verdict]()
+        self.path, self.found = path, dict[int, Finding]()
         if not path.exists():
             with atomic(path) as temporary:
                 temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
@@ -128,68 +128,68 @@ class Verdicts:
             first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
             before = json.loads(first)
         except (OSError, ValueError) as error:
-            raise DataError(f"verdicts {path}: cannot be read ({error}); {remedy}") from error
+            raise DataError(f"findings {path}: cannot be read ({error}); {remedy}") from error
         if other := [name for name in settings if not isinstance(before, dict) or before.get(name) != settings[name]]:
             raise DataError(
-                f"verdicts {path}: made with another {', '.join(other)}; go on with the same, choose another place, or "
+                f"findings {path}: made with another {', '.join(other)}; go on with the same, choose another place, or "
                 f"{remedy}"
             )
         whole = [line for line in rest if line.endswith("\n")]  # the last was being written
         try:
-            self.found = {each.line: each for each in (read(Verdict, json.loads(line)) for line in whole)}
+            self.found = {each.line: each for each in (read(Finding, json.loads(line)) for line in whole)}
         except (ValueError, DataError) as error:
-            raise DataError(f"verdicts {path}: damaged ({error}); {remedy}") from error
+            raise DataError(f"findings {path}: damaged ({error}); {remedy}") from error
         if whole != rest:
             with atomic(path) as temporary:
                 temporary.write_text("".join([first, *whole]), encoding="utf-8")
 
-    def add(self, verdicts: Sequence[Verdict]) -> None:
+    def add(self, findings: Sequence[Finding]) -> None:
         """Keep some more; they are on the disk when this returns."""
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                for each in verdicts:
+                for each in findings:
                     file.write(json.dumps(_complete(each), ensure_ascii=True, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
-        self.found |= {each.line: each for each in verdicts}
+        self.found |= {each.line: each for each in findings}
 
 
-def _complete(found: Verdict) -> dict[str, Any]:
+def _complete(found: Finding) -> dict[str, Any]:
     return to_dict(found) | {"shown": list(found.shown)}
 
 
-def judged(claims: Sequence[Claim], judge: Judge, frames: int, side: int, least: float) -> list[Verdict]:
-    """The verdicts on a batch of claims; a fault of one is its own.
+def judged(claims: Sequence[Claim], judge: Judge, frames: int, side: int, least: float) -> list[Finding]:
+    """The findings on a batch of claims; a fault of one is its own.
 
     Args:
         claims: of which some may have a fault.
         judge: who reads the videos.
         frames: of each video that are read, evenly spaced.
         side: pixels of the shorter side of a frame at most.
-        least: see :func:`verdict`.
+        least: see :func:`finding`.
     """
-    verdicts, readable, videos = [], [], []
+    findings, readable, videos = [], [], []
     for claim in claims:
         if claim.row is None:
-            verdicts.append(_rejected(claim, claim.reason, claim.fault))
+            findings.append(_rejected(claim, claim.reason, claim.fault))
             continue
         try:
             videos.append(_frames(claim.row, frames, side))
             readable.append(claim)
         except (VideoError, OSError) as error:
-            verdicts.append(_rejected(claim, "unreadable", error))
+            findings.append(_rejected(claim, "unreadable", error))
     for claim, reading in zip(readable, _readings(judge, videos, readable), strict=True):
         if isinstance(reading, Reading):
-            verdicts.append(verdict(claim, reading, least))
+            findings.append(finding(claim, reading, least))
         else:
-            verdicts.append(_rejected(claim, "prompt", reading))
-    return sorted(verdicts, key=lambda each: each.line)
+            findings.append(_rejected(claim, "prompt", reading))
+    return sorted(findings, key=lambda each: each.line)
 
 
-def _rejected(claim: Claim, reason: str, detail: str | Exception) -> Verdict:
-    return Verdict(line=claim.line, status="rejected", reason=reason, detail=str(detail))
+def _rejected(claim: Claim, reason: str, detail: str | Exception) -> Finding:
+    return Finding(line=claim.line, status="rejected", reason=reason, detail=str(detail))
 
 
 def _readings(judge: Judge, videos: list[Frames], claims: list[Claim]) -> list[Reading | PromptError]:
@@ -226,7 +226,7 @@ def main(
 
     Args:
         videos: what is claimed: JSON Lines or CSV of video and caption, or of video, template, entities and label.
-        out: the manifest to write. Beside it lies NAME.verdicts.jsonl, with what became of every line; a run that was
+        out: the manifest to write. Beside it lies NAME.findings.jsonl, with what became of every line; a run that was
             stopped goes on by it.
         judge: who reads the videos: a judge's name, with a model after a colon where it takes one (vlm:FOLDER); or
             several with plus signs between them, of which the first that can reads a label.
@@ -241,7 +241,7 @@ def main(
     require(3, frames=frames)
     if not (math.isfinite(least) and 0 <= least <= 1):
         raise SettingsError(f"least {least}: give a confidence from 0 to 1")
-    kept = out.with_name(f"{out.stem}.verdicts.jsonl")
+    kept = out.with_name(f"{out.stem}.findings.jsonl")
     require_writable(out, kept)
     label_set = LabelSet.load(labels)
     claims = load(videos, label_set, parse_caption)
@@ -251,28 +251,28 @@ def main(
         **{"frames": frames, "side": side, "least": least},
     }
     with alone(out.parent):
-        verdicts = Verdicts(kept, settings)
-        todo = [claim for claim in claims if claim.line not in verdicts.found]
+        findings = Findings(kept, settings)
+        todo = [claim for claim in claims if claim.line not in findings.found]
         for start in tqdm(range(0, len(todo), batch_size), desc="label", unit="batch"):
-            verdicts.add(judged(todo[start : start + batch_size], reader, frames, side, least))
-        found = [(claim, verdicts.found[claim.line]) for claim in claims]
+            findings.add(judged(todo[start : start + batch_size], reader, frames, side, least))
+        found = [(claim, findings.found[claim.line]) for claim in claims]
         rows = [row(claim, each) for claim, each in found if each.status in USABLE]
         if rows:
             manifest.write(out, rows)
     _tell([each for _, each in found], out if rows else None, kept)
 
 
-def _tell(verdicts: Sequence[Verdict], out: Path | None, kept: Path) -> None:
+def _tell(findings: Sequence[Finding], out: Path | None, kept: Path) -> None:
     """Print the counts; end with an error where no video can be used."""
-    counts = Counter(each.status for each in verdicts)
+    counts = Counter(each.status for each in findings)
     parts = []
     for status in ("confirmed", "contradicted", "unclear", "rejected"):
-        reasons = Counter(each.reason for each in verdicts if each.status == status and each.reason)
+        reasons = Counter(each.reason for each in findings if each.status == status and each.reason)
         why = f" ({', '.join(f'{reason} {count}' for reason, count in sorted(reasons.items()))})" if reasons else ""
         parts.append(f"{counts[status]} {status}{why}")
-    print(f"{len(verdicts)} videos: {', '.join(parts)}; each in {kept}")
+    print(f"{len(findings)} videos: {', '.join(parts)}; each in {kept}")
     if out is None:
-        first = next(each for each in verdicts if each.status not in USABLE)
+        first = next(each for each in findings if each.status not in USABLE)
         print(f"error: no video can be used; line {first.line}: {first.detail or first.reason}", file=sys.stderr)
         raise SystemExit(1)
     print(f"{counts['confirmed'] + counts['contradicted']} rows in {out}")

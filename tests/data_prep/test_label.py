@@ -51,8 +51,8 @@ def write(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def verdicts(path: Path) -> list[label.Verdict]:
-    return [label.read(label.Verdict, json.loads(line)) for line in path.read_text().splitlines()[1:]]
+def findings(path: Path) -> list[label.Finding]:
+    return [label.read(label.Finding, json.loads(line)) for line in path.read_text().splitlines()[1:]]
 
 
 def call(*args: Any) -> Any:
@@ -68,7 +68,7 @@ def test_what_is_confirmed_or_contradicted_is_what_was_rendered(
     folder, specs = rendered
     out = tmp_path / "shown.jsonl"
     call(f"--videos={folder / 'claims.jsonl'}", f"--out={out}", *SHAPES)
-    found = verdicts(tmp_path / "shown.verdicts.jsonl")
+    found = findings(tmp_path / "shown.findings.jsonl")
     assert [each.line for each in found] == list(range(1, CLIPS + 1))
     wanted = ["confirmed", "contradicted", "unclear"]
     assert [each.status for each in found] == [wanted[index % 3] for index in range(CLIPS)]
@@ -107,15 +107,15 @@ def test_a_stopped_run_goes_on(
     monkeypatch.setattr(label, "_readings", stop)
     with pytest.raises(SystemExit):
         call(*args, f"--out={out}")
-    kept = tmp_path / "b" / "m.verdicts.jsonl"
-    assert len(verdicts(kept)) == 10 and not out.exists()
+    kept = tmp_path / "b" / "m.findings.jsonl"
+    assert len(findings(kept)) == 10 and not out.exists()
     kept.write_text(kept.read_text() + '{"line": 11, "sta')  # half a line, as of a machine that lost its power
     monkeypatch.setattr(label, "_readings", readings)
     seen: list[int] = []
     monkeypatch.setattr(label, "judged", lambda some, *rest: seen.extend(c.line for c in some) or JUDGED(some, *rest))
     call(*args, f"--out={out}")
     assert seen == list(range(11, CLIPS + 1))
-    assert verdicts(kept) == verdicts(tmp_path / "a" / "whole.verdicts.jsonl")
+    assert findings(kept) == findings(tmp_path / "a" / "whole.findings.jsonl")
     one, two = ([replace(r, video=r.video.resolve()) for r in manifest.load(path, LABELS)] for path in (out, whole))
     assert one == two
     with pytest.raises(SystemExit):
@@ -147,7 +147,7 @@ def test_claims_in_a_table_and_as_templates(rendered: tuple[Path, list[Spec]], t
                 ]
             )
     call(f"--videos={folder / 'table.csv'}", f"--out={tmp_path / 'm.jsonl'}", *SHAPES)
-    assert [each.status for each in verdicts(tmp_path / "m.verdicts.jsonl")] == ["confirmed", "contradicted"]
+    assert [each.status for each in findings(tmp_path / "m.findings.jsonl")] == ["confirmed", "contradicted"]
     rows = manifest.load(tmp_path / "m.jsonl", LABELS)
     assert [(row.id, row.split, row.relations[0][0]) for row in rows] == [("x0", "val", right), ("x1", "val", right)]
     assert rows[0].template == "in fog, a {e0} {r0} a {e1}" and rows[0].entities == spec.entities
@@ -180,7 +180,7 @@ def test_every_fault_is_its_line_s(
     ]
     path = write(folder / "faults.jsonl", [row for row, _, _ in faults])
     call(f"--videos={path}", f"--out={tmp_path / 'm.jsonl'}", *SHAPES)
-    for found, (_, reason, detail) in zip(verdicts(tmp_path / "m.verdicts.jsonl"), faults, strict=True):
+    for found, (_, reason, detail) in zip(findings(tmp_path / "m.findings.jsonl"), faults, strict=True):
         assert (found.status == "rejected") == (reason is not None), found
         assert reason is None or (reason in found.reason and detail in found.detail), found
     assert "1 confirmed, 0 contradicted, 0 unclear, 12 rejected (" in capsys.readouterr().out
@@ -211,7 +211,7 @@ def test_wrong_options_end_before_anything_is_judged(
     assert not list(tmp_path.glob("m.*"))
 
 
-def test_a_verdict_is_no_better_than_its_reading() -> None:
+def test_a_finding_is_no_better_than_its_reading() -> None:
     said = parse("a red circle moving up to the left of a blue square", LABELS)
     row = manifest.Row(
         "a", Path("a.mp4"), template_of(said), ("red circle", "blue square"), (("up", (0,)), ("left of", (0, 1)))
@@ -225,9 +225,9 @@ def test_a_verdict_is_no_better_than_its_reading() -> None:
         (Reading(("up", "left of"), ("blue square: not asked for",)), "unclear", "entities"),
         (Reading(("up", "left of"), confidence=(0.9, 0.4)), "unclear", "confidence"),
     ):
-        found = label.verdict(claim, reading, least=0.5)
+        found = label.finding(claim, reading, least=0.5)
         assert (found.status, found.reason) == (status, reason)
-    assert label.row(claim, label.verdict(claim, Reading(("down", "left of")))).relations == (
+    assert label.row(claim, label.finding(claim, Reading(("down", "left of")))).relations == (
         ("down", (0,)),
         ("left of", (0, 1)),
     )

@@ -154,3 +154,12 @@ def test_errors(tmp_path: Path, folders: dict[str, str]) -> None:
         Answering({})([video(0)], [unknown])
     with pytest.raises(UserError, match="clip: "):
         Answering({})([video(0)[:1]], [SITTING])
+
+
+def test_half_precision_is_for_pixels_and_weights_alone(folders: dict[str, str]) -> None:
+    full = VlmJudge(LABELS, model=folders["llava"], frames=2)
+    half = VlmJudge(LABELS, model=folders["llava"], frames=2, dtype=torch.bfloat16)
+    questions = ["is the dog sitting?", "is the cat on the dog?"]
+    videos = [video(1), video(2)]
+    assert half.model.dtype == torch.bfloat16
+    assert half.chances(videos, questions) == pytest.approx(full.chances(videos, questions), abs=0.02)
