@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import architecture as architectures
 from benchmarks import guidance
 from benchmarks.case import Case, random_case, shipped_case
+from benchmarks.checks import checks
 from benchmarks.figures import Figure, markdown
 from benchmarks.inversion import inversion
 from cvg.common.cli import run
@@ -39,6 +40,7 @@ def figures_of(case: Case, rounds: int, long_rounds: int, inversion_steps: int) 
     parts: dict[str, Callable[[], list[Figure]]] = {
         "sampling": lambda: guidance.sampling(case, rounds),
         "whole videos": lambda: guidance.whole(case, long_rounds) if case.shipped else [],
+        "checks": lambda: checks(case, 4 * rounds) if case.shipped else [],
         "memory": lambda: guidance.memory(guidance.peaks(case, guidance.edits(case))),
         "capture": lambda: guidance.capture_time(case, rounds) + guidance.capture_memory(case),
         "dual inversion": lambda: inversion(case, long_rounds, inversion_steps),

@@ -21,6 +21,7 @@ from cvg.common.versions import versions
 from cvg.composition import Composition, LabelSet, parse
 from cvg.generators import Loading, load_generator
 from cvg.generators.vocabulary import vocabulary_warnings
+from cvg.guidance.choice import BestSeed, candidate_seeds
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.jobs import Job, job_places
 from cvg.guidance.sampler import GuidedSampler, SampleResult
@@ -41,7 +42,8 @@ def main(
     entities: list[str] | None = None,
     label: str | list[str] | None = None,
     label_group: str | None = None,
-    guidance: Literal["on", "off"] = "on",
+    guidance: Literal["on", "off", "score"] = "on",
+    candidates: int = 4,
     guiding: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
     steps: int = 50,
     guidance_scale: float | None = None,
@@ -67,7 +69,9 @@ def main(
         label: labels of the relations, when they cannot be parsed. A classifier with an anchored head also takes
             phrases that it was not trained on (docs/new_labels.md).
         label_group: the group whose labels such a phrase competes against, where its entities do not tell.
-        guidance: off runs the plain pipeline, on any prompt.
+        guidance: off runs the plain pipeline, on any prompt. score moves nothing and needs no gradients: every video is
+            begun with several seeds, and after the last guided step the one goes on that the classifier prefers.
+        candidates: seeds of a video with guidance score: its own, and others that follow from it.
         guiding: how guided steps are taken.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when left out.
@@ -78,20 +82,21 @@ def main(
         loading: where and how the generator is computed.
     """
     prompts, seeds = [prompt] if isinstance(prompt, str) else prompt, [seed] if isinstance(seed, int) else seed
-    _check(prompts, seeds, guidance_scale, steps=steps, fps=fps, scale=scale, batch_size=batch_size, size=size)
+    least = {"steps": steps, "fps": fps, "scale": scale, "batch_size": batch_size, "candidates": candidates}
+    _check(prompts, seeds, guidance_scale, size, **least)
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
     model = CompositionClassifier.from_pretrained(classifier)
-    if guidance == "on":
+    if guidance != "off":
         model = _with_new_labels(model, label, entities, label_group)
-    asked = {text: _understood(text, model.labels, entities, label, needed=guidance == "on") for text in prompts}
+    asked = {text: _understood(text, model.labels, entities, label, needed=guidance != "off") for text in prompts}
     jobs = [Job(text, asked[text], number, place) for (text, number), place in places.items()]
     sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], loading), model, guiding)
     if guidance_scale is None:
         guidance_scale = model.config.sampling.guidance_scale
     size = Size(*(size or sampler.size))
     _check_sides(size, scale)
-    if guidance == "on":
+    if guidance != "off":
         sampler.guided_steps(steps, size)
         for line in [*vocabulary_warnings(sampler.generator, _asked(jobs)), *_unseen(model, _asked(jobs))]:
             print(f"warning: {line}", file=sys.stderr)
@@ -102,13 +107,14 @@ def main(
         "steps": steps,
         "guidance_scale": guidance_scale,
         "size": size._asdict(),
-        "guiding": asdict(sampler.config) if guidance == "on" else None,
+        "guiding": asdict(sampler.config) if guidance != "off" else None,
+        "candidates": candidates if guidance == "score" else None,
         "by_hand": {"entities": entities, "label": label, "label_group": label_group},
         **{"fps": fps, "scale": scale, "batch_size": batch_size, "loading": asdict(loading)},
         **{"threads": torch.get_num_threads(), "versions": versions()},
     }
     batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
-    sides = 2 if guidance == "on" else 1
+    sides = {"on": 2, "off": 1, "score": candidates}[guidance]
     with StepBar("sample", sides * len(batches), steps) as bar:
         for batch in batches:
             # By whole batches: bytes depend on what a video is batched with.
@@ -116,7 +122,8 @@ def main(
                 bar.skip(sides)
                 bar.say("\n".join(f"{job.file('.mp4')} (made before, with these settings)" for job in batch))
             else:
-                _make(sampler, batch, settings, bar)
+                make = _choose if guidance == "score" else _make
+                make(sampler, batch, settings, bar)
     return [job.file(".mp4") for job in jobs]
 
 
@@ -201,12 +208,43 @@ def _make(sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, Any]
             if after is not None:
                 what = _told(relation["label"], relation["entities"])
                 bar.say(f"  {what}: probability {before:.2f} before guidance, {after:.2f} after")
-                if after < _LOW:
-                    print(
-                        f"warning: {job.prompt!r}, seed {job.seed}: the probability of {what} stayed at {after:.2f}; "
-                        "the video is likely not what was asked",
-                        file=sys.stderr,
-                    )
+                _warn_of_low(job, what, after)
+
+
+def _choose(sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, Any], bar: StepBar) -> None:
+    """Sample the best seed of each job of a batch and write its files."""
+    result = BestSeed(sampler)(
+        [job.prompt for job in batch],
+        [candidate_seeds(job.seed, settings["candidates"]) for job in batch],
+        _asked(batch),
+        settings["steps"],
+        settings["guidance_scale"],
+        Size(**settings["size"]),
+        bar,
+    )
+    relations = traces(result, sampler.classifier.labels)
+    for index, job in enumerate(batch):
+        job.write_videos([to_frames(result.video_BCFHW[index])], settings["fps"], settings["scale"])
+        told = {"prompt": job.prompt, "seed": job.seed, **settings, "relations": relations[index]}
+        told |= {"kept_seed": result.seeds[index], "tried": [asdict(one) for one in result.tried[index]]}
+        write_json(job.file(".json"), told | {"seconds": {"score": result.seconds / len(batch)}})
+        kept = next(one for one in result.tried[index] if one.seed == result.seeds[index])
+        begun = ", ".join(str(one.seed) for one in result.tried[index])
+        bar.say(f"{job.file('.mp4')}\n  kept seed {kept.seed} of {begun}")
+        for number, relation in enumerate(relations[index]):
+            what = _told(relation["label"], relation["entities"])
+            tried = ", ".join(f"{one.probabilities[number]:.2f}" for one in result.tried[index])
+            bar.say(f"  {what}: probability {kept.probabilities[number]:.2f} (of all: {tried})")
+            _warn_of_low(job, what, kept.probabilities[number])
+
+
+def _warn_of_low(job: Job, what: str, probability: float) -> None:
+    if probability < _LOW:
+        print(
+            f"warning: {job.prompt!r}, seed {job.seed}: the probability of {what} stayed at {probability:.2f}; "
+            "the video is likely not what was asked",
+            file=sys.stderr,
+        )
 
 
 def _with_new_labels(

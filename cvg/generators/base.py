@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,7 +15,7 @@ from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
 from cvg.generators.conditioning import Conditioning
 from cvg.generators.family import Family
-from cvg.generators.histories import Histories, histories_of
+from cvg.generators.histories import Histories, State, histories_of
 from cvg.generators.obstacles import check_readable
 from cvg.generators.recompute import eager, is_compiled
 from cvg.generators.steps import Edit, seeded_steps
@@ -107,6 +107,18 @@ class Generator(Family):
         """
         mine = range(self._histories.count) if samples is None else samples
         self._histories.forget(mine, self.clear_history)
+
+    def history(self) -> State:
+        """What the scheduler knows of the samples of the batch that :meth:`sample` is at."""
+        return self._histories.state()
+
+    def adopt_history(self, states: Mapping[int, State]) -> None:
+        """Let some samples go on with what was known of those in their places in other runs, at the same step.
+
+        Args:
+            states: of those runs, as :meth:`history` gave them, by sample.
+        """
+        self._histories.adopt(states)
 
     def _on_packed(self, edit: Edit, size: Size) -> Edit:
         """An edit of the latents in the pipeline's layout."""

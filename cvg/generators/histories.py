@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,19 @@ class _Group:
     samples: list[int]
 
 
+@dataclass(frozen=True)
+class State:
+    """What is known of a batch's samples at some step.
+
+    Attributes:
+        known: by the scheduler, by the name it has there.
+        handed_out: by the pipeline: what the last step gave beside the latents.
+    """
+
+    known: dict[str, Any]
+    handed_out: list[Tensor]
+
+
 class Histories:
     """The histories of a batch's samples, while a pipeline samples it.
 
@@ -40,6 +53,31 @@ class Histories:
     def __init__(self, scheduler: Any, samples: int) -> None:
         self.scheduler, self.count = scheduler, samples
         self.groups = [_Group(scheduler, list(range(samples)))]
+        self._handed_out: list[Tensor] = []
+        """What the last step gave beside the latents, which a pipeline may hand to the next one."""
+        self._exchanged: list[tuple[Tensor, Tensor]] = []
+        """Of these, each with what takes its place."""
+
+    def state(self) -> State:
+        """What is known of the samples now; later steps do not change it."""
+        found = {
+            name: list(value) if isinstance(value, list) else value for name, value in vars(self.scheduler).items()
+        }
+        return State({name: value for name, value in found.items() if _is_known(value)}, list(self._handed_out))
+
+    def adopt(self, states: Mapping[int, State]) -> None:
+        """Let some samples go on with what was known, in another run of this many, of those in their places.
+
+        Args:
+            states: of those runs, at the same step, by sample.
+        """
+        for name in self.state().known:
+            mine = getattr(self.scheduler, name)
+            theirs = {sample: state.known[name] for sample, state in states.items()}
+            setattr(self.scheduler, name, _mixed(mine, theirs, self.count))
+        for place, mine in enumerate(self._handed_out):
+            theirs = {sample: state.handed_out[place] for sample, state in states.items()}
+            self._exchanged.append((mine, _mixed(mine, theirs, self.count)))
 
     def forget(self, samples: Sequence[int], clear: Callable[[Any], None]) -> None:
         """Let the next step of some samples depend on nothing before it.
@@ -69,8 +107,14 @@ class Histories:
             args: further arguments of the step.
             options: further ones, by name.
         """
+        args = tuple(next((new for old, new in self._exchanged if old is value), value) for value in args)
+        self._exchanged = []
         if len(self.groups) == 1:
-            return whole(output, *args, **options)
+            result = whole(output, *args, **options)
+            self._handed_out = (
+                [value for value in tuple(result)[1:] if _is_known(value)] if isinstance(result, tuple) else []
+            )
+            return result
         each = len(output) // self.count
         rows = [[sample * each + i for sample in group.samples for i in range(each)] for group in self.groups]
         results = [
@@ -100,6 +144,26 @@ def histories_of(scheduler: Any, samples: int) -> Iterator[Histories]:
         yield found
 
 
+def _is_known(value: Any) -> bool:
+    """Whether this is of samples: tensors of them, or a list that has some."""
+    if isinstance(value, list):
+        return any(_is_known(one) for one in value)
+    return isinstance(value, Tensor) and value.ndim >= _LEAST_AXES
+
+
+def _mixed(mine: Any, theirs: Mapping[int, Any], count: int) -> Any:
+    """Of ``count`` samples what is ours, but of some what is theirs."""
+    if isinstance(mine, list):
+        parts = enumerate(mine)
+        return [_mixed(one, {sample: other[i] for sample, other in theirs.items()}, count) for i, one in parts]
+    if not _is_known(mine):
+        return mine
+    mixed = mine.clone().unflatten(0, (count, -1))
+    for sample, other in theirs.items():
+        mixed[sample] = other.unflatten(0, (count, -1))[sample]
+    return mixed.flatten(0, 1)
+
+
 def _part(group: _Group, samples: list[int]) -> _Group:
     """Some samples of a group, with a scheduler that knows of them what its knows."""
     count, places = len(group.samples), [group.samples.index(sample) for sample in samples]
@@ -107,7 +171,7 @@ def _part(group: _Group, samples: list[int]) -> _Group:
     def known(value: Any) -> Any:
         if isinstance(value, list):
             return [known(one) for one in value]
-        if not isinstance(value, Tensor) or value.ndim < _LEAST_AXES:
+        if not _is_known(value):
             return value
         return value.unflatten(0, (count, -1))[places].flatten(0, 1)
 

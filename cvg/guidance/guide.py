@@ -31,6 +31,17 @@ NOT_JUDGED = -1.0
 """In place of a target probability that is not known yet: below every threshold."""
 
 
+def reader_of(
+    classifier: CompositionClassifier | Rules, relations: RelationBatch, smoothing: int
+) -> StepClassifier | StepRules:
+    """What gives verdicts on a batch's maps, guided step after guided step; arguments as of :class:`StepClassifier`."""
+    if not isinstance(classifier, Rules):
+        return StepClassifier(classifier, relations, smoothing)
+    rules = StepRules(classifier.labels, relations)
+    rules.require_all()
+    return rules
+
+
 class Guide:
     """The guided steps of one batch of prompts.
 
@@ -59,7 +70,7 @@ class Guide:
         check_gradients(generator)
         self.conditioning = generator.encode(compositions)
         self.relations = RelationBatch.of(compositions, classifier.labels)
-        self.classify = self._reader(classifier)
+        self.classify = reader_of(classifier, self.relations, self.config.smoothing)
         self.read = Taps.of(classifier.config.layers, classifier.config.heads)
         self.terms: list[Term] = [LabelTerm(self.read)]
         if config.spread:
@@ -69,14 +80,6 @@ class Guide:
         self.terms += terms
         self.satisfied: list[int] = []
         """Samples that needed no more at the last guided step."""
-
-    def _reader(self, classifier: CompositionClassifier | Rules) -> StepClassifier | StepRules:
-        """What gives verdicts on the batch's maps."""
-        if not isinstance(classifier, Rules):
-            return StepClassifier(classifier, self.relations, self.config.smoothing)
-        rules = StepRules(classifier.labels, self.relations)
-        rules.require_all()
-        return rules
 
     def edit(self, latents: Tensor, timestep: Tensor, guided_step: int) -> tuple[Tensor, list[Tensor]]:
         """Guide one denoising step.

@@ -57,6 +57,23 @@ class SampleResult:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a call is to sample.
+
+    Attributes:
+        compositions: what each prompt asks for.
+        guidance_scale: of classifier-free guidance; the family's default when None.
+        size: of the videos.
+        timesteps: of the schedule.
+    """
+
+    compositions: list[Composition]
+    guidance_scale: float | None
+    size: Size
+    timesteps: Tensor
+
+
 class _GuidedSteps:
     """Guides one batch as it is sampled: what the loop calls before every denoising step.
 
@@ -122,22 +139,7 @@ class GuidedSampler:
         self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
         self.config = (config or GuidanceConfig()).preferred(classifier.config.sampling)
         self.parser, self.terms = parser, terms
-        self._check_generator()
-
-    def _check_generator(self) -> None:
-        """Raise ModelError where a classifier was trained on another generator than this one, as it is now."""
-        ours, theirs = self.generator.identity(), self.classifier.config.generator
-        if theirs is None:
-            return
-        if ours["fingerprint"] != theirs["fingerprint"]:
-            trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
-            weights = [weight for network in self.generator.networks for weight in network.parameters()]
-            remedy = "use that generator, or train a classifier on this one"
-            if any(weight.dtype == torch.float16 for weight in weights):
-                remedy = "float16 rounds weights to those of another model: load it in bfloat16 or float32"
-            raise ModelError(
-                f"classifier: trained on the attention of {trained}, but the generator is {given}; {remedy}"
-            )
+        self.check_generator()
 
     @property
     def size(self) -> Size:
@@ -200,18 +202,9 @@ class GuidedSampler:
             UserError: a prompt that cannot be parsed, a schedule that does not fit the classifier, or numbers that are
                 not finite.
         """
-        if guidance_scale is None:
-            guidance_scale = self.classifier.config.sampling.guidance_scale
-        if compositions is None:
-            compositions = [self.parser(prompt, self.classifier.labels) for prompt in prompts]
-        size, device = size or self.size, self.generator.device
-        require(1, steps=steps, **Size(*size)._asdict())
-        self.generator.check_size(size)
-        if guidance_scale is not None and not math.isfinite(guidance_scale):
-            raise SettingsError(f"guidance_scale {guidance_scale}: give a number")
-        timesteps = self.generator.schedule(steps, size).timesteps  # refuses schedulers before anything is sampled
+        plan, device = self.plan(prompts, compositions, steps, guidance_scale, size), self.generator.device
         began = wall_clock(device)
-        guiding = self._guiding(compositions, steps, size, timesteps) if guided else None
+        guiding = self._guiding(plan, steps) if guided else None
 
         def before_step(step: int, z: Tensor) -> Tensor:
             z = z if guiding is None else guiding(step, z)
@@ -220,20 +213,61 @@ class GuidedSampler:
             return z
 
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        latents = before_step(0, self.generator.initial_latents(noise, size))
+        latents = before_step(0, self.generator.initial_latents(noise, plan.size))
         edit = before_step if guided or observe is not None else None
-        final = self.generator.sample(prompts, latents, steps, guidance_scale, size, edit, noise)
+        final = self.generator.sample(prompts, latents, steps, plan.guidance_scale, plan.size, edit, noise)
         sampled = wall_clock(device)
         require_finite(f"final latents (after {steps} denoising steps)", final)
         probabilities = {} if guiding is None else guiding.conclude()  # now, while an offloaded network is still there
         concluded = wall_clock(device)
-        video_BCFHW = self.generator.decode_latents(final).cpu()
+        video_BCFHW = self.decoded(final)
         seconds = wall_clock(device) - concluded + sampled - began
-        require_finite("decoded pixels", video_BCFHW)
-        return SampleResult(video_BCFHW, list(compositions), probabilities, seconds)
+        return SampleResult(video_BCFHW, plan.compositions, probabilities, seconds)
 
-    def _guiding(self, compositions: Sequence[Composition], steps: int, size: Size, timesteps: Tensor) -> _GuidedSteps:
-        self._check_generator()  # adapters and networks may have been exchanged since
-        guided_steps = self.guided_steps(steps, size)
-        guide = Guide(self.generator, self.classifier, compositions, self.config, self.terms)
-        return _GuidedSteps(guide, timesteps, guided_steps, moves=bool(self.config.step_size))
+    def plan(
+        self,
+        prompts: Sequence[str],
+        compositions: Sequence[Composition] | None,
+        steps: int,
+        guidance_scale: float | None,
+        size: Size | None,
+    ) -> Plan:
+        """What is to be sampled, checked before anything is; arguments and errors as of :meth:`__call__`."""
+        if guidance_scale is None:
+            guidance_scale = self.classifier.config.sampling.guidance_scale
+        if compositions is None:
+            compositions = [self.parser(prompt, self.classifier.labels) for prompt in prompts]
+        size = Size(*(size or self.size))
+        require(1, steps=steps, **size._asdict())
+        self.generator.check_size(size)
+        if guidance_scale is not None and not math.isfinite(guidance_scale):
+            raise SettingsError(f"guidance_scale {guidance_scale}: give a number")
+        timesteps = self.generator.schedule(steps, size).timesteps  # refuses schedulers before anything is sampled
+        return Plan(list(compositions), guidance_scale, size, timesteps)
+
+    def decoded(self, final: Tensor) -> Tensor:
+        """Videos (B, 3, F, H, W) in [-1, 1], on the CPU, of final latents. ModelError where they are not finite."""
+        video_BCFHW = self.generator.decode_latents(final).cpu()
+        require_finite("decoded pixels", video_BCFHW)
+        return video_BCFHW
+
+    def check_generator(self) -> None:
+        """Raise ModelError where a classifier was trained on another generator than this one, as it is now."""
+        ours, theirs = self.generator.identity(), self.classifier.config.generator
+        if theirs is None:
+            return
+        if ours["fingerprint"] != theirs["fingerprint"]:
+            trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
+            weights = [weight for network in self.generator.networks for weight in network.parameters()]
+            remedy = "use that generator, or train a classifier on this one"
+            if any(weight.dtype == torch.float16 for weight in weights):
+                remedy = "float16 rounds weights to those of another model: load it in bfloat16 or float32"
+            raise ModelError(
+                f"classifier: trained on the attention of {trained}, but the generator is {given}; {remedy}"
+            )
+
+    def _guiding(self, plan: Plan, steps: int) -> _GuidedSteps:
+        self.check_generator()  # adapters and networks may have been exchanged since
+        guided_steps = self.guided_steps(steps, plan.size)
+        guide = Guide(self.generator, self.classifier, plan.compositions, self.config, self.terms)
+        return _GuidedSteps(guide, plan.timesteps, guided_steps, moves=bool(self.config.step_size))

@@ -9,10 +9,12 @@ import diffusers
 import pytest
 import torch
 
+import cvg.guidance.sampler
 from benchmarks import architecture as architectures
 from benchmarks import cost, scale, transfer
 from benchmarks.arithmetic import arithmetic, operations
-from benchmarks.case import Case, random_case
+from benchmarks.case import Case, random_case, shipped_case
+from benchmarks.checks import unchecked
 from benchmarks.figures import HEADER, Figure, markdown, spread
 from benchmarks.guidance import NAMES, gradient
 from benchmarks.measure import LiveBytes, in_turn, weight_bytes
@@ -21,6 +23,7 @@ from cvg.classifier.backbones import build
 from cvg.classifier.config import BackboneSettings
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
+from cvg.guidance.sampler import GuidedSampler
 from cvg.shapes.world import LABELS
 from tests.helpers.tiny import make_vlm
 
@@ -83,6 +86,22 @@ def test_sizes_that_a_family_cannot_have_are_refused_before_anything_is_measured
         with pytest.raises(UserError, match=r"size \[.*videos of wan-.* have .* not (12|60)"):
             measure()
     assert not list(tmp_path.iterdir())
+
+
+def test_without_checks_the_same_video_is_made_and_what_is_wrong_goes_by() -> None:
+    case = shipped_case(1, 11, "cpu", "float32")
+    sampler = GuidedSampler(case.generator, case.classifier)
+    prompts = [composition.prompt for composition in case.compositions]
+    wanted = sampler(prompts, [0], steps=11).video_BCFHW
+    with unchecked():
+        assert torch.equal(sampler(prompts, [0], steps=11).video_BCFHW, wanted)
+        require_finite("latents", torch.tensor([torch.nan]))
+    with pytest.raises(UserError, match="not finite"):
+        require_finite("latents", torch.tensor([torch.nan]))
+
+
+def require_finite(*args: Any) -> None:
+    cvg.guidance.sampler.require_finite(*args)
 
 
 def test_fake_tensors_take_what_real_ones_take() -> None:

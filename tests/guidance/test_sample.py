@@ -11,6 +11,7 @@ import pytest
 from cvg import sample
 from cvg.classifier import CompositionClassifier
 from cvg.common.files import read_json
+from cvg.guidance.choice import candidate_seeds
 from cvg.guidance.sampler import GuidedSampler
 
 UP, LEFT = "a red circle moving up", "a blue square moving left"
@@ -98,3 +99,22 @@ def test_labels_that_the_classifier_never_saw_are_warned_of(
     assert len(warned) == 1 and warned[0].startswith("warning: the classifier has never seen the label 'left'")
     sample.main(LEFT, out=tmp_path / "plain", guidance="off", **options)
     assert "has never seen the label" not in capsys.readouterr().err and len(calls) == 5
+
+
+def test_the_best_of_several_seeds_is_written_with_what_was_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], calls: list[list[str]]
+) -> None:
+    (video,) = sample.main(UP, seed=7, out=tmp_path, guidance="score", candidates=2, **TINY)
+    told = read_json(video.with_suffix(".json"))
+    seeds = [one["seed"] for one in told["tried"]]
+    assert seeds == candidate_seeds(7, 2) == candidate_seeds(7, 3)[:2] and seeds[0] == 7
+    best = max(told["tried"], key=lambda one: one["log_probability"])
+    assert told["kept_seed"] == best["seed"] and told["candidates"] == 2 and calls == []
+    said = capsys.readouterr().out
+    assert f"kept seed {best['seed']} of 7, {seeds[1]}\n" in said
+    assert f"up (red circle): probability {best['probabilities'][0]:.2f} (of all: " in said
+    made = video.read_bytes()
+    sample.main(UP, seed=7, out=tmp_path, guidance="score", candidates=2, **TINY)
+    assert "made before" in capsys.readouterr().out
+    (plain,) = sample.main(UP, seed=told["kept_seed"], out=tmp_path / "plain", guidance="off", **TINY)
+    assert plain.read_bytes() == made
