@@ -32,8 +32,8 @@ def _question(text: str) -> str:
 
 
 Mirrored = Annotated[
-    Text | Annotated[dict[Text, Text], Field(max_length=len(MIRRORS))],
-    Field(description=f"the label of the mirror image, or one for each of {', '.join(MIRRORS)}"),
+    Text | Annotated[dict[Text, Text | None], Field(max_length=len(MIRRORS))],
+    Field(description=f"the label of the mirror image, or one (or null) for each of {', '.join(MIRRORS)}"),
 ]
 
 
@@ -53,8 +53,8 @@ class LabelForm:
     )
 
     @property
-    def mirrors(self) -> dict[str, str]:
-        """The labels of the mirror images that are stated."""
+    def mirrors(self) -> dict[str, str | None]:
+        """The labels of the mirror images that are stated; None for an image that shows no label of the group."""
         return {"horizontal": self.mirror} if isinstance(self.mirror, str) else self.mirror or {}
 
 
@@ -100,7 +100,7 @@ def read_group(name: Any, entry: Any) -> tuple[GroupForm, dict[str, LabelForm]]:
         labels[str(label)] = form
     for label, form in labels.items():
         for axis, image in form.mirrors.items():
-            if image not in labels or labels[image].mirrors.get(axis, image) != label:
+            if image is not None and (image not in labels or labels[image].mirrors.get(axis, image) != label):
                 raise DataError(
                     f"label {label!r}: its {axis} mirror image is {image!r}, which must be a label of the group "
                     f"{name!r} that names {label!r} as its own mirror image"

@@ -36,7 +36,8 @@ class Label:
         wordings: phrases that state it in a prompt; the first is the plainest.
         entities: how many entities it relates, 1 to :data:`SLOTS` (1: subject, 2: subject and object).
         category: the kind it is counted under, e.g. ``"motion"``; the group's name when empty.
-        mirrors: by kind of mirror (:data:`MIRRORS`) the label that its image shows, where that is another one.
+        mirrors: by kind of mirror (:data:`MIRRORS`) the label that its image shows, where that is another one, or None
+            where it shows none; see :meth:`image`.
         rule: the geometric rule by which tracks show it (:mod:`cvg.judging`), or None.
         question: a yes/no question about a video, with ``{subject}`` and ``{object}`` to fill in, or None.
         patterns: further ways in which sentences state it, over lemmas; see :mod:`cvg.composition.patterns`.
@@ -47,7 +48,7 @@ class Label:
     wordings: tuple[str, ...]
     entities: int
     category: str = field(default="", compare=False)
-    mirrors: Mapping[str, str] = field(default_factory=dict, compare=False)
+    mirrors: Mapping[str, str | None] = field(default_factory=dict, compare=False)
     rule: str | None = field(default=None, compare=False)
     question: str | None = field(default=None, compare=False)
     patterns: tuple[str, ...] = field(default=(), compare=False)
@@ -63,7 +64,20 @@ class Label:
     @property
     def mirror(self) -> str:
         """The label that the mirror image shows, left and right exchanged: the label itself where it tells no other."""
-        return self.mirrors.get("horizontal", self.name)
+        return self.mirrors.get("horizontal") or self.name
+
+    def image(self, axis: str) -> str | None:
+        """The label that a mirror image shows, or None where it shows none that is known.
+
+        What is not stated is the label itself. But where only a question tells whether a video shows it, left and right
+        alone may be exchanged: backwards, or upside down, who opens a door need not be opening it.
+
+        Args:
+            axis: the kind of mirror, of :data:`MIRRORS`.
+        """
+        if axis in self.mirrors:
+            return self.mirrors[axis]
+        return None if self.question and not self.rule and axis != "horizontal" else self.name
 
 
 class LabelSet:
@@ -252,14 +266,14 @@ def _shipped(path: Path) -> LabelSet:
 
 
 def _completed(label: Label, known: LabelSet, among: LabelSet) -> Label:
-    """A label with what a known set says of it beyond its wordings; mirror images as far as they are among the set."""
+    """A label with what a known set says of it beyond its wordings; of mirror images those that are among the set."""
     if label.name not in known:
         return label
     full = known[label.name]
     same = (full.group, full.entities) == (label.group, label.entities) and set(full.wordings) & set(label.wordings)
     if not same:
         return label
-    mirrors = {axis: image for axis, image in full.mirrors.items() if image in among}
+    mirrors = {axis: image if image in among else None for axis, image in full.mirrors.items()}
     return replace(full, wordings=label.wordings, mirrors=mirrors)
 
 

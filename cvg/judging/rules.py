@@ -142,13 +142,15 @@ def _of_frames(frame_scores: Callable[[View, Margins], Floats]) -> Score:
 
 
 def _on(view: View, margins: Margins) -> Floats:
-    """The subject ends at the object's top, or, seen from above, in its upper half, and is over it sideways."""
+    """The subject ends at the object's top, or, seen from above, in its upper half, over it sideways and no nearer."""
     one, other = view.boxes(0), view.boxes(1)
     sunk_F = one[:, 3] - other[:, 1]
     touches_F = 2 + sunk_F / margins.contact
     high_F = 2 * (1 - sunk_F / _sides(other)[:, 1])
     upper_F = 1 + (view.seen(1) - view.seen(0))[:, 1] / margins.contact
-    return np.minimum.reduce([touches_F, high_F, upper_F, 2 * _shared(one, other)[:, 0]])
+    return np.minimum.reduce(
+        [touches_F, high_F, upper_F, 2 * _shared(one, other)[:, 0], _level_in_depth(view, margins)]
+    )
 
 
 def _inside(view: View, margins: Margins) -> Floats:
@@ -156,8 +158,13 @@ def _inside(view: View, margins: Margins) -> Floats:
     one, other = view.boxes(0), view.boxes(1)
     within_F = np.clip(_common(one, other), 0, None).prod(axis=1) / _sides(one).prod(axis=1)
     smaller_F = (1 - _sides(one).prod(axis=1) / _sides(other).prod(axis=1)) / (1 - CONTAINED)
-    apart_F = np.nan_to_num(np.abs(view.depth(0) - view.depth(1)))
-    return np.minimum.reduce([(2 * within_F - 1) / (2 * CONTAINED - 1), smaller_F, 2 - apart_F / margins.depth])
+    inside_F = (2 * within_F - 1) / (2 * CONTAINED - 1)
+    return np.minimum.reduce([inside_F, smaller_F, _level_in_depth(view, margins)])
+
+
+def _level_in_depth(view: View, margins: Margins) -> Floats:
+    """From 1 on both are as far away, as far as depth is known."""
+    return np.asarray(2 - np.nan_to_num(np.abs(view.depth(0) - view.depth(1))) / margins.depth)
 
 
 def _next_to(view: View, margins: Margins) -> Floats:

@@ -22,6 +22,8 @@ _MIRRORS: dict[str, Callable[[Tensor], Tensor]] = {
 class Mirror:
     """Mirror maps in space and time, each mirror with probability 1/2, and swap the labels that it exchanges.
 
+    A record whose label has no known image in a mirror is not mirrored so.
+
     The mirrored map is exactly the map of the mirrored scene as far as positions go; which label the mirrored scene
     shows is said by the label set.
 
@@ -41,7 +43,7 @@ class Mirror:
         self, axes: Sequence[str], labels: LabelSet, grid: Sequence[int], hold_out: Sequence[str] = ()
     ) -> None:
         self.hold_out = frozenset(hold_out)
-        self.swaps: dict[str, dict[str, str]] = {}
+        self.swaps: dict[str, dict[str, str | None]] = {}
         for axis in axes:
             if axis not in _MIRRORS:
                 raise SettingsError(f"mirror: {axis!r} is unknown; expected {', '.join(_MIRRORS)}")
@@ -49,8 +51,8 @@ class Mirror:
                 raise SettingsError(
                     f"mirror: the maps are {grid[1]} x {grid[2]}; the diagonal mirror needs square ones"
                 )
-            swap = {label.name: label.mirrors[axis] for label in labels.labels if axis in label.mirrors}
-            if not swap:
+            swap = {label.name: label.image(axis) for label in labels.labels}
+            if all(image in (name, None) for name, image in swap.items()):
                 raise SettingsError(
                     f"mirror: no label of these shards ({', '.join(labels.names)}) names its {axis} mirror image, so "
                     "that it would stay what it is; set data.mirror to null, or say `mirror` in the label set"
@@ -61,15 +63,15 @@ class Mirror:
         """The labels that a record of a label may have after it was mirrored, its own among them."""
         found = {label}
         for swap in self.swaps.values():
-            found |= {swap.get(name, name) for name in found} - self.hold_out
+            found |= {image for name in found if (image := swap[name]) is not None} - self.hold_out
         return frozenset(found)
 
     def __call__(self, record: Record, rng: random.Random) -> tuple[Tensor, Tensor, str]:
         """Positive maps, negative maps and label of a randomly mirrored record."""
         positive, negative, label = record.positive_SLAKFHW, record.negative_SLAKFHW, record.label
         for axis, swap in self.swaps.items():
-            mirrored = swap.get(label, label)
-            if rng.random() < 0.5 and mirrored not in self.hold_out:
+            mirrored = swap[label]
+            if rng.random() < 0.5 and mirrored is not None and mirrored not in self.hold_out:
                 positive, negative = _MIRRORS[axis](positive), _MIRRORS[axis](negative)
                 label = mirrored
         return positive, negative, label

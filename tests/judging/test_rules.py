@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cvg.common.errors import UserError
 from cvg.composition import Label, LabelSet
-from cvg.composition.labels import SHIPPED
+from cvg.composition.labels import MIRRORS, SHIPPED
 from cvg.judging.geometry import FREE, JUDGE, Margins
 from cvg.judging.rules import RULES, View
 from cvg.judging.showing import rule_of, shown
@@ -364,3 +364,27 @@ def test_every_rule_that_a_shipped_label_set_names_is_there(name: str) -> None:
     for label in LabelSet.load(name).labels:
         if label.rule is not None:
             assert RULES[label.rule].entities == label.entities, label
+
+
+IMAGES = {
+    "horizontal": mirrored,
+    "vertical": lambda e: changed(e, boxes_F4=np.array([0, 1, 0, 1]) + e.boxes_F4[:, [0, 3, 2, 1]] * [1, -1, 1, -1]),
+    "diagonal": lambda e: changed(e, boxes_F4=e.boxes_F4[:, [1, 0, 3, 2]]),
+    "time": backwards,
+}
+
+
+@pytest.mark.parametrize("axis", MIRRORS)
+@pytest.mark.parametrize("name", [path.stem for path in SHIPPED.glob("*.yaml")])
+def test_the_mirror_images_that_label_sets_state_are_those_that_rules_see(name: str, axis: str) -> None:
+    labels = LabelSet.load(name)
+    for label in labels.labels:
+        if (rule := rule_of(label)) is None:
+            assert label.image(axis) in ((label.name,) if axis == "horizontal" else (label.name, None))
+            continue
+        tracks = Tracks({str(i): IMAGES[axis](entity) for i, entity in enumerate(SCENES[rule])})
+        found = shown(labels.groups[label.group], tracks, list(tracks.entities), margins=FREE).label
+        if label.image(axis) is None:
+            assert found != label.name
+        else:
+            assert found == label.image(axis), label.name
