@@ -18,6 +18,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from cvg.common.devices import find_device
 from cvg.common.errors import SettingsError
 from cvg.common.sizes import Size
 from cvg.composition import Composition
@@ -27,7 +28,6 @@ from cvg.generators.families.cogvideox import CogVideoXGenerator
 from cvg.generators.families.hunyuan import HunyuanVideoGenerator
 from cvg.generators.families.ltx import LTXGenerator
 from cvg.generators.families.wan import WanGenerator
-from cvg.generators.loading import find_device
 
 FOLDER = Path(__file__).parent / "architectures"
 Cfg = Literal["calls", "batch", "none"]

@@ -12,6 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from cvg.common import hub
+from cvg.common.devices import find_device
 from cvg.common.errors import ModelError, SettingsError, UserError
 from cvg.common.files import MOST_CONFIG, read_json
 from cvg.generators.base import Generator
@@ -148,15 +149,3 @@ def compile_blocks(generator: Generator) -> None:
             if type(module) in kinds:
                 module.compile()
     generator.compiled = True
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name. Raises SettingsError for one that this machine does not have."""
-    try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SettingsError(
-            f"device {name}: cannot be used ({str(error).splitlines()[0]}); use cpu, or a machine and a PyTorch that "
-            "have it"
-        ) from error

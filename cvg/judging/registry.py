@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections.abc import Callable
 
+from cvg.common.devices import find_device
 from cvg.common.errors import SettingsError
 from cvg.composition import Label, LabelSet
 from cvg.judging.base import Judge
@@ -39,7 +40,7 @@ def load_judge(name: str, labels: LabelSet | None = None, device: str = "cpu") -
 
     Raises:
         SettingsError: an unknown name (the known ones are listed), a model for a judge that has none, or labels that
-            this judge cannot tell apart.
+            this judge cannot tell apart, or a device that this machine does not have.
         ModelError: its model cannot be loaded.
     """
     known = "|".join(map(re.escape, JUDGES))
@@ -56,6 +57,7 @@ def _load(name: str, labels: LabelSet | None, device: str) -> Judge:
     kind, colon, model = name.partition(":")
     if kind not in JUDGES:
         raise SettingsError(f"judge {kind!r}: unknown; known: {', '.join(JUDGES)}")
+    find_device(device)
     made = pkgutil.resolve_name(JUDGES[kind])
     if not colon:
         plain: Judge = made(labels=labels, device=device)

@@ -201,6 +201,7 @@ def test_wrong_options_end_before_anything_is_judged(
         ([f"--videos={tmp_path}", *SHAPES], "not a regular file"),
         ([f"--videos={good}", "--judge=seer", "--labels=shapes"], "judge 'seer': unknown; known: shapes"),
         ([f"--videos={good}", "--judge=shapes", "--labels=none"], "label set none"),
+        ([f"--videos={good}", *SHAPES, "--device=abacus"], "device abacus: cannot be used"),
         ([f"--videos={good}", *SHAPES, "--least=2"], "least 2.0: give a confidence"),
         ([f"--videos={good}", *SHAPES, "--frames=2"], "frames 2: give at least 3"),
     ):

@@ -103,6 +103,8 @@ def test_errors() -> None:
         judge()([clips(1)[0][0]], [by_hand])
     with pytest.raises(UserError, match="judge 'oracle': unknown; known: shapes"):
         load_judge("oracle")
+    with pytest.raises(UserError, match="device meta9: cannot be used"):
+        load_judge("contrastive:shapes-clip", LABELS, "meta9")
     with pytest.raises(UserError, match="judge shapes: it looks with no model"):
         load_judge("shapes:model")
 
