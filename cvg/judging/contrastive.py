@@ -57,6 +57,7 @@ class ContrastiveJudge(Judge):
         if not isinstance(backbone, DualBackbone):
             raise ModelError(f"judge contrastive: {model} has no text tower")
         self.backbone = backbone.to(device)
+        self.texts: dict[str, torch.Tensor] = {}  # each is read once, though many videos are asked of it
 
     @torch.no_grad()
     def __call__(self, videos: Sequence[Frames], asked: Sequence[Composition]) -> list[Reading]:
@@ -73,9 +74,10 @@ class ContrastiveJudge(Judge):
         video_BE = torch.nn.functional.normalize(model.embed(normal).float(), dim=-1)
         rounds = [self._rivals(composition) for composition in asked]
         prompts = list(dict.fromkeys(prompt for each in rounds for rivals in each for prompt in rivals.values()))
-        text_NE = dict(zip(prompts, model.text_features(prompts), strict=True))
+        if new := [prompt for prompt in prompts if prompt not in self.texts]:
+            self.texts |= dict(zip(new, model.text_features(new), strict=True))
         return [
-            self._read(composition, [self._chances(video_E, rivals, text_NE) for rivals in each])
+            self._read(composition, [self._chances(video_E, rivals) for rivals in each])
             for video_E, composition, each in zip(video_BE, asked, rounds, strict=True)
         ]
 
@@ -92,11 +94,8 @@ class ContrastiveJudge(Judge):
             choices = [[(*names[:i], name, *names[i + 1 :]) for name in group] for i, group in enumerate(groups)]
         return [{each: restated(composition, each, self.labels).prompt for each in some} for some in choices]
 
-    @staticmethod
-    def _chances(
-        video_E: torch.Tensor, rivals: dict[tuple[str, ...], str], text_NE: dict[str, torch.Tensor]
-    ) -> dict[tuple[str, ...], float]:
-        similarity_N = torch.stack([text_NE[prompt] for prompt in rivals.values()]).float() @ video_E
+    def _chances(self, video_E: torch.Tensor, rivals: dict[tuple[str, ...], str]) -> dict[tuple[str, ...], float]:
+        similarity_N = torch.stack([self.texts[prompt] for prompt in rivals.values()]).float() @ video_E
         return dict(zip(rivals, (SHARPNESS * similarity_N).softmax(0).tolist(), strict=True))
 
     def _read(self, composition: Composition, rounds: list[dict[tuple[str, ...], float]]) -> Reading:

@@ -154,3 +154,11 @@ def test_judges_are_joined_by_name() -> None:
     assert joined(videos, asked) == load_judge("shapes")(videos, asked)
     wordless = LabelSet({"motion": {"entities": 1, "labels": {"left": ["moving left"], "right": ["moving right"]}}})
     assert isinstance(load_judge("contrastive:shapes-clip", wordless), ContrastiveJudge)
+
+
+def test_a_prompt_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = ContrastiveJudge(LABELS)
+    videos, asked = clips(4)
+    first = fresh(videos, asked)
+    monkeypatch.setattr(fresh.backbone, "text_features", lambda prompts: pytest.fail(f"again: {prompts}"))
+    assert fresh(videos, asked) == first
