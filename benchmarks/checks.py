@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.case import Case
 from benchmarks.figures import Figure, spread
-from benchmarks.measure import Work, in_turn
+from benchmarks.measure import Work, clock, in_turn
 from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.verdict import Verdict
 
@@ -54,11 +55,35 @@ def unchecked() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def timed(spent: list[float], device: torch.device) -> Iterator[None]:
+    """Within it the seconds of each check go into a list."""
+
+    def timing(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def check(*args: Any, **options: Any) -> Any:
+            began = clock(device)
+            try:
+                return function(*args, **options)
+            finally:
+                spent.append(clock(device) - began)
+
+        return check
+
+    with ExitStack() as stack:
+        for name in (*NOTHING, "cvg.guidance.checks.require_finite", "cvg.generators.steps._common_noise"):
+            stack.enter_context(patch(name, timing(pkgutil.resolve_name(name))))
+        yield
+
+
 def checks(case: Case, rounds: int) -> list[Figure]:
-    """Time that the checks add to guided videos, in rounds that begin with the one and the other in turn."""
+    """Time that the checks add to guided videos, in rounds that begin with the one and the other in turn.
+
+    And the time within them, which says it where a machine is too noisy for a difference.
+    """
     sampler = GuidedSampler(case.generator, case.classifier)
     prompts, seeds = [composition.prompt for composition in case.compositions], list(range(len(case.compositions)))
-    guided = partial(sampler, prompts, seeds, steps=case.steps)
+    guided = functools.partial(sampler, prompts, seeds, steps=case.steps)
 
     def bare() -> None:
         with unchecked():
@@ -69,4 +94,13 @@ def checks(case: Case, rounds: int) -> list[Figure]:
     for number in range(rounds):
         seconds = in_turn(dict(work[:: 1 - 2 * (number % 2)]), 1, case.device, warm_up=not number)
         added.append(100 * (seconds["checked"][0] / seconds["bare"][0] - 1))
-    return [spread("checks, time added to whole guided videos", added, unit="%", goal=GOAL)]
+    shares = []
+    for _ in range(max(1, rounds // 4)):
+        spent: list[float] = []
+        with timed(spent, case.device):
+            whole = in_turn({"video": guided}, 1, case.device, warm_up=False)["video"][0]
+        shares.append(100 * sum(spent) / (whole - sum(spent)))
+    return [
+        spread("checks, time added to whole guided videos", added, unit="%", goal=GOAL),
+        spread("checks, time within them over that of the rest", shares, unit="%", goal=GOAL),
+    ]
