@@ -19,8 +19,9 @@ from cvg.common.files import require_writable, write_json
 from cvg.common.sizes import Size
 from cvg.common.versions import versions
 from cvg.composition import Composition, LabelSet, parse
-from cvg.generators import Loading, load_generator
+from cvg.generators import Generator, Loading, load_generator
 from cvg.generators.vocabulary import vocabulary_warnings
+from cvg.guidance import rules
 from cvg.guidance.choice import BestSeed, candidate_seeds
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.jobs import Job, job_places
@@ -29,6 +30,8 @@ from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
 
 REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say by hand what a prompt asks for"}
+_LABELS = "world"
+"""The label set of rules where none is given."""
 _LOW = 0.5
 """A target probability below this, after guidance, is warned of."""
 
@@ -38,6 +41,7 @@ def main(
     seed: int | list[int] = 0,
     out: Path = Path("runs/sample"),
     classifier: str = "shapes-classifier",
+    labels: str | None = None,
     generator: str | None = None,
     entities: list[str] | None = None,
     label: str | list[str] | None = None,
@@ -63,7 +67,9 @@ def main(
         prompt: a text prompt, or a list of them: '["one", "another"]'.
         seed: a seed, or a list of them; every prompt is sampled with every seed.
         out: output folder.
-        classifier: exported classifier folder, hub id, or shipped name.
+        classifier: exported classifier folder, hub id, or shipped name; or "rules", which need no training: formulas on
+            the attention maps of any generator, which is then to be named, and the size of its videos.
+        labels: label set of the rules: a YAML file, or a shipped one; world when left out.
         generator: pipeline folder, hub id, or shipped name; the one the classifier was trained on when left out.
         entities: entity phrases of the prompt, when it cannot be parsed: subject, object of each relation in turn.
         label: labels of the relations, when they cannot be parsed. A classifier with an anchored head also takes
@@ -86,19 +92,22 @@ def main(
     _check(prompts, seeds, guidance_scale, size, **least)
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
-    model = CompositionClassifier.from_pretrained(classifier)
-    if guidance != "off":
-        model = _with_new_labels(model, label, entities, label_group)
-    asked = {text: _understood(text, model.labels, entities, label, needed=guidance != "off") for text in prompts}
+    trained = None if classifier == rules.NAME else CompositionClassifier.from_pretrained(classifier)
+    _check_rules(trained, labels, generator, size)
+    if trained is not None and guidance != "off":
+        trained = _with_new_labels(trained, label, entities, label_group)
+    known = LabelSet.load(labels or _LABELS) if trained is None else trained.labels
+    asked = {text: _understood(text, known, entities, label, needed=guidance != "off") for text in prompts}
     jobs = [Job(text, asked[text], number, place) for (text, number), place in places.items()]
-    sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], loading), model, guiding)
+    frozen, model = _reader(trained, known, generator, size, loading)
+    sampler = GuidedSampler(frozen, model, guiding)
     if guidance_scale is None:
         guidance_scale = model.config.sampling.guidance_scale
     size = Size(*(size or sampler.size))
     _check_sides(size, scale)
     if guidance != "off":
         sampler.guided_steps(steps, size)
-        for line in [*vocabulary_warnings(sampler.generator, _asked(jobs)), *_unseen(model, _asked(jobs))]:
+        for line in [*vocabulary_warnings(frozen, _asked(jobs)), *_unseen(trained, _asked(jobs))]:
             print(f"warning: {line}", file=sys.stderr)
     settings: dict[str, Any] = {
         "guidance": guidance,
@@ -127,14 +136,40 @@ def main(
     return [job.file(".mp4") for job in jobs]
 
 
-def _unseen(model: CompositionClassifier, asked: Sequence[Composition]) -> list[str]:
+def _check_rules(
+    trained: CompositionClassifier | None, labels: str | None, generator: str | None, size: Size | None
+) -> None:
+    """Raise SettingsError where rules miss what a classifier brings, or a classifier is given what rules have."""
+    if trained is not None and labels is not None:
+        raise SettingsError(
+            f"labels {labels}: a classifier has a label set of its own; leave --labels out, or give --classifier rules"
+        )
+    missing = [name for name, value in (("--generator", generator), ("--size", size)) if value is None]
+    if trained is None and missing:
+        raise SettingsError(
+            f"classifier rules: rules go with any generator and size, so they name none; give {' and '.join(missing)}"
+        )
+
+
+def _reader(
+    trained: CompositionClassifier | None, labels: LabelSet, generator: str | None, size: Size | None, loading: Loading
+) -> tuple[Generator, CompositionClassifier | rules.Rules]:
+    """The generator, and what reads its maps: the classifier, else rules."""
+    if trained is not None:
+        return load_generator(generator or trained.config.generator["name"], loading), trained
+    assert generator is not None and size is not None
+    frozen = load_generator(generator, loading)
+    return frozen, rules.Rules.of(frozen, labels, Size(*size))
+
+
+def _unseen(model: CompositionClassifier | None, asked: Sequence[Composition]) -> list[str]:
     """What to tell of labels that the classifier was never shown, one line a label."""
     names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
     return [
         f"the classifier has never seen the label {name!r}: no record of its training showed it, so what it guides "
         "towards is a guess"
         for name in names
-        if model.config.never_seen(name)
+        if model is not None and model.config.never_seen(name)
     ]
 
 

@@ -98,6 +98,7 @@ class Runner:
         self.timing = Timing()
         config = sampler.config
         self.zero = GuidedSampler(sampler.generator, sampler.classifier, replace(config, step_size=0.0))
+        assert isinstance(sampler.classifier, CompositionClassifier), "the controls are of a trained classifier"
         fresh = untrained(sampler.classifier, seed)
         self.untrained = GuidedSampler(sampler.generator, fresh, config)
 

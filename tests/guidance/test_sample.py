@@ -10,6 +10,7 @@ import pytest
 
 from cvg import sample
 from cvg.classifier import CompositionClassifier
+from cvg.common.errors import SettingsError
 from cvg.common.files import read_json
 from cvg.guidance.choice import candidate_seeds
 from cvg.guidance.sampler import GuidedSampler
@@ -118,3 +119,28 @@ def test_the_best_of_several_seeds_is_written_with_what_was_tried(
     assert "made before" in capsys.readouterr().out
     (plain,) = sample.main(UP, seed=told["kept_seed"], out=tmp_path / "plain", guidance="off", **TINY)
     assert plain.read_bytes() == made
+
+
+def test_rules_take_the_classifiers_place(tmp_path: Path) -> None:
+    ruled = {"classifier": "rules", "labels": "shapes", "generator": "shapes-wan"}
+    (video,) = sample.main(LEFT, out=tmp_path / "on", **ruled, **TINY)
+    told = read_json(video.with_suffix(".json"))
+    assert told["classifier"]["name"] == "rules" and told["classifier"]["layers"] == [0, 1, 2, 3]
+    assert told["relations"][0]["label"] == "left" and told["relations"][0]["probability_after"] > 0.5
+    (video,) = sample.main(LEFT, out=tmp_path / "score", guidance="score", candidates=2, **ruled, **TINY)
+    assert len(read_json(video.with_suffix(".json"))["tried"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classifier": "rules"}, "so they name none; give --generator and --size"),
+        ({"classifier": "rules", "generator": "shapes-wan"}, "so they name none; give --size"),
+        ({"labels": "shapes"}, "labels shapes: a classifier has a label set of its own"),
+    ],
+)
+def test_rules_want_what_a_classifier_brings_and_a_classifier_nothing_of_theirs(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        sample.main(LEFT, out=tmp_path, **options)
