@@ -16,6 +16,7 @@ from cvg.judging.showing import rule_of
 
 JUDGES: dict[str, str] = {
     "shapes": "cvg.shapes.oracle.ShapesOracle",
+    "detector": "cvg.judging.detector.DetectorJudge",
     "vlm": "cvg.judging.vlm.VlmJudge",
     "contrastive": "cvg.judging.contrastive.ContrastiveJudge",
 }

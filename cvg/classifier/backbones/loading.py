@@ -1,4 +1,7 @@
-"""Reading a frozen model, and the numbers of its processor, from a folder or the Hub."""
+"""Reading a frozen model, and the numbers of its processor, from a folder or the Hub.
+
+Errors begin with what the model is to its user: ``what``, a backbone or a judge.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from cvg.common.files import MOST_CONFIG, read_json
 
 
 @contextmanager
-def readable(path: str) -> Iterator[None]:
+def readable(path: str, what: str = "backbone") -> Iterator[None]:
     """Turns what reading a model folder may raise into one ModelError that names it."""
     try:
         yield
@@ -23,30 +26,31 @@ def readable(path: str) -> Iterator[None]:
     except Exception as error:  # a damaged folder makes transformers raise nearly anything
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(
-            f"backbone {path}: cannot be loaded ({reason}); give a folder, or a Hub id, with config.json, "
+            f"{what} {path}: cannot be loaded ({reason}); give a folder, or a Hub id, with config.json, "
             "model.safetensors, preprocessor_config.json and, for text, the tokenizer"
         ) from error
 
 
-def config(path: str, known: Collection[str]) -> Any:
+def config(path: str, known: Collection[str], what: str = "backbone") -> Any:
     """The model's config.json; code that comes with a model is never run.
 
     Args:
         path: the model.
         known: types of models that can be used. With any other, nothing of the folder is loaded.
+        what: see above.
 
     Raises:
         ModelError: it is missing or damaged, of a type that is not known, or has sizes of no real model.
     """
     from transformers import AutoConfig
 
-    values = _json(path, "config.json")
+    values = _json(path, what, "config.json")
     kind = values.get("model_type")
     if kind not in known:
-        raise ModelError(f"backbone {path}: its model type is {kind!r}; known: {', '.join(known)}")
+        raise ModelError(f"{what} {path}: its model type is {kind!r}; known: {', '.join(known)}")
     if name := _out_of_bounds(values):
-        raise ModelError(f"backbone {path}: {name} in its config.json is of no real model; give the complete model")
-    with readable(path):
+        raise ModelError(f"{what} {path}: {name} in its config.json is of no real model; give the complete model")
+    with readable(path, what):
         return AutoConfig.from_pretrained(path, trust_remote_code=False)
 
 
@@ -63,27 +67,34 @@ def _out_of_bounds(values: Any) -> str | None:
     return None
 
 
-def load(path: str, dtype: torch.dtype) -> Any:
-    """The model without any task's head, on the CPU. Raises ModelError, also when weights are missing."""
-    from transformers import AutoModel
+def load(path: str, dtype: torch.dtype, what: str = "backbone", auto: str = "AutoModel") -> Any:
+    """The model, on the CPU. Raises ModelError, also when weights are missing.
 
-    with readable(path):
-        model, found = AutoModel.from_pretrained(
+    Args:
+        path: the model.
+        dtype: of its weights.
+        what: see above.
+        auto: transformers' class that finds the model's own: with the head of a task, or none.
+    """
+    import transformers
+
+    with readable(path, what):
+        model, found = getattr(transformers, auto).from_pretrained(
             path, use_safetensors=True, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
     if found["missing_keys"]:  # transformers would leave them random
         raise ModelError(
-            f"backbone {path}: its weights lack {sorted(found['missing_keys'])[0]} and "
+            f"{what} {path}: its weights lack {sorted(found['missing_keys'])[0]} and "
             f"{len(found['missing_keys']) - 1} more; give the complete model"
         )
     return model
 
 
-def tokenizer(path: str) -> Any:
+def tokenizer(path: str, what: str = "backbone") -> Any:
     """The folder's tokenizer. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
-    with readable(path):
+    with readable(path, what):
         found = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         # Without files transformers makes a tokenizer that knows no word, and says nothing.
         if len(found) <= len(found.all_special_ids):
@@ -91,7 +102,7 @@ def tokenizer(path: str) -> Any:
     return found
 
 
-def normalisation(path: str) -> tuple[Tensor, Tensor]:
+def normalisation(path: str, what: str = "backbone") -> tuple[Tensor, Tensor]:
     """The processor's mean and deviation (3,) of pixels in [0, 1].
 
     The processors themselves are not differentiable, and those of videos need torchvision; what is wanted of them
@@ -100,28 +111,28 @@ def normalisation(path: str) -> tuple[Tensor, Tensor]:
     Raises:
         ModelError: there is no such file, or it scales pixels in another way.
     """
-    values = _processor(path)
+    values = processor(path, what)
     if not values.get("do_rescale", True) or abs(255 * values.get("rescale_factor", 1 / 255) - 1) > 1e-3:
-        raise ModelError(f"backbone {path}: its processor does not bring pixels into [0, 1]; use another model")
+        raise ModelError(f"{what} {path}: its processor does not bring pixels into [0, 1]; use another model")
     if not values.get("do_normalize", True):
         return torch.zeros(3), torch.ones(3)
-    with readable(path):
+    with readable(path, what):
         mean, deviation = (torch.tensor(values[name], dtype=torch.float32) for name in ("image_mean", "image_std"))
         return mean, deviation
 
 
-def _processor(path: str) -> dict[str, Any]:
+def processor(path: str, what: str = "backbone") -> dict[str, Any]:
     """Settings of the image processor, else of the video processor, in the files that transformers keeps them in."""
-    values = _json(path, "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+    values = _json(path, what, "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
     found: dict[str, Any] = values.get("image_processor") or values.get("video_processor") or values
     return found
 
 
-def _json(path: str, *names: str) -> dict[str, Any]:
+def _json(path: str, what: str, *names: str) -> dict[str, Any]:
     """The first of some JSON files that a model has. Raises ModelError where it has none, or it is damaged."""
     from transformers.utils import cached_file
 
-    with readable(path):
+    with readable(path, what):
         for name in names:
             found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
             if found is not None:
