@@ -150,7 +150,7 @@ class Owlv2(Detector):
         for phrase, ids in zip(phrases, self.tokenizer(list(phrases)).input_ids, strict=True):
             if len(ids) > longest:
                 raise PromptError(
-                    f"judge detector {self.name}: {phrase!r} has {len(ids)} tokens, of at most {longest}; name it shorter"
+                    f"judge detector {self.name}: {phrase!r} has {len(ids)} tokens of at most {longest}; shorten it"
                 )
         tokens = self.tokenizer(list(phrases), padding="max_length", max_length=longest, return_tensors="pt")
         return tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device)
@@ -168,9 +168,7 @@ class GroundingDino(Detector):
         longest = self.model.config.max_text_len
         if tokens.input_ids.shape[1] > longest:
             text = max(texts, key=len)
-            raise PromptError(
-                f"judge detector {self.name}: {text!r} has more than its {longest} tokens; name fewer entities"
-            )
+            raise PromptError(f"judge detector {self.name}: {text!r} has more than {longest} tokens; name fewer")
         offsets = tokens.pop("offset_mapping")
         pixels = self.pixels(frames_BHWC)
         mask = torch.ones(len(pixels), *pixels.shape[2:], dtype=torch.long, device=self.device)

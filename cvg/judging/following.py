@@ -25,9 +25,9 @@ PART = 0.85
 REACH = 0.15
 """Frame sides that a thing may go, beyond where it was heading, from one frame that is looked at to the next."""
 MOST_GAP = 0.25
-"""Share of the frames that a thing may be out of sight for between two of them that it is known in."""
+"""Share of the frames that a thing may be out of sight for; what comes back later may be another."""
 FOUND = 0.5
-"""Share of the frames in which a thing must be seen to be one."""
+"""Share of the frames in which a thing must be seen, and called by a name, to be what is meant."""
 RIVAL = 0.7
 """How sure of a name, by the surest of that name, a thing is that may be meant as well."""
 MOST_RIVALS = 4
@@ -71,14 +71,16 @@ def follow(frames: Sequence[Detections], threshold: float) -> list[Thing]:
         threshold: best score from which on a box may begin a thing; less sure ones may go on with one.
     """
     things: list[Thing] = []
+    longest = 1 + max(1.0, MOST_GAP * len(frames))
     for index, found in enumerate(frames):
         boxes_P4, scores_PN = single(found)
         taken: set[int] = set()
-        if things and len(boxes_P4):
-            cost_OP = np.array([_costs(thing, index, boxes_P4, scores_PN) for thing in things])
+        near = [thing for thing in things if index - thing.frames[-1] <= longest]
+        if near and len(boxes_P4):
+            cost_OP = np.array([_costs(thing, index, boxes_P4, scores_PN) for thing in near])
             for thing, box in zip(*linear_sum_assignment(cost_OP), strict=True):
                 if cost_OP[thing, box] < _NEVER:
-                    _add(things[thing], index, boxes_P4[box], scores_PN[box])
+                    _add(near[thing], index, boxes_P4[box], scores_PN[box])
                     taken.add(int(box))
         for box in range(len(boxes_P4)):
             if box not in taken and scores_PN[box].max() >= threshold:
@@ -157,12 +159,15 @@ def meant(things: Sequence[Thing], phrases: Sequence[str], entities: Sequence[st
         frames: how many were looked at.
         least: score from which on a thing is what a phrase names.
     """
+    # A thing that becomes another one on its way is neither: a name holds for as long as the thing must be seen.
     lasting = [index for index, thing in enumerate(things) if len(thing.frames) >= FOUND * frames]
     if not lasting:
         return Meant(((),) * len(entities), ())
     scores_ON = np.stack([things[index].score_N for index in lasting])
     columns = [list(phrases).index(phrase) for phrase in entities]
-    value_OE = np.where(scores_ON >= least, scores_ON, 0)[:, columns]
+    called_ON = np.stack([(np.array(things[index].scores) >= least / 2).sum(0) / frames for index in lasting])
+    scores_ON = np.where((scores_ON >= least) & (called_ON >= FOUND), scores_ON, 0)
+    value_OE = scores_ON[:, columns]
     chosen = {
         int(entity): int(thing)
         for thing, entity in zip(*linear_sum_assignment(value_OE, maximize=True), strict=True)
@@ -181,7 +186,7 @@ def meant(things: Sequence[Thing], phrases: Sequence[str], entities: Sequence[st
             thing
             for thing in range(len(lasting))
             if thing not in chosen.values()
-            and scores_ON[thing, column] >= max(least, RIVAL * surest)
+            and scores_ON[thing, column] >= RIVAL * surest
             and scores_ON[thing].argmax() == column
         ]
         several += [phrase] if rivals else []
@@ -205,8 +210,8 @@ def track_of(thing: Thing, looked_at: Sequence[int], frames: int) -> Track:
         frames: of the video.
 
     Returns:
-        Boxes between two frames in which it was seen lie on a straight line between these, unless it was out of sight
-        for too long; it counts as seen in frames nearest to one in which it was.
+        Boxes between two frames in which it was seen lie on a straight line between these. It counts as seen in frames
+        nearest to one in which it was.
     """
     at = np.asarray(looked_at)
     seen = at[thing.frames]
@@ -214,10 +219,5 @@ def track_of(thing: Thing, looked_at: Sequence[int], frames: int) -> Track:
     boxes_F4 = np.stack([np.interp(every, seen, np.array(thing.boxes)[:, side]) for side in range(4)], axis=1)
     nearest_F = np.abs(every[:, None] - at[None]).argmin(1)
     visible_F: Bools = np.isin(nearest_F, thing.frames)
-    known_F = visible_F.copy()
-    most = max(MOST_GAP * len(at), 1)
-    for before, after in zip(thing.frames[:-1], thing.frames[1:], strict=True):
-        if after - before - 1 <= most:
-            known_F[at[before] : at[after] + 1] = True
-    boxes_F4[~known_F] = np.nan
-    return Track(boxes_F4, visible_F=visible_F & known_F)
+    boxes_F4[~(visible_F | ((every >= seen[0]) & (every <= seen[-1])))] = np.nan
+    return Track(boxes_F4, visible_F=visible_F)

@@ -95,7 +95,7 @@ def test_boxes_are_those_of_the_models_own_post_processing(detector: Detector) -
 
 
 def test_scores_of_phrases_are_the_models_own(folders: dict[str, Path]) -> None:
-    """A box of Grounding DINO scores for a phrase what its best token does; padding for longer texts changes nothing."""
+    """A box of Grounding DINO scores for a phrase what its best token does; padding changes nothing."""
     found = load_detector(str(folders["grounding-dino"]), torch.device("cpu"))
     frames = torch.from_numpy(video(2, frames=2))
     boxes, scores = found.detect(frames, [PHRASES, ["dog"]])

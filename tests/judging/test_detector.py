@@ -162,7 +162,7 @@ def test_bad_input_is_named() -> None:
     judge = DetectorJudge()
     video = clip(still("dog", 0.1, 0.5))
     with pytest.raises(DataError, match="uint8"):
-        judge([video.astype(np.float32)], [asked("a dog moving left")])  # type: ignore[list-item]
+        judge([video.astype(np.float32)], [asked("a dog moving left")])
     with pytest.raises(DataError, match="frames"):
         judge([video[:2]], [asked("a dog moving left")])
     few = LabelSet({"motion": {"entities": 1, "labels": {"left": ["moving left"], "right": ["moving right"]}}})
