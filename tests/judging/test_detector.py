@@ -16,6 +16,8 @@ from cvg.judging import detector as module
 from cvg.judging.cache import DetectionCache
 from cvg.judging.detection import Detections
 from cvg.judging.detector import DetectorJudge
+from cvg.shapes.renderer import render
+from cvg.shapes.world import KINDS, sample_scene, sample_spec
 from tests.helpers.detectors import make_depth, make_owlv2
 
 SHAPES = LabelSet.load("shapes")
@@ -192,6 +194,19 @@ def test_judges_are_named_with_their_models(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_judge(f"detector:{folder}", SHAPES)
+
+
+def test_the_shipped_detector_sees_what_the_oracle_sees() -> None:
+    videos, prompts = [], []
+    for index in range(8):
+        rng = np.random.default_rng([index, 12])
+        spec = sample_spec(rng, KINDS[index % len(KINDS)], False)
+        videos.append(render(sample_scene(spec, rng)))
+        prompts.append(spec.composition)
+    readings = [load_judge(name, SHAPES)(videos, prompts) for name in ("detector", "shapes")]
+    assert readings[0] == readings[1] and all(reading.entities_right for reading in readings[0])
+    (reading,) = load_judge("detector", SHAPES)(videos[:1], [parse("a dog moving left", SHAPES)])
+    assert reading.found == (False,) and reading.labels == (None,)
 
 
 def test_depth_tells_what_is_in_front(eye: ByColour, monkeypatch: pytest.MonkeyPatch) -> None:
