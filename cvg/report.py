@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError, require
+from cvg.common.errors import PromptError, SettingsError, require
 from cvg.common.files import require_writable
-from cvg.composition import LabelSet, parse
+from cvg.composition import Composition, LabelSet, parse
 from cvg.evaluation.rows import Evaluation, read_evaluation
-from cvg.evaluation.suites import load_suite
+from cvg.evaluation.suites import Suite, SuiteSettings, load_suite
 from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
@@ -30,15 +31,24 @@ def asked_labels(result: Evaluation) -> LabelSet | None:
     return LabelSet(labels) if labels else None
 
 
+def asked_suite(result: Evaluation, device: str) -> Suite:
+    """The suite of an evaluation, as it was asked for, with its judge on a device."""
+    return load_suite(result.suite, asked_labels(result), device, SuiteSettings.of(result.settings["asking"]))
+
+
 def sampled_again(result: Evaluation, count: int, loading: Loading) -> Section:
     """Entity maps of an evaluation's first prompts; runs its generator on them again."""
-    settings, rows = result.settings, result.rows[:count]
+    settings = result.settings
     classifier = CompositionClassifier.from_pretrained(result.classifier["name"])
     if labels := asked_labels(result):
         classifier = classifier.with_labels(labels)
     generator = load_generator(result.generator["name"], replace(loading, dtype=settings["dtype"]))
     sampler = GuidedSampler(generator, classifier, GuidanceConfig(**settings["guiding"]))
-    compositions, seeds = [parse(row.prompt, classifier.labels) for row in rows], [row.seed for row in rows]
+    found: dict[tuple[str, int], Composition] = {}
+    for row in result.rows:
+        with suppress(PromptError):  # said by hand, or read with another label set
+            found |= {(row.prompt, row.seed): parse(row.prompt, classifier.labels)} if len(found) < count else {}
+    compositions, seeds = list(found.values()), [seed for _, seed in found]
     return overlay_section(sampler, compositions, seeds, settings["steps"], settings["guidance_scale"])
 
 
@@ -74,7 +84,7 @@ def main(
     result = read_evaluation(evaluation)
     found = evaluation_sections(result)
     if samples is not None:
-        found.insert(1, clip_section(samples, load_suite(result.suite, asked_labels(result), loading.device), clips))
+        found.insert(1, clip_section(samples, asked_suite(result, loading.device), clips))
     if maps > 0:
         found.append(sampled_again(result, maps, loading))
     key = [

@@ -103,7 +103,7 @@ def shown(reading: Reading) -> tuple[tuple[str, ...] | None, str]:
 
 def make_batch(generator: Generator, suite: Suite, jobs: Sequence[_Job], steps: int, size: Size, fps: float) -> None:
     """Sample videos, have them judged, and write those that can be labelled, with their latents; and all outcomes."""
-    asked = [job.case.composition for job in jobs]
+    asked = [job.case.asked for job in jobs]
     seeds = [job.case.seeds[0] for job in jobs]
     prompts = [composition.prompt for composition in asked]
     video_BCFHW, latents, sigmas = sample_with_trajectory(generator, prompts, seeds, steps, size)
@@ -120,7 +120,7 @@ def make_batch(generator: Generator, suite: Suite, jobs: Sequence[_Job], steps: 
 
 def row(job: _Job, labels: Sequence[str]) -> manifest.Row:
     """The manifest's row of a video that shows these labels."""
-    composition = job.case.composition
+    composition = job.case.asked
     return manifest.Row(
         id=job.name,
         video=job.video,

@@ -15,11 +15,12 @@ class StepBar:
         name: shown before it.
         runs: how often the sampler will be called.
         steps: denoising steps of each call.
+        shown: whether it is; of several processes one shows it.
     """
 
-    def __init__(self, name: str, runs: int, steps: int) -> None:
+    def __init__(self, name: str, runs: int, steps: int, shown: bool = True) -> None:
         self.steps, self.runs = steps, 0
-        self.bar: tqdm[Any] = tqdm(total=runs * steps, desc=name, unit="step")
+        self.bar: tqdm[Any] = tqdm(total=runs * steps, desc=name, unit="step", disable=not shown)
 
     def __call__(self, step: int, latents: Any = None) -> None:
         """Show that this step begins; the latents are not looked at."""

@@ -9,7 +9,7 @@ from cvg.common.files import read_json, write_json
 from cvg.common.typed import read, record, to_dict
 from cvg.evaluation.suites.base import Score
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """Version of the file; a reader refuses another."""
 
 
@@ -112,6 +112,25 @@ class Row:
 
 
 @record
+class PlainRow:
+    """A case that asks for nothing that can be guided: neither right nor wrong.
+
+    Attributes:
+        prompt: the prompt.
+        seed: of the initial noise, where it is sampled.
+        group: the part of the suite it is counted in.
+        reason: why, one of :data:`cvg.composition.asking.REASONS`.
+        why: the same in full.
+    """
+
+    prompt: str
+    seed: int
+    group: str
+    reason: str
+    why: str
+
+
+@record
 class Setup:
     """What was evaluated, and what it takes to do it again.
 
@@ -124,7 +143,7 @@ class Setup:
         versions: of the software.
     """
 
-    schema: Literal[2]
+    schema: Literal[3]
     suite: str
     settings: dict[str, Any]
     generator: dict[str, Any]
@@ -147,18 +166,27 @@ class Figures:
     controls: dict[str, Any] | None
     predictability: list[dict[str, Any]]
     satisfied: dict[str, Any]
+    directions: dict[str, Any]
+    plain: dict[str, Any]
 
 
 @record
 class Evaluation(Figures, Setup):
-    """All that an evaluation's file holds."""
+    """All that an evaluation's file holds.
+
+    Attributes:
+        rows: of the cases that were guided.
+        plain_rows: of the others.
+    """
 
     rows: list[Row]
+    plain_rows: list[PlainRow]
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Write an evaluation as JSON. Controls that were not run are left out of its rows."""
-    write_json(path, vars(evaluation) | {"rows": [to_dict(row) for row in evaluation.rows]})
+    rows = {name: [to_dict(row) for row in getattr(evaluation, name)] for name in ("rows", "plain_rows")}
+    write_json(path, vars(evaluation) | rows)
 
 
 def read_evaluation(path: Path) -> Evaluation:

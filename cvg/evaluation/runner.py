@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cvg.classifier.model import CompositionClassifier
-from cvg.composition import Composition, RelationBatch
+from cvg.composition import Composition, LabelSet, RelationBatch
 from cvg.evaluation.early import EarlyVerdict, PlainRun, early_verdicts, run_plain
 from cvg.evaluation.rows import Candidate, Early, GuidedScore, Row, WrongTargetScore, ZeroStepScore
 from cvg.evaluation.suites import CANDIDATES, Case, Score, Suite, scores
@@ -47,12 +47,10 @@ def untrained(classifier: CompositionClassifier, seed: int) -> CompositionClassi
         return CompositionClassifier(classifier.config).eval()
 
 
-def wrong_target(composition: Composition, suite: Suite, seed: int) -> Composition:
-    """The same prompt, with another label of its group as every relation's target."""
+def wrong_target(composition: Composition, labels: LabelSet, seed: int) -> Composition:
+    """The same prompt, with another label of its group as every relation's target, among labels that can be one."""
     rng = Random(f"{seed}:{composition.prompt}")
-    relations = [
-        replace(relation, label=suite.labels.wrong(relation.label, rng).name) for relation in composition.relations
-    ]
+    relations = [replace(relation, label=labels.wrong(relation.label, rng).name) for relation in composition.relations]
     return replace(composition, relations=tuple(relations))
 
 
@@ -105,7 +103,7 @@ class Runner:
     def warm_up(self, case: Case) -> None:
         """Run one case both ways, so that one-time costs do not enter the timing."""
         self._plain([case])
-        self._guided(self.sampler, [case], [case.composition])
+        self._guided(self.sampler, [case], [case.asked])
 
     def batch(self, cases: Sequence[Case], controls: bool, guided_first: bool) -> list[Row]:
         """Rows of a batch.
@@ -115,7 +113,7 @@ class Runner:
             controls: run the controls too.
             guided_first: which goes first; alternate it, so that a drift of the machine's speed cancels.
         """
-        asked = [case.composition for case in cases]
+        asked = [case.asked for case in cases]
         plain, guided = self._both(cases, guided_first)
         early = self._early_verdicts(plain, asked)
         relations = RelationBatch.of(asked, self.sampler.classifier.labels)
@@ -123,10 +121,10 @@ class Runner:
         details = traces(guided, self.sampler.classifier.labels)
         rows = [
             Row(
-                prompt=case.composition.prompt,
+                prompt=case.prompt,
                 seed=case.seeds[0],
                 group=case.group,
-                labels=[relation.label for relation in case.composition.relations],
+                labels=[relation.label for relation in case.asked.relations],
                 unguided=unguided_scores[index],
                 guided=GuidedScore(
                     **vars(guided_scores[index]),
@@ -144,9 +142,16 @@ class Runner:
             rows = self._with_candidates(rows, cases, early, relations)
         return rows
 
+    def plain_batch(self, cases: Sequence[Case]) -> None:
+        """Sample cases that ask for nothing that can be guided; their one video is kept on both sides."""
+        if self.kept is not None:
+            prompts, seeds = [case.prompt for case in cases], [case.seeds[0] for case in cases]
+            plain = self.sampler(prompts, seeds, [], guided=False, **self.options, observe=self.observe)
+            self._keep(self.kept, cases, {"unguided": plain.video_BCFHW, "guided": plain.video_BCFHW})
+
     def _both(self, cases: Sequence[Case], guided_first: bool) -> tuple[PlainRun, SampleResult]:
         """The cases unguided and guided, timed."""
-        asked = [case.composition for case in cases]
+        asked = [case.asked for case in cases]
         if guided_first:
             guided = self._guided(self.sampler, cases, asked)
         plain = self._plain(cases)
@@ -158,13 +163,13 @@ class Runner:
         return plain, guided
 
     def _plain(self, cases: Sequence[Case], candidate: int = 0) -> PlainRun:
-        asked = [case.composition for case in cases]
+        asked = [case.asked for case in cases]
         return run_plain(
             self.sampler, asked, [case.seeds[candidate] for case in cases], **self.options, observe=self.observe
         )
 
     def _guided(self, sampler: GuidedSampler, cases: Sequence[Case], targets: Sequence[Composition]) -> SampleResult:
-        prompts = [case.composition.prompt for case in cases]
+        prompts = [case.prompt for case in cases]
         return sampler(
             prompts, [case.seeds[0] for case in cases], targets, guided=True, **self.options, observe=self.observe
         )
@@ -196,8 +201,8 @@ class Runner:
         )
 
     def _with_controls(self, rows: Sequence[Row], cases: Sequence[Case], plain_BCFHW: Tensor) -> list[Row]:
-        asked = [case.composition for case in cases]
-        wrong = [wrong_target(composition, self.suite, self.seed) for composition in asked]
+        asked = [case.asked for case in cases]
+        wrong = [wrong_target(composition, self.sampler.classifier.labels, self.seed) for composition in asked]
         zero_BCFHW = self._guided(self.zero, cases, asked).video_BCFHW
         fresh_BCFHW = self._guided(self.untrained, cases, asked).video_BCFHW
         misled_BCFHW = self._guided(self.sampler, cases, wrong).video_BCFHW
@@ -220,7 +225,7 @@ class Runner:
         self, rows: Sequence[Row], cases: Sequence[Case], early: Sequence[EarlyVerdict], relations: RelationBatch
     ) -> list[Row]:
         """Unguided videos of all seeds, each with the classifier's verdict on its last guided step's z_t."""
-        asked = [case.composition for case in cases]
+        asked = [case.asked for case in cases]
         candidates: list[list[Candidate]] = [[] for _ in cases]
         right = [row.unguided.right for row in rows]
         for number in range(len(cases[0].seeds)):

@@ -7,13 +7,16 @@ from typing import Any
 
 from cvg.common.statistics import mcnemar, mean, paired_bootstrap, paired_shares, wilson
 from cvg.composition import LabelSet
-from cvg.evaluation.rows import Candidate, Figures, Row
+from cvg.evaluation.directions import directions, plainly
+from cvg.evaluation.rows import Candidate, Figures, PlainRow, Row
 from cvg.evaluation.runner import Timing
 from cvg.evaluation.suites import Score
 
 Entry = dict[str, Any]
 """One group of figures, as JSON has it."""
 SIDES = ("unguided", "guided")
+MEASURES = ("smoothness", "flicker", "static_share")
+"""Of a video's motion, fields of :class:`Score`."""
 
 
 def share(hits: Sequence[bool], name: str = "share") -> Entry:
@@ -64,17 +67,17 @@ def _accuracy(rows: Sequence[Row], side: str, groups: Sequence[str], labels: Lab
 
 
 def quality(rows: Sequence[Row]) -> Entry:
-    """What guidance must not spoil: the entities, and the smoothness of the motion."""
+    """What guidance must not spoil: the entities, and what can be said of the motion without a model."""
     entities = {side: [_side(row, side).entities_right for row in rows] for side in SIDES}
-    smoothness = {side: [_side(row, side).smoothness for row in rows] for side in SIDES}
-    change = [after - before for before, after in zip(*smoothness.values(), strict=True)]
-    return {
-        **{side: {"entities_right": share(entities[side]), "smoothness": mean(smoothness[side])} for side in SIDES},
-        "difference": {
-            "entities_right": gain(*entities.values()),
-            "smoothness": {"value": mean(change), "ci95": list(paired_bootstrap(change))},
-        },
-    }
+    found: Entry = {side: {"entities_right": share(entities[side])} for side in SIDES}
+    found["difference"] = {"entities_right": gain(*entities.values())}
+    for name in MEASURES:
+        values = {side: [getattr(_side(row, side), name) for row in rows] for side in SIDES}
+        change = [after - before for before, after in zip(*values.values(), strict=True)]
+        for side in SIDES:
+            found[side][name] = mean(values[side])
+        found["difference"][name] = {"value": mean(change), "ci95": list(paired_bootstrap(change))}
+    return found
 
 
 def timing_summary(timing: Timing) -> Entry:
@@ -219,16 +222,22 @@ def satisfied(rows: Sequence[Row], threshold: float) -> Entry:
 
 
 def summarise(
-    rows: Sequence[Row], timing: Timing, groups: Sequence[str], labels: LabelSet, threshold: float
+    rows: Sequence[Row],
+    timing: Timing,
+    groups: Sequence[str],
+    labels: LabelSet,
+    threshold: float,
+    plain_rows: Sequence[PlainRow] = (),
 ) -> Figures:
     """All figures of an evaluation.
 
     Args:
-        rows: one per case.
+        rows: one per case that was guided.
         timing: of the batches they were run in.
         groups: of the suite.
         labels: of the suite.
         threshold: target probability from which guidance leaves a sample alone.
+        plain_rows: one per other case.
     """
     ratio = sum(timing.guided) / sum(timing.unguided)
     by_group = {
@@ -247,4 +256,6 @@ def summarise(
         controls=controls(rows),
         predictability=predictability(rows, labels),
         satisfied=satisfied(rows, threshold),
+        directions=directions(rows, groups, labels),
+        plain=plainly(plain_rows, groups, len(rows)),
     )

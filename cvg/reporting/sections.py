@@ -10,7 +10,16 @@ from cvg.common.files import read_json
 from cvg.evaluation.rows import Evaluation
 from cvg.reporting import charts
 from cvg.reporting.page import Section, image
-from cvg.reporting.table import best_of_rows, control_rows, interval, main_rows, number, predictability_rows
+from cvg.reporting.table import (
+    best_of_rows,
+    control_rows,
+    direction_rows,
+    interval,
+    main_rows,
+    number,
+    plain_line,
+    predictability_rows,
+)
 
 
 def evaluation_sections(result: Evaluation) -> list[Section]:
@@ -22,9 +31,15 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
     note = (
         "A video is right when the judge sees exactly the entities that were asked for and every relation between "
         "them; accuracy is the share of right videos. In brackets: 95% intervals. n: prompts. Gain: guided less "
-        "unguided, pair by pair. Entities right: relations left aside. Smoothness: of the motion, 1 at best."
+        "unguided, pair by pair. Entities right: relations left aside. Smoothness: of the motion, 1 at best. Flicker: "
+        "change between frames where little moves, 0 at best. Static share: pairs of frames that are the same."
     )
     found = [{"title": "Accuracy", "note": note, "images": [bars], "rows": main_rows(result)}]
+    note = (
+        "Every relation asked for, by what the video shows: the label, its mirror image, another of its group, nothing "
+        f"that the judge could tell, or not all entities. {plain_line(result)}"
+    )
+    found.append({"title": "Directions", "note": note.strip(), "rows": direction_rows(result)})
     if result.best_of_n:
         note = (
             "The rival of guidance: unguided videos of n seeds; the classifier picks one by its early latents. "

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cvg.evaluation.directions import OUTCOMES
 from cvg.evaluation.rows import Figures
+from cvg.evaluation.summary import MEASURES, SIDES
 
 
 def number(value: float | None, signed: bool = False, digits: int = 2) -> str:
@@ -41,7 +43,9 @@ def render(result: Figures) -> str:
         f"{number(done['probability_after'])} after; wrong though satisfied: "
         f"{interval(done['wrong_though_satisfied'], 'share')}",
     ]
-    blocks = [columns(main_rows(result)), "\n".join(summary)]
+    if line := plain_line(result):
+        summary.append(line)
+    blocks = [columns(main_rows(result)), "\n".join(summary), columns(direction_rows(result))]
     if result.best_of_n:
         blocks.append(columns(best_of_rows(result)))
     if result.controls:
@@ -75,14 +79,39 @@ def main_rows(result: Figures) -> list[list[str]]:
             interval(after["entities_right"], "share"),
             interval(change["entities_right"], "value", signed=True),
         ],
-        [
-            "smoothness",
-            count,
-            number(before["smoothness"], digits=4),
-            number(after["smoothness"], digits=4),
-            interval(change["smoothness"], "value", signed=True, digits=4),
-        ],
+        *(
+            [
+                name.replace("_", " "),
+                count,
+                number(before[name], digits=4),
+                number(after[name], digits=4),
+                interval(change[name], "value", signed=True, digits=4),
+            ]
+            for name in MEASURES
+        ),
     ]
+
+
+def direction_rows(result: Figures) -> list[list[str]]:
+    """What was shown of the relations asked for, unguided and then guided; accuracy is of those that can be told."""
+    sides = [result.directions[side] for side in SIDES]
+    groups = list(sides[0]["groups"])
+    parts = [("all", sides), *((group, [side["groups"][group] for side in sides]) for group in groups)]
+    if len(groups) == 1:
+        parts = parts[:1]
+    rows = [["relations: unguided, guided", "n", "right of told (95%)", *(name for name in OUTCOMES)]]
+    for name, (before, after) in parts:
+        counts = [f"{before['counts'][each]}, {after['counts'][each]}" for each in OUTCOMES]
+        shares = f"{interval(before, 'accuracy')}, {interval(after, 'accuracy')}"
+        rows.append([name.replace("_", " "), str(before["n"]), shares, *counts])
+    return rows
+
+
+def plain_line(result: Figures) -> str:
+    """How many prompts were sampled plainly and why, in a line; empty where none was."""
+    plain = result.plain
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in plain["reasons"].items())
+    return f"{plain['n']} of {plain['of']} prompts are not guided and count nowhere else ({reasons})" if reasons else ""
 
 
 def best_of_rows(result: Figures) -> list[list[str]]:

@@ -9,9 +9,12 @@ import numpy as np
 from cvg.common.errors import SettingsError
 from cvg.common.files import slug
 from cvg.composition import Composition, LabelSet
-from cvg.evaluation.suites.base import CANDIDATES, Case, Score, Suite, all_or_nothing
+from cvg.evaluation.suites.base import CANDIDATES, Case, Score, Suite, SuiteSettings, all_or_nothing
 from cvg.judging import Frames, Reading, load_judge
 from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
+
+USUAL = 200
+"""Prompts of an evaluation that names no number."""
 
 
 class ShapesSuite(Suite):
@@ -21,16 +24,22 @@ class ShapesSuite(Suite):
         labels: what prompts ask for, in these wordings; kinds of prompts that need other groups are left out. The
             world's own labels when None.
         device: torch device of the judge.
+        settings: another ``judge`` than the world's oracle, where wanted.
 
     Raises:
-        SettingsError: labels that the oracle cannot judge, or of which no kind of prompt can be made.
+        SettingsError: settings that it has no use for, labels that the judge cannot tell apart, or of which no kind of
+            prompt can be made.
     """
 
     name = "shapes"
 
-    def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, labels: LabelSet | None = None, device: str = "cpu", settings: SuiteSettings | None = None
+    ) -> None:
+        settings = settings or SuiteSettings()
+        settings.only(self.name, "judge")
         self.labels = labels or LABELS
-        self.judge = load_judge("shapes", self.labels, device)
+        self.judge = load_judge(settings.judge or "shapes", self.labels, device)
         self.groups: tuple[str, ...] = tuple(
             kind
             for kind in KINDS
@@ -39,16 +48,16 @@ class ShapesSuite(Suite):
         if not self.groups:
             raise SettingsError(f"suite shapes: no kind of prompt has the groups {', '.join(self.labels.groups)} alone")
 
-    def cases(self, count: int, seed: int) -> list[Case]:
+    def cases(self, count: int | None, seed: int) -> list[Case]:
         """Kinds in turn; the labels of each place of a template are dealt from a shuffled deck, so they balance."""
         decks: dict[tuple[str, int], list[str]] = {}
         cases = []
-        for index in range(count):
+        for index in range(USUAL if count is None else count):
             rng = np.random.default_rng([seed, index])
             kind = self.groups[index % len(self.groups)]
             spec = self._deal(sample_spec(rng, kind, held_out=True), decks, rng)
             seeds = np.random.SeedSequence([seed, index, 1]).generate_state(CANDIDATES)
-            cases.append(Case(spec.composition, kind, tuple(int(value) for value in seeds)))
+            cases.append(Case(spec.composition.prompt, spec.composition, kind, tuple(int(value) for value in seeds)))
         return cases
 
     def training_cases(self, count: int, seed: int) -> list[Case]:
@@ -57,16 +66,16 @@ class ShapesSuite(Suite):
         for index in range(count):
             kind = self.groups[index % len(self.groups)]
             spec = sample_spec(np.random.default_rng([seed, index, 6]), kind, among=self.labels)
-            cases.append(Case(spec.composition, kind, (seed * 10**6 + index,)))
+            cases.append(Case(spec.composition.prompt, spec.composition, kind, (seed * 10**6 + index,)))
         return cases
 
     def score(self, frames_FHWC: Frames, asked: Composition, reading: Reading) -> Score:
         """All or nothing: entities and every label."""
         return all_or_nothing(frames_FHWC, asked, reading)
 
-    def video_name(self, case: Case, candidate: int = 0) -> str:
+    def video_name(self, case: Case) -> str:
         """Prompt and seed, as samples are named."""
-        return f"{slug(case.composition.prompt)}_seed{case.seeds[candidate]}.mp4"
+        return f"{slug(case.prompt)}_seed{case.seeds[0]}.mp4"
 
     def _deal(self, spec: Spec, decks: dict[tuple[str, int], list[str]], rng: np.random.Generator) -> Spec:
         relations, wordings = [], []

@@ -83,8 +83,8 @@ def test_training_prompts_are_drawn_as_ever() -> None:
     assert suite.training_cases(5, seed=3) == cases[:5] and [case.group for case in cases] == [*KINDS, *KINDS]
     for index, case in enumerate(cases):
         spec = sample_spec(np.random.default_rng([3, index, 6]), KINDS[index % 4])
-        assert case == Case(spec.composition, spec.kind, (3_000_000 + index,))
-        assert template_of(case.composition) == spec.template
+        assert case == Case(case.prompt, spec.composition, spec.kind, (3_000_000 + index,))
+        assert template_of(case.asked) == spec.template
 
 
 def test_rows_carry_the_shown_labels_and_what_cannot_be_labelled_is_left_out(made: Path) -> None:

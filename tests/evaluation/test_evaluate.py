@@ -27,7 +27,7 @@ from cvg.evaluate import main
 from cvg.evaluation.early import early_verdicts, reachable_guided_steps, run_plain
 from cvg.evaluation.rows import Row, read_evaluation, write_evaluation
 from cvg.evaluation.runner import Runner, Timing, untrained, wrong_target
-from cvg.evaluation.suites import Case, load_suite, scores
+from cvg.evaluation.suites import Case, SuiteSettings, load_suite, scores
 from cvg.evaluation.suites.registry import SUITES
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
 from cvg.generators import load_generator
@@ -101,12 +101,12 @@ def test_shapes_cases_are_held_out_balanced_and_prefix_stable() -> None:
     assert suite.cases(9, seed=3) == cases[:9]
     assert suite.cases(9, seed=4) != cases[:9]
     assert Counter(case.group for case in cases) == dict.fromkeys(KINDS, 20)
-    motion = Counter(case.composition.relations[0].label for case in cases if case.group == "motion")
+    motion = Counter(case.asked.relations[0].label for case in cases if case.group == "motion")
     assert set(motion.values()) == {5}
     for case in cases:
-        phrases = tuple(entity.phrase for entity in case.composition.entities)
+        phrases = tuple(entity.phrase for entity in case.asked.entities)
         assert phrases in entity_tuples(len(phrases), held_out=True)
-        assert parse(case.composition.prompt, LABELS) == case.composition
+        assert parse(case.asked.prompt, LABELS) == case.asked
     assert len({seed for case in cases for seed in case.seeds}) == 80 * 4
 
 
@@ -116,9 +116,9 @@ def test_shapes_of_another_label_set() -> None:
     suite = load_suite("shapes", LabelSet({"motion": {"entities": 1, "labels": motion}}))
     assert suite.groups == ("motion",)
     cases = suite.cases(8, seed=3)
-    labels = [case.composition.relations[0].label for case in cases]
+    labels = [case.asked.relations[0].label for case in cases]
     assert sorted(labels) == ["right"] * 4 + ["up right"] * 4
-    assert all(motion[label][0] in case.composition.prompt for label, case in zip(labels, cases, strict=True))
+    assert all(motion[label][0] in case.asked.prompt for label, case in zip(labels, cases, strict=True))
     same = load_suite("shapes", LABELS)
     assert same.cases(12, 0) == load_suite("shapes").cases(12, 0) and same.groups == KINDS
     for groups, message in (
@@ -140,21 +140,21 @@ def test_shapes_judge_and_wrong_target() -> None:
     suite = ShapesSuite()
     (score,) = scores(suite, [frames], [composition])
     assert score.right and score.labels == [relation.label for relation in spec.relations]
-    other = wrong_target(composition, suite, seed=0)
-    assert other.prompt == composition.prompt and other == wrong_target(composition, suite, seed=0)
+    other = wrong_target(composition, LABELS, seed=0)
+    assert other.prompt == composition.prompt and other == wrong_target(composition, LABELS, seed=0)
     for before, after in zip(composition.relations, other.relations, strict=True):
         assert before.label != after.label and LABELS[before.label].group == LABELS[after.label].group
     found = scores(suite, [frames, frames[:, ::-1]], [other, composition])
     assert [score.right for score in found] == [False, False] and found[0].entities_right
     with pytest.raises(UserError, match="known: shapes"):
-        load_suite("vbench")
+        load_suite("others")
 
 
-def test_every_case_and_candidate_has_a_file_of_its_own() -> None:
+def test_every_case_has_a_file_of_its_own() -> None:
     suite = ShapesSuite()
     cases = suite.cases(40, seed=0)
-    names = [suite.video_name(case, candidate) for case in cases for candidate in range(len(case.seeds))]
-    assert len(set(names)) == 40 * 4 and all(Path(name).suffix == ".mp4" for name in names)
+    names = [suite.video_name(case) for case in cases]
+    assert len(set(names)) == 40 and all(Path(name).suffix == ".mp4" for name in names)
 
 
 # Figures from rows
@@ -163,7 +163,8 @@ def test_every_case_and_candidate_has_a_file_of_its_own() -> None:
 def _row(plain: str, guided: str) -> Row:
     def score(label: str) -> dict[str, Any]:
         right = label == "left"
-        return {"right": right, "entities_right": True, "labels": [label], "smoothness": 0.9, "problems": []}
+        quality = {"smoothness": 0.9, "flicker": 0.01, "static_share": 0.0}
+        return {"right": right, "entities_right": True, "labels": [label], "found": [True], "problems": []} | quality
 
     values = {
         "prompt": "a red circle moving left",
@@ -265,7 +266,7 @@ def test_evaluation_schema(result: dict[str, Any]) -> None:
     for side in ("unguided", "guided"):
         assert 0 <= result[side]["accuracy"] <= 1 and len(result[side]["ci95"]) == 2
         assert set(result[side]["groups"]) == set(KINDS)
-        assert set(result["quality"][side]) == {"entities_right", "smoothness"}
+        assert set(result["quality"][side]) == {"entities_right", "smoothness", "flicker", "static_share"}
     assert set(result["gain"]) >= {"value", "ci95", "p", "won", "lost", "groups"}
     assert result["time_ratio"] > 0 and len(result["timing"]["ratio_per_batch"]) == 2
     assert [entry["n"] for entry in result["best_of_n"]] == [1, 2, 3, 4]
@@ -287,7 +288,7 @@ def test_rows_come_back_from_their_file(folder: Path, result: dict[str, Any], tm
     first = result["rows"][0]
     older, wrong, unknown = ({**first, **change} for change in ({"slot": 1}, {"seed": "one"}, {"guided": {}}))
     changes: list[tuple[str, dict[str, Any]]] = [
-        ("'schema' is 1; expected 2", result | {"schema": 1}),
+        ("'schema' is 2; expected 3", result | {"schema": 2}),
         ("'rows.seed'.*integer", result | {"rows": [wrong]}),
         ("unknown key 'rows.slot'", result | {"rows": [older]}),
         ("no 'rows.guided.right'", result | {"rows": [unknown]}),
@@ -330,12 +331,14 @@ class OtherSuite(ShapesSuite):
 
     name = "other"
 
-    def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
-        super().__init__(labels, device)
+    def __init__(
+        self, labels: LabelSet | None = None, device: str = "cpu", settings: SuiteSettings | None = None
+    ) -> None:
+        super().__init__(labels, device, settings)
         self.judge = lambda videos, asked: [Reading(("left",)) for _ in videos]
 
-    def video_name(self, case: Case, candidate: int = 0) -> str:
-        return f"{case.group}/{case.seeds[candidate]}.mp4"
+    def video_name(self, case: Case) -> str:
+        return f"{case.group}/{case.seeds[0]}.mp4"
 
 
 def test_another_suite_with_its_own_judge_and_layout(
@@ -470,9 +473,9 @@ def test_words_that_the_generator_has_never_seen_are_warned_of(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Turquoise(OtherSuite):
-        def cases(self, count: int, seed: int) -> list[Case]:
+        def cases(self, count: int | None, seed: int) -> list[Case]:
             composition = parse(f"a {words} moving left", LABELS)
-            return [Case(composition, "motion", (seed,) * 4)]
+            return [Case(composition.prompt, composition, "motion", (seed,) * 4)]
 
     monkeypatch.setattr(sys.modules[__name__], "OtherSuite", Turquoise)
     monkeypatch.setitem(SUITES, "other", f"{__name__}.OtherSuite")

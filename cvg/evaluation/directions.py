@@ -1,0 +1,97 @@
+"""What videos show of every relation asked for: right, its opposite, another label, nothing that can be told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cvg.common.statistics import wilson
+from cvg.composition import LabelSet
+from cvg.evaluation.rows import PlainRow, Row
+from cvg.evaluation.suites import Score
+
+OUTCOMES: Final = ("right", "opposite", "wrong", "cannot tell", "not found")
+"""What is shown: the label asked for, its opposite, another of its group; or nothing, since the judge could not tell or
+did not find the entities."""
+OPPOSING: Final = ("horizontal", "vertical", "time")
+"""Mirrors whose image of a label is its opposite."""
+
+
+def outcome(wanted: str, seen: str | None, found: bool, labels: LabelSet) -> str:
+    """One of :data:`OUTCOMES`.
+
+    Args:
+        wanted: the label asked for.
+        seen: the one that the judge read, if any.
+        found: whether it found all entities of the relation.
+        labels: of the suite.
+    """
+    if not found:
+        return "not found"
+    if seen is None:
+        return "cannot tell"
+    if seen == wanted:
+        return "right"
+    mirrors = labels[wanted].mirrors
+    return "opposite" if seen in {mirrors[axis] for axis in OPPOSING if axis in mirrors} else "wrong"
+
+
+def _entry(outcomes: Sequence[str]) -> dict[str, Any]:
+    counts = Counter(outcomes)
+    told = counts["right"] + counts["opposite"] + counts["wrong"]
+    return {
+        "n": len(outcomes),
+        "counts": {name: counts[name] for name in OUTCOMES},
+        "accuracy": counts["right"] / told if told else None,
+        "ci95": list(wilson(counts["right"], told)),
+        "told": told,
+    }
+
+
+def directions(rows: Sequence[Row], groups: Sequence[str], labels: LabelSet) -> dict[str, Any]:
+    """Per side, over all and per group of the suite: how many relations had which outcome.
+
+    ``accuracy`` is the share of those right among those of which the judge could tell anything (``told``), with its
+    interval.
+
+    Args:
+        rows: one per case.
+        groups: of the suite.
+        labels: of the suite.
+    """
+
+    def of(score: Score, row: Row) -> list[str]:
+        seen = zip(row.labels, score.labels, score.found, strict=True)
+        return [outcome(wanted, label, found, labels) for wanted, label, found in seen]
+
+    sides: dict[str, list[tuple[str, list[str]]]] = {
+        "unguided": [(row.group, of(row.unguided, row)) for row in rows],
+        "guided": [(row.group, of(row.guided, row)) for row in rows],
+    }
+    return {
+        side: _entry([name for _, names in found for name in names])
+        | {
+            "groups": {
+                group: _entry([name for of_group, names in found if of_group == group for name in names])
+                for group in groups
+            }
+        }
+        for side, found in sides.items()
+    }
+
+
+def plainly(rows: Sequence[PlainRow], groups: Sequence[str], guided: int) -> dict[str, Any]:
+    """How many prompts ask for nothing that can be guided, by reason and by group.
+
+    Args:
+        rows: of these prompts.
+        groups: of the suite.
+        guided: how many others there are.
+    """
+    return {
+        "n": len(rows),
+        "of": len(rows) + guided,
+        "reasons": dict(Counter(row.reason for row in rows)),
+        "groups": {group: sum(row.group == group for row in rows) for group in groups},
+    }
