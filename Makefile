@@ -27,7 +27,7 @@ WITH_CLASSIFIER = $(if $(wildcard runs/classifier/config.json),--classifier runs
 export DATA GENERATOR PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs probe invert train sample evaluate report bench
+.PHONY: help setup demo world test lint docs probe invert train sample evaluate report bench
 
 # What a target cannot do without is asked for before anything is installed (but not under `make -n`, nor for ARGS=--help).
 needs-invert = DATA
@@ -68,6 +68,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: setup  ## the whole method on the shipped small models, in minutes
 	$(PY) -m data_prep.demo --out "$(or $(OUT),runs/demo)" $(ARGS)
+
+world: setup  ## free prompts to a judged evaluation, on tiny random models, in minutes
+	$(THREADS) $(PY) -m data_prep.world --out "$(or $(OUT),runs/world)" $(ARGS)
 
 test: setup  ## fast tests (ARGS="-m slow" for the slow ones)
 	$(THREADS) $(PY) -m pytest $(ARGS)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("data_prep.probe", "which steps, layers and heads of a generator to tap"),
     "render": ("data_prep.render", "clips of the shapes world, with their manifest"),
     "synthesize": ("data_prep.synthesize", "labelled videos that the generator makes itself"),
+    "world": ("data_prep.world", "free prompts to a judged evaluation, on tiny random models, in minutes"),
     "demo": ("data_prep.demo", "the whole method on the shipped small models, in minutes"),
 }
 """Name -> the module that ``python -m`` runs, imported when it is chosen, and what it makes."""

@@ -32,6 +32,7 @@ COMMANDS = {
     "data_prep.probe",
     "data_prep.render",
     "data_prep.demo",
+    "data_prep.world",
 }
 REGISTRIES = {"cvg.common.hub", "cvg.judging.registry", "cvg.evaluation.suites.registry"}
 

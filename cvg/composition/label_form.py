@@ -19,6 +19,8 @@ MIRRORS: Final = ("horizontal", "vertical", "diagonal", "time")
 _MOST, _LONGEST = 256, 400
 
 Text = Annotated[str, Field(min_length=1, max_length=_LONGEST, pattern=r"\S")]
+Pattern = Annotated[str, Field(min_length=1, max_length=10 * _LONGEST, pattern=r"\S")]
+"""Longer: where a label set is stored, the words that a name stands for are written out."""
 
 
 def _question(text: str) -> str:
@@ -48,7 +50,7 @@ class LabelForm:
     mirror: Mirrored | None = None
     rule: Annotated[Text | None, Field(description="the name of a rule")] = None
     question: Annotated[Text, AfterValidator(_question)] | None = None
-    patterns: Annotated[list[Text], Field(max_length=_MOST, description="a list of patterns, each of them text")] = (
+    patterns: Annotated[list[Pattern], Field(max_length=_MOST, description="a list of patterns, each of them text")] = (
         Field(default_factory=list)
     )
 

@@ -9,6 +9,7 @@ relation off the state at the entity's last token. It is frozen from then on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,17 @@ from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, FamilyName, find
 from data_prep.pretrain.loop import train
 
 
-def build_tokenizer(end_last: bool = False, labels: LabelSet = LABELS) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    end_last: bool = False, labels: LabelSet = LABELS, words: Iterable[str] = ()
+) -> PreTrainedTokenizerFast:
     """A unigram tokenizer in T5's manner, with every word of the world whole and letters for the rest.
 
     Args:
         end_last: the end of a text has the highest id, as in CLIP's tokenizer, instead of T5's 1.
         labels: whose wordings' words are whole.
+        words: more of them, in small letters.
     """
-    words = {word for label in labels.labels for wording in label.wordings for word in wording.split()}
+    words = {*words} | {word for label in labels.labels for wording in label.wordings for word in wording.split()}
     words |= {*COLORS, *SHAPES, "a", "an", "the", "and", "is", "of", "to", "video"}
     words |= {word for kind in KINDS for template, _ in TEMPLATES[kind] for word in template.split() if "{" not in word}
     end = [("</s>", 0.0)]

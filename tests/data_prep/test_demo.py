@@ -9,6 +9,7 @@ import pytest
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from data_prep import demo
+from data_prep.steps import Step, run_step
 
 
 def test_the_generators_own_videos_join_the_training(tmp_path: Path) -> None:
@@ -22,9 +23,9 @@ def test_the_generators_own_videos_join_the_training(tmp_path: Path) -> None:
 
 
 def test_a_failed_step_is_one_message_and_is_not_noted(tmp_path: Path) -> None:
-    step = demo.Step("render", ["data_prep.render", "--out", str(tmp_path / "clips"), "--clips", "0"], tmp_path / "no")
+    step = Step("render", ["data_prep.render", "--out", str(tmp_path / "clips"), "--clips", "0"], tmp_path / "no")
     with pytest.raises(UserError, match="the step 'render' ended with exit code 2"):
-        demo.run_step(step, tmp_path, False)
+        run_step(step, tmp_path, False)
     assert not (tmp_path / "steps.json").exists()
     with pytest.raises(UserError, match="synthetic -1: give at least 0"):
         demo.main(tmp_path, synthetic=-1)

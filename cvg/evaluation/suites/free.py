@@ -28,7 +28,7 @@ class FreeSuite(Suite):
         lines: the prompts of every group, in the order of the suite's own numbers.
         labels: what prompts are read with; the set ``world`` when None.
         device: torch device of the judge.
-        settings: whose ``judge`` and ``samples`` count; the label set says who judges it when there is none.
+        settings: whose ``judge`` and ``samples`` count.
 
     Raises:
         SettingsError: a judge that is not known, or that cannot read the labels.
@@ -47,7 +47,7 @@ class FreeSuite(Suite):
         self.name, self.lines, self.samples = name, lines, settings.samples
         self.labels = labels or LabelSet.load(WORLD)
         self.groups = tuple(lines)
-        self.judge: Judge = load_judge(settings.judge or judge_of(self.labels), self.labels, device)
+        self.judge: Judge = load_judge(settings.judge or judge_of(name, self.labels), self.labels, device)
 
     def cases(self, count: int | None, seed: int) -> list[Case]:
         """The first prompt of every group, then the second, and so on; and all of these again for further samples."""
@@ -72,11 +72,18 @@ class FreeSuite(Suite):
         return all_or_nothing(frames_FHWC, asked, reading)
 
 
-def judge_of(labels: LabelSet) -> str:
-    """Which judge reads this label set: that of the world whose own labels they are, or by rules and by questions."""
+def judge_of(suite: str, labels: LabelSet) -> str:
+    """The judge that reads this label set by itself, where there is one: that of a world whose own labels they are.
+
+    Raises:
+        SettingsError: there is none, as the models that look at real scenes have to be chosen.
+    """
     if labels == LabelSet.load("shapes"):
         return "shapes"
-    return "detector" if all(label.rule for label in labels.labels) else "detector+vlm"
+    raise SettingsError(
+        f"suite {suite}: no judge; name one, with its models: contrastive:MODEL, detector:MODEL for places and "
+        "motion, or detector:MODEL+vlm:MODEL for what is asked in questions too"
+    )
 
 
 def file_name(prompt: str, ending: str) -> str:
