@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,8 +21,10 @@ from cvg.common.versions import versions
 from cvg.composition import LabelSet
 from cvg.evaluation.batches import Batch, check_names, in_batches, run_batches, within
 from cvg.evaluation.journal import Journal
+from cvg.evaluation.official import Official, official_scores
+from cvg.evaluation.official import official as benchmark
 from cvg.evaluation.processes import Processes, processes
-from cvg.evaluation.rows import SCHEMA, Evaluation, PlainRow, write_evaluation
+from cvg.evaluation.rows import SCHEMA, Evaluation, PlainRow, read_evaluation, write_evaluation
 from cvg.evaluation.runner import WARM_UP_RUNS, Kept, Runner
 from cvg.evaluation.suites import Case, Suite, SuiteSettings, load_suite
 from cvg.evaluation.summary import summarise
@@ -29,7 +32,7 @@ from cvg.generators import Loading, load_generator
 from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
-from cvg.reporting.table import render
+from cvg.reporting.table import columns, official_rows, render
 
 
 def load_classifier(name: str, labels: LabelSet | None) -> CompositionClassifier:
@@ -60,6 +63,8 @@ def main(
     controls: bool = True,
     control_prompts: int | None = None,
     asking: SuiteSettings = SuiteSettings(),  # noqa: B008  (frozen)
+    official: Path | None = None,
+    python: Path | None = None,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> Evaluation | None:
     """Measure guidance on held-out prompts.
@@ -91,6 +96,9 @@ def main(
         controls: also run zero step, untrained classifier, wrong target and best-of-n: four times the videos.
         control_prompts: how many prompts the controls use, rounded up to whole batches; all when left out.
         asking: what the suite takes besides.
+        official: checkout of the benchmark, whose own scripts then score the videos too. An evaluation that is there
+            with the same settings is not run again, but gets these scores.
+        python: the environment that the benchmark's requirements are installed in: its folder, or its Python.
         loading: where and how the generator is computed.
 
     Returns:
@@ -112,6 +120,7 @@ def main(
             cases = within(world.cases(prompts, seed), model.labels)
             if videos:
                 check_names(world, cases)
+            tools = _tools(world, official, python, videos)
             sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], own), model, guiding)
             sampler.guided_steps(steps)
             if guidance_scale is None:
@@ -139,6 +148,8 @@ def main(
             }
             controlled = 0 if not controls else len(cases) if control_prompts is None else control_prompts
             others = {"controlled": controlled, "videos": videos and str(videos), "fps": fps if videos else None}
+            if tools is not None and (whole := _finished(out, setup)) is not None:
+                return _with_official(out, whole, tools, world) if crew.first else None
             journal = Journal(journal_path, setup | others, crew.rank)
             crew.meet()  # nobody writes before all have read
             if crew.first:
@@ -157,7 +168,8 @@ def main(
             journal.read()
             if missing := [batch for batch in batches if batch.number not in journal.done]:
                 raise DataError(f"{journal_path}: {len(missing)} batches are missing in it; the same command goes on")
-            return _conclude(out, setup, journal, cases, world, guiding)
+            result = _conclude(out, setup, journal, cases, world, guiding)
+            return result if tools is None else _with_official(out, result, tools, world)
 
 
 def _run(runner: Runner, batches: Sequence[Batch], journal: Journal, crew: Processes) -> None:
@@ -188,6 +200,32 @@ def _conclude(
     journal.close()
     print(render(result))
     print(f"\nwrote {out}")
+    return result
+
+
+def _tools(suite: Suite, repo: Path | None, python: Path | None, videos: Path | None) -> Official | None:
+    """The benchmark's scripts, where they are asked for."""
+    if repo is None and python is None:
+        return None
+    if repo is None or python is None:
+        raise SettingsError("--official and --python go together: the benchmark's checkout and its own environment")
+    return benchmark(suite.name, suite.groups, repo, python, videos)
+
+
+def _finished(out: Path, setup: dict[str, Any]) -> Evaluation | None:
+    """The evaluation that is there already, if it is of this setup."""
+    if not out.exists():
+        return None
+    found = read_evaluation(out)
+    same = all(getattr(found, name) == value for name, value in json.loads(json.dumps(setup)).items())
+    return found if same else None
+
+
+def _with_official(out: Path, result: Evaluation, tools: Official, suite: Suite) -> Evaluation:
+    """The evaluation with the benchmark's own scores, written and shown."""
+    result = replace(result, official=official_scores(tools, suite.groups))
+    write_evaluation(out, result)
+    print(columns(official_rows(result)))
     return result
 
 

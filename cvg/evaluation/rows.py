@@ -177,10 +177,12 @@ class Evaluation(Figures, Setup):
     Attributes:
         rows: of the cases that were guided.
         plain_rows: of the others.
+        official: the benchmark's own scores, per side and group, where its scripts were run.
     """
 
     rows: list[Row]
     plain_rows: list[PlainRow]
+    official: dict[str, dict[str, float | None]] | None = None
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:

@@ -17,6 +17,7 @@ from cvg.reporting.table import (
     interval,
     main_rows,
     number,
+    official_rows,
     plain_line,
     predictability_rows,
 )
@@ -40,6 +41,9 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
         f"that the judge could tell, or not all entities. {plain_line(result)}"
     )
     found.append({"title": "Directions", "note": note.strip(), "rows": direction_rows(result)})
+    if result.official:
+        note = "By the benchmark's own scripts, of the same videos."
+        found.append({"title": "The benchmark's own scores", "note": note, "rows": official_rows(result)})
     if result.best_of_n:
         note = (
             "The rival of guidance: unguided videos of n seeds; the classifier picks one by its early latents. "

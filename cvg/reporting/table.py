@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvg.evaluation.directions import OUTCOMES
-from cvg.evaluation.rows import Figures
+from cvg.evaluation.rows import Evaluation, Figures
 from cvg.evaluation.summary import MEASURES, SIDES
 
 
@@ -105,6 +105,14 @@ def direction_rows(result: Figures) -> list[list[str]]:
         shares = f"{interval(before, 'accuracy')}, {interval(after, 'accuracy')}"
         rows.append([name.replace("_", " "), str(before["n"]), shares, *counts])
     return rows
+
+
+def official_rows(result: Evaluation) -> list[list[str]]:
+    """The benchmark's own scores."""
+    scores = result.official or {}
+    groups = list(scores["unguided"]) if scores else []
+    rows = [[group.replace("_", " "), *(number(scores[side][group], digits=4) for side in SIDES)] for group in groups]
+    return [["the benchmark's own score", *SIDES], *rows]
 
 
 def plain_line(result: Figures) -> str:
