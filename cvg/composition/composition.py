@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from string import Formatter
 
 from cvg.common.errors import PromptError
-from cvg.composition.labels import LabelSet
-from cvg.composition.phrases import plain
 
 
 @dataclass(frozen=True)
@@ -159,77 +156,3 @@ def template_of(composition: Composition) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
-
-
-def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -> Composition:
-    """The same prompt with every relation wrong (p-): each wording replaced with one of a wrong label of its group.
-
-    The wrong label is drawn uniformly; its wording has the same place among its label's wordings (modulo their number),
-    so that p+ and p- differ in meaning rather than in style.
-
-    Args:
-        composition: what is right.
-        labels: the label set.
-        rng: source of the draws.
-
-    Returns:
-        The wrong composition; its relations carry the wrong labels, its spans fit the new prompt.
-
-    Raises:
-        PromptError: a relation has no known wording in the prompt (its label was given by hand).
-    """
-    return restated(composition, [labels.wrong(relation.label, rng).name for relation in composition.relations], labels)
-
-
-def restated(composition: Composition, names: Sequence[str], labels: LabelSet) -> Composition:
-    """The same prompt with other labels: each wording replaced with one of the label that takes its place.
-
-    The new wording has the same place among its label's wordings (modulo their number). A relation that keeps its label
-    keeps its wording.
-
-    Args:
-        composition: what is said.
-        names: per relation, the name of a label of its group.
-        labels: the label set.
-
-    Returns:
-        The new composition; its spans fit the new prompt.
-
-    Raises:
-        PromptError: a relation whose label changes has no known wording in the prompt (it was given by hand).
-    """
-    edits = []
-    for relation, name in zip(composition.relations, names, strict=True):
-        if name == relation.label:
-            edits.append((relation.start, relation.end, relation.wording))
-            continue
-        wordings = [plain(wording) for wording in labels[relation.label].wordings]
-        if plain(relation.wording) not in wordings:
-            raise PromptError(
-                f"prompt {composition.prompt!r}: {relation.wording!r} is not a known wording of label "
-                f"{relation.label!r}, so it cannot be replaced with a wrong one; use one of: {', '.join(wordings)}"
-            )
-        others = labels[name].wordings
-        edits.append((relation.start, relation.end, others[wordings.index(plain(relation.wording)) % len(others)]))
-
-    def shift(position: int) -> int:
-        return position + sum(len(wording) - (end - start) for start, end, wording in edits if end <= position)
-
-    prompt = composition.prompt
-    for start, end, wording in sorted(edits, reverse=True):
-        prompt = prompt[:start] + wording + prompt[end:]
-    return Composition(
-        prompt,
-        tuple(
-            Relation(
-                name,
-                wording,
-                shift(start),
-                shift(start) + len(wording),
-                tuple(
-                    replace(entity, start=shift(entity.start), end=shift(entity.end)) for entity in relation.entities
-                ),
-            )
-            for relation, name, (start, _, wording) in zip(composition.relations, names, edits, strict=True)
-        ),
-    )

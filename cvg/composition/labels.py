@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -16,6 +16,9 @@ from cvg.common.errors import DataError, PromptError
 from cvg.common.typed import MOST
 from cvg.composition.label_form import COUNTS, MIRRORS, SLOT_NAMES, SLOTS, GroupForm, LabelForm, read_group
 from cvg.composition.patterns import expanded
+
+if TYPE_CHECKING:
+    from cvg.composition.lexicon import Lexicon
 
 __all__ = ["COUNTS", "MIRRORS", "SLOTS", "SLOT_NAMES", "Label", "LabelSet"]
 SHIPPED = Path(__file__).parents[1] / "label_sets"
@@ -231,6 +234,13 @@ class LabelSet:
         if name not in self._index:
             raise PromptError(f"label {name!r} is not in the label set; known: {', '.join(self._index)}")
         return self.labels[self._index[name]]
+
+    @functools.cached_property
+    def lexicon(self) -> Lexicon:
+        """Which words may state which label."""
+        from cvg.composition.lexicon import Lexicon  # only where prompts are read
+
+        return Lexicon(self.labels)
 
     def index(self, name: str) -> int:
         """Class index of a label."""

@@ -1,9 +1,9 @@
 """Prompt -> composition: which entities a prompt names, and how it relates them.
 
-The grammar is small on purpose and needs no language model: relation wordings come from the label set, and an entity is
-the noun phrase that stands before (subject) or after (object) one. Every error shows what was understood, and what the
-grammar cannot read can be said by hand (``entities``, ``label``). :mod:`cvg.composition.wordings` and
-:mod:`cvg.composition.phrases` do the reading.
+Sentences are parsed by a small language model (:mod:`cvg.composition.language`); the label set says which words state
+which label, as wordings and as patterns over lemmas. Entities are the noun phrases that the parse, or their place,
+makes subject and object of these words. Every error shows what was understood, and what cannot be read can be
+said by hand (``entities``, ``label``), in any language.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 from cvg.composition.composition import Composition, Entity, Relation
 from cvg.composition.contradictions import refuse_swapped
 from cvg.composition.labels import LabelSet
-from cvg.composition.wordings import match_relations
+from cvg.composition.reading import stated
 
 
 class Parser(Protocol):
@@ -31,11 +31,12 @@ def parse(
 ) -> Composition:
     """Read the composition that a prompt states.
 
-    Wordings are matched longest first, on word boundaries, in any case. The subject of a relation heads the clause
-    before it ("a dog in the snow moving left": the dog); where that clause has no noun phrase, the relation shares the
-    subject of the one before it ("a dog moving left above a car"). A relation that directly follows a noun phrase
-    belongs to it ("a dog above a car moving up": the car moves; "a dog above a car, moving up": the dog). The object
-    is the noun phrase after the wording. Two joined entities in one slot ("a dog and a cat moving left") are an error.
+    Wordings are matched longest first, on word boundaries, in any case, and before patterns. The subject of a verb is
+    the one the parse gives it; of other words, it heads the clause before them ("a dog in the snow moving left": the
+    dog), and where that has no noun phrase, it is shared with the relation before ("a dog moving left above a car"). A
+    relation that directly follows a noun phrase belongs to it ("a dog above a car moving up": the car moves; "a dog
+    above a car, moving up": the dog). At the head of a sentence ("under the tree stands a dog") the subject follows.
+    The object is the noun phrase after the words. Joined entities ("a dog and a cat move left") make a relation each.
 
     Args:
         prompt: the text prompt.
@@ -45,8 +46,10 @@ def parse(
         label: the label of each relation by hand. Only their wordings are looked for; other relations are ignored.
 
     Raises:
-        PromptError: an unknown label, no relation, a missing or ambiguous entity, an ambiguous wording, or a phrase
-            that is not in the prompt. The message shows what was understood and how to say the rest.
+        NothingToGuide: the prompt states nothing that the label set knows.
+        PromptError: an unknown label, words that negate or leave a choice, a missing or ambiguous entity, an ambiguous
+            wording, or a phrase that is not in the prompt. The message shows what was understood and how to say the
+            rest.
     """
     found = Composition(
         prompt,
@@ -58,7 +61,7 @@ def parse(
                 match.end,
                 tuple(Entity(*span) for span in spans),
             )
-            for match, spans in match_relations(prompt, labels, entities, [label] if isinstance(label, str) else label)
+            for match, spans in stated(prompt, labels, entities, [label] if isinstance(label, str) else label)
         ),
     )
     refuse_swapped(found, labels)

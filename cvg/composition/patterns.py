@@ -2,17 +2,24 @@
 
 A pattern is words in a row, such as ``move|go left``. ``a|b`` stands for either word, ``<NAME>`` for one of a list of
 words that the group names under ``words``, and ``..`` for words between, of the same clause. Words are compared by
-their lemmas ("moves", "moving"), or as they stand; determiners and adverbs between them do not matter.
+their lemmas ("moves", "moving"), or as they stand; determiners and adverbs between them do not matter. A first word
+that is a verb in the dictionary must be one in the sentence.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from cvg.common.errors import DataError
+from cvg.composition.language import Word, is_verb, lemmas
 
 GAP = ".."
+_WIDEST = 14
+"""Most words that a gap can hold."""
+_CLOSING = frozenset("and or but while whereas when where then because so which that who".split())
 
 
 def expanded(pattern: str, words: Mapping[str, Sequence[str]], where: str) -> str:
@@ -38,3 +45,69 @@ def expanded(pattern: str, words: Mapping[str, Sequence[str]], where: str) -> st
     if parts[0] == GAP or parts[-1] == GAP or any(not option for part in parts for option in part.split("|")):
         raise DataError(f"{where}: pattern {pattern!r}: expected words; '..' stands between words, '|' between two")
     return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern made ready.
+
+    Attributes:
+        parts: the options of each word; None for a gap.
+        verb: whether its first word must be a verb.
+    """
+
+    parts: tuple[frozenset[str] | None, ...]
+    verb: bool
+
+    @property
+    def open(self) -> bool:
+        """Whether it has a gap: the words after it state the label, with any of many verbs."""
+        return None in self.parts
+
+    def match(self, words: Sequence[Word], start: int) -> list[int] | None:
+        """The places of its words, the first of them at ``start``; None where it does not match."""
+        if not self._fits(words[start], 0) or (self.verb and not words[start].is_verb):
+            return None
+        return self._rest(words, [start], 1)
+
+    def _fits(self, word: Word, part: int) -> bool:
+        options = self.parts[part]
+        return options is not None and not options.isdisjoint(word.forms)
+
+    def _rest(self, words: Sequence[Word], found: list[int], part: int) -> list[int] | None:
+        if part == len(self.parts):
+            return found
+        gap = self.parts[part] is None
+        part += gap
+        for place in range(found[-1] + 1, min(found[-1] + 1 + (_WIDEST if gap else 4), len(words))):
+            word = words[place]
+            if self._fits(word, part) and (rest := self._rest(words, [*found, place], part + 1)):
+                return rest
+            if word.sentence != words[found[-1]].sentence or word.is_sign:
+                return None
+            if not gap and not (word.kind == "DET" or (word.tag in ("PRP$", "RB", "RP") and word.text != "not")):
+                return None
+            if gap and (word.text in _CLOSING or word.is_verb):
+                return None
+        return None
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def compiled(pattern: str) -> Pattern:
+    """A pattern that has no lists any more."""
+    parts = tuple(None if part == GAP else frozenset(part.split("|")) for part in pattern.split())
+    first = parts[0] or frozenset()
+    return Pattern(parts, any(is_verb(option) for option in first))
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def of_wording(wording: str) -> Pattern | None:
+    """The pattern of a wording that begins with a participle, over all forms of its verb: "move left"."""
+    first, *rest = wording.lower().split()
+    verbs = lemmas(first, "VERB") if first.endswith("ing") else frozenset()
+    return Pattern((frozenset(verbs), *(frozenset({word}) for word in rest)), True) if verbs else None
+
+
+def verbs_of(patterns: Iterable[Pattern]) -> frozenset[str]:
+    """All verbs that patterns begin with."""
+    return frozenset(option for pattern in patterns if pattern.verb for option in pattern.parts[0] or ())

@@ -1,81 +1,61 @@
-"""Noun phrases of a prompt, by closed lists of English function words. No model: the same result anywhere."""
+"""Noun phrases of a prompt: those that its words make, and those that are given by hand."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cvg.common.errors import PromptError
+from cvg.composition.language import PREPOSITIONS, Word
 
 DETERMINERS = frozenset(
     "a an the this that these those some another one its his her their my your our each every any no".split()
 )
-SEPARATORS = frozenset("and or but while whereas when where then as because so".split())
-# They end a noun phrase and never belong to one: auxiliaries, pronouns, and verbs that describe a scene.
-STOPS = frozenset(
-    "is are was were be being been am has have had does do did can will would should may might must gets get "
-    "which who whom whose it they he she there both not "
-    "sits stands runs walks moves lies flies hovers floats goes jumps rests stays drives swims appears drifts slides "
-    "rolls travels remains hangs waits sleeps plays comes passes rides".split()
-)
-PREPOSITIONS = frozenset(
-    "in on at by near into onto from to through across along inside outside during against around beneath between "
-    "behind beside for toward towards under over above below within without upon underneath opposite past off with "
-    "next beyond like of up down".split()
-)
-POSSESSIVES = frozenset(("'s", "’s"))
-ADVERBS = frozenset("now still just also together fast quickly always currently slowly again away".split())
-COLORS = frozenset("black white red green blue yellow orange purple pink brown grey gray gold silver".split())
+JOINTS = frozenset("and or but while whereas when where then as because so".split())
 # "a photo of a dog": the dog is meant, not the photo.
 MEDIA = frozenset(
-    "photo photograph picture image video clip footage shot scene view close-up closeup animation".split()
+    "photo photograph picture image video clip footage shot scene view close-up closeup animation rendering render "
+    "painting drawing illustration timelapse time-lapse sight".split()
 )
 # "a dog, 8k, best quality, moving left": they praise the picture and are nothing in it.
 QUALITY = frozenset(
     "masterpiece best high highest top ultra highly very quality detailed detail details resolution res hd uhd fhd hdr "
     "raw cinematic photorealistic realistic realism photoreal sharp focus award-winning trending artstation octane "
-    "render aesthetic professional stunning intricate".split()
+    "render aesthetic professional stunning intricate lighting 4k 8k".split()
 )
+FRAME = frozenset("frame screen image picture scene view camera video shot viewer lens".split())
+"""What is seen rather than in it: "to the left of the frame" is no place beside an entity."""
 _MEASURE = re.compile(r"\d+(?:[.:]\d+)?(?:k|p|fps|mm|hd|px)?")
-MEDIA_VERBS = frozenset("showing shows depicting featuring".split())
-# Nouns that end like participles or adverbs.
-NOUNS = frozenset(
-    "building painting ceiling pudding duckling sibling gosling dumpling sapling earring offspring herring starling "
-    "railing awning wedding drawing viking seedling hatchling icing stocking lightning clothing carving crossing "
-    "hundred bobsled infrared toolshed seabed flatbed family jelly lily belly bully holly dolly trolly".split()
-)
-
-_TOKEN = re.compile(r"'s\b|’s\b|[^\W_]+(?:['’-](?!s\b)[^\W_]+)*|[^\w\s]")
-
-
+_RELATIVES = frozenset("it they he she which who whom that them him".split())
 # Thai, Lao and Tibetan; Burmese; Khmer; kana; ideographs; kana of half width.
 _UNSPACED = (
     "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
-"""Letters of scripts that put no space between words, as a range of a regular expression."""
-
-
 PhraseSpan = tuple[str, int, int]
 """(phrase, start, end), with ``phrase == prompt[start:end]``."""
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Phrase:
     """A noun phrase without its determiner.
 
     Attributes:
-        span: the phrase and where it stands.
+        first: its first word.
+        last: its last word.
+        head: its noun.
         governed: whether a preposition stands before it ("in the snow"), so that it cannot head a clause.
         bare: whether it has no determiner.
+        pronoun: whether it is a pronoun, which stands for another.
     """
 
-    span: PhraseSpan
-    governed: bool
+    first: int
+    last: int
+    head: int
+    governed: bool = False
     bare: bool = False
-
-
-Clause = list[Chunk]
+    pronoun: bool = False
 
 
 def plain(text: str) -> str:
@@ -126,92 +106,115 @@ def locate(prompt: str, phrase: str) -> PhraseSpan:
     return match.group(), match.start(), match.end()
 
 
-def joined(prompt: str, first: Chunk, second: Chunk) -> bool:
-    """Whether nothing but "and" or "or" (and a determiner) stands between two noun phrases: "a dog and a cat"."""
-    between = re.findall(r"\w+|[^\w\s]", prompt[first.span[2] : second.span[1]].lower())
-    return [word for word in between if word not in DETERMINERS] in (["and"], ["or"], [",", "and"], [",", "or"])
+def noun_phrases(words: Sequence[Word], blocked: Collection[int]) -> list[Phrase]:
+    """The noun phrases of a prompt, in order.
 
-
-def clauses(prompt: str, start: int, end: int) -> list[Clause]:
-    """The clauses of ``prompt[start:end]``, each with its noun phrases in order. Always at least one, maybe empty."""
-    reader = _Reader(prompt)
-    tokens = [(match.group().lower(), match.start(), match.end()) for match in _TOKEN.finditer(prompt, start, end)]
-    for i, token in enumerate(tokens):
-        reader.take(token, tokens[i + 1][0] if i + 1 < len(tokens) else None)
-    reader.close_phrase()
-    return reader.clauses
-
-
-Token = tuple[str, int, int]
+    Args:
+        words: its words.
+        blocked: words that state a relation, and end a phrase.
+    """
+    reader = _Reader(words, blocked)
+    for word in words:
+        reader.take(word)
+    reader.close()
+    return reader.phrases
 
 
 class _Reader:
     """Collects noun phrases word by word."""
 
-    def __init__(self, prompt: str) -> None:
-        self.prompt = prompt
-        self.clauses: list[Clause] = [[]]
-        self.words: list[Token] = []
-        self.determined = False
-        self.governed = False
+    def __init__(self, words: Sequence[Word], blocked: Collection[int]) -> None:
+        self.words, self.blocked = words, frozenset(blocked)
+        self.phrases: list[Phrase] = []
+        self.taken: list[int] = []
+        self.determined = self.governed = False
 
-    def take(self, token: Token, following: str | None) -> None:
-        """Take one word, knowing the one after it."""
-        word, last = token[0], self.words[-1][0] if self.words else None
-        if last in MEDIA and (word == "of" or word in MEDIA_VERBS):
-            self.words = []
-            self.close_phrase()
-        elif word == "of" and last is not None and following is not None and _is_plain(following):
-            self.words.append(token)  # "a cup of coffee" is one phrase; "the top of the hill" is not
-        elif word in POSSESSIVES and last is not None and following is not None and not _is_trailing(following):
-            self.words.append(token)  # "a dog's bowl"; but "a dog's running"
-        elif word == "and" and last in COLORS and following in COLORS:
-            self.words.append(token)  # "a black and white cat"
-        elif word in DETERMINERS:
-            self.close_phrase(keep_preposition=True)
+    def take(self, word: Word) -> None:
+        """Take one word."""
+        last = self.words[self.taken[-1]] if self.taken else None
+        if word.index in self.blocked:
+            self.close()
+        elif word.text == "of" and last is not None and last.is_noun and self._nominal(word.index + 1):
+            if last.text in MEDIA or last.forms & MEDIA:
+                self.close(drop=True)
+            else:
+                self.taken.append(word.index)  # "a cup of coffee", "the roof of a house"
+        elif last is not None and last.text == "of" and (word.kind == "DET" or word.tag == "PRP$"):
+            self.taken.append(word.index)
+        elif word.tag == "POS" or word.text == "'s":
+            if last is not None and self._nominal(word.index + 1):
+                self.taken.append(word.index)  # "a dog's bowl"; but "a dog's running"
+            else:
+                self.close()
+        elif word.text == "and" and last is not None and self._joins_modifiers(last, word):
+            self.taken.append(word.index)  # "a black and white cat"
+        elif word.text in DETERMINERS and word.kind != "NUM" and not (word.kind == "PRON" and word.tag != "PRP$"):
+            self.close(keep=True)
             self.determined = True
-        elif word in PREPOSITIONS:
-            self.close_phrase()
+        elif word.kind == "NUM" and word.text == "one" and not self._nominal(word.index + 1):
+            self.close()
+        elif word.text in _RELATIVES and word.kind in ("PRON", "DET", "SCONJ"):
+            self.close()
+            self.phrases.append(Phrase(word.index, word.index, word.index, bare=True, pronoun=True))
+        elif word.kind == "ADP" or word.text in PREPOSITIONS or word.text == "to":
+            self.close()
             self.governed = True
-        elif word in STOPS or word in POSSESSIVES:
-            self.close_phrase()
-        elif word in SEPARATORS or not word[0].isalnum():
-            self.close_phrase()
-            self.clauses.append([])
+        elif self._belongs(word):
+            if word.kind == "NUM" and last is not None and last.is_noun:
+                self.close()
+            self.taken.append(word.index)
         else:
-            self.words.append(token)
+            self.close()
 
-    def close_phrase(self, keep_preposition: bool = False) -> None:
-        """End the phrase being read, if any: without trailing adverbs and participles ("a dog slowly running")."""
-        had_words = bool(self.words)
-        least = 1 if self.determined else 0  # "the running": someone's noun; ", running": a verb
-        while len(self.words) > least and _is_trailing(self.words[-1][0]):
-            self.words.pop()
-        if self.words and not (self._is_praise() and not self.determined):
-            start, end = self.words[0][1], self.words[-1][2]
-            self.clauses[-1].append(Chunk((self.prompt[start:end], start, end), self.governed, not self.determined))
-        self.words = []
-        self.determined = False
-        if had_words or not keep_preposition:
+    def _belongs(self, word: Word) -> bool:
+        if word.kind in ("NOUN", "PROPN", "ADJ", "NUM", "X", "SYM"):
+            return not word.is_sign
+        if word.kind == "VERB" and word.tag in ("VBG", "VBN", "VBD"):  # "a parked car", "a flying bird"
+            return (self.determined or bool(self.taken)) and self._modifies(word)
+        if word.kind == "ADV":  # "a rather large dog"
+            return word.head > word.index and word.dep == "advmod" and self._nominal(word.index + 1) and self.determined
+        return self.determined and word.kind == "VERB" and not self.taken and self._modifies(word)
+
+    def _modifies(self, word: Word) -> bool:
+        if word.head <= word.index and word.dep not in ("amod", "compound"):
+            return False
+        return word.dep in ("amod", "compound", "nmod") and self._nominal(word.index + 1)
+
+    def _nominal(self, index: int) -> bool:
+        if index >= len(self.words) or index in self.blocked:
+            return False
+        word = self.words[index]
+        article = word.kind == "DET" or word.tag == "PRP$"
+        return word.kind in ("NOUN", "PROPN", "ADJ", "NUM") or article or word.dep in ("amod", "compound")
+
+    def _joins_modifiers(self, last: Word, word: Word) -> bool:
+        after = self.words[word.index + 1 : word.index + 3]
+        return last.kind == "ADJ" and len(after) == 2 and after[0].kind == "ADJ" and after[1].kind in ("NOUN", "ADJ")
+
+    def close(self, keep: bool = False, drop: bool = False) -> None:
+        """End the phrase being read, if any; ``keep`` that a preposition governs what follows, ``drop`` the phrase."""
+        words, had = self.taken, bool(self.taken)
+        while words and not self.words[words[-1]].is_noun and not self._named(words):
+            words.pop()
+        if words and not drop and not (self._is_praise() and not self.determined):
+            ofs = [place for place in words if self.words[place].text == "of"]
+            nouns = [place for place in words if not ofs or place < ofs[0]]
+            head = nouns[-1]
+            self.phrases.append(Phrase(words[0], words[-1], head, self.governed, not self.determined))
+        self.taken, self.determined = [], False
+        if had or not keep:
             self.governed = False
+
+    def _named(self, words: Sequence[int]) -> bool:
+        """Whether words without a noun name an entity all the same: "a square", "2" are the model's slips."""
+        alone = not any(self.words[place].is_noun for place in words)
+        if not alone and self.determined and self.words[words[-1]].kind == "ADJ":
+            return True  # "a cyan square", of which the model makes a noun and its adjective
+        return (
+            alone and self.words[words[-1]].kind in ("ADJ", "X", "NUM", "VERB") and (self.determined or len(words) > 1)
+        )
 
     def _is_praise(self) -> bool:
         """Whether the phrase is of quality words and sizes alone ("8k", "best quality")."""
-        sizes = [_MEASURE.fullmatch(word) is not None for word, _, _ in self.words]
-        return all(size or word in QUALITY for size, (word, _, _) in zip(sizes, self.words, strict=True))
-
-
-def _is_plain(word: str) -> bool:
-    functions = DETERMINERS | SEPARATORS | STOPS | PREPOSITIONS
-    return word[0].isalnum() and word not in functions
-
-
-def _is_trailing(word: str) -> bool:
-    """Whether a word at the end of a phrase is an adverb or a participle rather than its noun."""
-    if word in ADVERBS:
-        return True
-    if word in NOUNS or word.endswith("fly"):
-        return False
-    # A stem without a vowel is a noun: ring, string, wing.
-    verb = word.endswith("ing") and re.search("[aeiouy]", word[:-3]) is not None
-    return verb or (len(word) > 5 and word.endswith("ed")) or (len(word) > 4 and word.endswith("ly"))
+        texts = [self.words[place].text for place in self.taken]
+        return all(text in QUALITY or _MEASURE.fullmatch(text) for text in texts)

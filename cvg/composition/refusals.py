@@ -8,7 +8,8 @@ from typing import Protocol
 
 from cvg.common.errors import PromptError
 from cvg.composition.labels import Label, LabelSet
-from cvg.composition.phrases import DETERMINERS, POSSESSIVES, PREPOSITIONS, SEPARATORS, STOPS, PhraseSpan, plain
+from cvg.composition.language import PREPOSITIONS
+from cvg.composition.phrases import PhraseSpan, plain
 
 
 class Wording(Protocol):
@@ -62,9 +63,19 @@ _WORD = re.compile(r"rather\s+than|\w+(?:['’-]\w+)*", re.IGNORECASE)
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
-def refuse_unreadable(prompt: str) -> None:
-    """Refuse words that turn or open what the prompt says, wherever they stand. Raises PromptError, naming the word."""
+def refuse_unreadable(prompt: str, spans: Sequence[tuple[int, int]]) -> None:
+    """Refuse words that turn or open what is said, in any of the sentences that state something.
+
+    Args:
+        prompt: the prompt.
+        spans: first character and end of each of these sentences.
+
+    Raises:
+        PromptError: naming the word.
+    """
     for found in _WORD.finditer(prompt):
+        if not any(start <= found.start() < end for start, end in spans):
+            continue
         word = found.group().lower().replace("’", "'")
         if word in NEGATIONS or word.endswith("n't") or word.split() == ["rather", "than"]:
             raise _refused(prompt, f"{found.group()!r} negates, so what is asked cannot be known", "what is there")
@@ -86,7 +97,7 @@ def refuse_directions(prompt: str, matches: Sequence[Wording], labels: LabelSet)
 
     A direction is a word that only one label of its group has in its wordings.
     """
-    words = _directions(labels)
+    words = _directions(labels, matches)
     for match in matches:
         after = [token.group().lower() for token in _TOKEN.finditer(prompt, match.end)]
         starts = [other.start for other in matches if other.start >= match.end]
@@ -133,7 +144,7 @@ def refuse_contradictions(prompt: str, found: Sequence[tuple[Wording, Sequence[P
                 prompt, f"{spans[0][0]!r} is both subject and object of {match.label.name!r}", "two entities"
             )
         for other, others in found[:i]:
-            if match.label.group != other.label.group or match.label == other.label:
+            if match.label.group != other.label.group or match.label == other.label or not _exclude(match, other):
                 continue
             if all(_same(prompt, *pair) for pair in zip(others, spans, strict=True)):
                 of = " and ".join(repr(span[0]) for span in spans)
@@ -165,16 +176,17 @@ def _is_number(word: str) -> bool:
     return word[0].isdigit() or word in NUMBERS or word in SMALL_NUMBERS
 
 
-def _directions(labels: LabelSet) -> frozenset[str]:
-    """The words that tell a label from the others of its group; no function words of other use, no verbs."""
+def _directions(labels: LabelSet, matches: Sequence[Wording]) -> frozenset[str]:
+    """The prepositions and adverbs that tell a label from the others of its group, in the groups that are stated."""
     found = set()
-    for group in labels.groups.values():
+    for name in {match.label.group for match in matches}:
+        group = labels.groups[name]
         having = [{word for wording in label.wordings for word in plain(wording).split()} for label in group]
         for i, words in enumerate(having):
             found |= words - {word for other in having[:i] + having[i + 1 :] for word in other}
-    function = DETERMINERS | SEPARATORS | STOPS | POSSESSIVES
-    vague = {"to", "from", "of", "than", "with", "in", "on", "at", "by", "for", "off", "like"} & PREPOSITIONS
-    return frozenset(word for word in found - function - vague if not word.endswith(("ing", "ed")))
+    vague = {"to", "from", "of", "than", "with", "in", "on", "at", "by", "for", "off", "like"}
+    placing = PREPOSITIONS - vague
+    return frozenset(word for word in found if word in placing or word.endswith(("ward", "wards")))
 
 
 def _split(tokens: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -197,6 +209,11 @@ def _same(prompt: str, first: PhraseSpan, second: PhraseSpan) -> bool:
     later = max(first, second, key=lambda span: span[1])
     known = re.search(r"\b(the|this|that|these|those)\s+(same\s+)?$", prompt[: later[1]], re.IGNORECASE)
     return plain(first[0]) == plain(second[0]) and known is not None
+
+
+def _exclude(one: Wording, other: Wording) -> bool:
+    """Whether two labels of a group cannot both be meant: places and directions, unlike actions, that may take turns."""
+    return all(match.label.rule or not match.label.question for match in (one, other))
 
 
 def _two(prompt: str, first: str, second: str) -> PromptError:

@@ -1,0 +1,57 @@
+"""What a label set says of sentences, made ready for reading: which words may state which label."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from cvg.composition.labels import Label
+from cvg.composition.language import Word
+from cvg.composition.patterns import Pattern, compiled, of_wording, verbs_of
+
+ATTRIBUTE, NUMBER = "attribute", "number"
+"""Categories whose labels are said by words inside of a noun phrase ("a red ball"), or of its subject ("is red")."""
+
+
+class Lexicon:
+    """The patterns and values of a label set.
+
+    Args:
+        labels: the labels, in order.
+
+    Attributes:
+        values: word -> label that it states of its noun: labels of the categories attribute and number.
+        verbs: plain forms of the verbs that patterns begin with.
+    """
+
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self.values: dict[str, Label] = {}
+        self._patterns: dict[str, list[tuple[Pattern, Label]]] = defaultdict(list)
+        every: list[Pattern] = []
+        for label in labels:
+            valued = label.category in (ATTRIBUTE, NUMBER) and not label.has_object
+            patterns = [compiled(pattern) for pattern in label.patterns]
+            if valued:
+                words = [*label.wordings, *label.patterns]
+                self.values |= {word.lower(): label for word in words if " " not in word}
+                patterns = [compiled(" ".join(word.split())) for word in words if " " in word]
+            else:
+                patterns += [pattern for wording in label.wordings if (pattern := of_wording(wording))]
+            for pattern in patterns:
+                for option in pattern.parts[0] or ():
+                    self._patterns[option].append((pattern, label))
+            every += patterns
+        self.verbs = verbs_of(every)
+
+    def matches(self, words: Sequence[Word]) -> list[tuple[Pattern, Label, list[int]]]:
+        """Every pattern that matches, with its label and the places of its words; in no order."""
+        found = []
+        for word in words:
+            tried = set()
+            for form in word.forms:
+                for pattern, label in self._patterns.get(form, ()):
+                    if (id(pattern), label.name) not in tried:
+                        tried.add((id(pattern), label.name))
+                        if places := pattern.match(words, word.index):
+                            found.append((pattern, label, places))
+        return found

@@ -1,0 +1,241 @@
+"""Reading a prompt: which labels it states, of which of its words. Spans only, no compositions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cvg.common.errors import NothingToGuide, PromptError
+from cvg.composition.attachment import Attachment
+from cvg.composition.labels import SLOT_NAMES, LabelSet
+from cvg.composition.language import Word, words_of
+from cvg.composition.phrases import FRAME, MEDIA, Phrase, PhraseSpan, locate
+from cvg.composition.refusals import (
+    refuse_contradictions,
+    refuse_directions,
+    refuse_senses,
+    refuse_unreadable,
+    refuse_weights,
+)
+from cvg.composition.statements import Match, all_matches, literal_matches
+from cvg.composition.values import stated_values
+
+_UNREAL = frozenset("pretend fail try attempt refuse want stop avoid plan hope prepare wish threaten forget".split())
+_SHOWN = 12
+"""Most known wordings that a message lists."""
+
+Stated = tuple[Match, list[PhraseSpan]]
+
+
+def stated(prompt: str, labels: LabelSet, entities: list[str] | None, given: list[str] | None) -> list[Stated]:
+    """Find the relations of a prompt and the spans of their entities; see :func:`cvg.composition.parser.parse`.
+
+    Returns:
+        Per relation, in order of appearance (or as ``given``), the match and its (subject,) or (subject, object).
+    """
+    if not prompt.strip():
+        raise PromptError(f"the prompt is empty; describe a relation, such as 'a dog {labels.labels[0].wordings[0]}'")
+    if given is not None and entities is not None:
+        return _by_hand(prompt, labels, entities, given)
+    if entities is None:
+        refuse_weights(prompt)
+    words = words_of(prompt, labels.lexicon.verbs)
+    every = all_matches(prompt, labels, words) if given is None else _of_given(prompt, labels, given, words)
+    wanted = every if given is None else _assign(prompt, [labels[name] for name in given], every)
+    attachment = Attachment(words, every)
+    if given is None:
+        _refuse(prompt, wanted, labels, words)
+    if entities is not None:
+        if not wanted:
+            raise _nothing(prompt, labels, attachment)
+        found = list(zip(wanted, _locate(prompt, wanted, attachment, entities), strict=True))
+        refuse_contradictions(prompt, found)
+        return found
+    found = _attached(prompt, wanted, attachment)
+    if given is None:
+        found += stated_values(prompt, labels, words, attachment)
+        found.sort(key=lambda each: (each[0].start, each[0].end))
+    found = _once(found)
+    if not found:
+        raise _nothing(prompt, labels, attachment)
+    refuse_contradictions(prompt, found)
+    return found
+
+
+def _refuse(prompt: str, matches: Sequence[Match], labels: LabelSet, words: Sequence[Word]) -> None:
+    """Refuse sentences that state something and negate it, or leave a choice; and directions that are half known."""
+    spans = []
+    for number in {words[match.places[0]].sentence for match in matches}:
+        inside = [word for word in words if word.sentence == number]
+        spans.append((inside[0].start, inside[-1].end))
+    refuse_unreadable(prompt, spans)
+    refuse_directions(prompt, [match for match in matches if match.label.rule or match.literal], labels)
+
+
+def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment) -> list[Stated]:
+    """Matches with their entities. Raises PromptError where one that is sure, or the only one, has none."""
+    found: list[Stated] = []
+    unclear: list[PromptError] = []
+    for match in matches:
+        if match.start == match.end:
+            raise PromptError(
+                f"prompt {prompt!r}: has no known wording of label {match.label.name!r}, which would tell its entities."
+                f" {_understood(prompt, attachment)}. Give the entities"
+            )
+        if not match.sure and _is_unreal(match, attachment.words):
+            continue
+        slots = _slots(match, attachment)
+        spans = [_span(prompt, phrases[0], attachment.words) if phrases else None for phrases in slots]
+        try:
+            refuse_senses(prompt, match, spans)
+        except PromptError:
+            if match.literal:
+                raise
+            continue
+        for what, phrases in zip(("subject before", "object after"), slots, strict=False):
+            if not phrases:
+                error = PromptError(
+                    f"prompt {prompt!r}: found no clear {what} {prompt[match.start : match.end]!r} (label "
+                    f"{match.label.name!r}). {_understood(prompt, attachment)}. Give the entities of every relation "
+                    "(and its label), or reword the prompt"
+                )
+                if match.sure:
+                    raise error
+                unclear.append(error)
+                break
+        else:
+            if any(attachment.words[phrase.head].text in FRAME | MEDIA for phrase in slots[0] if not match.sure):
+                continue
+            for subject in slots[0]:
+                for others in slots[1] if len(slots) > 1 else [None]:
+                    pair = [subject, *([others] if others else [])]
+                    found.append((match, [_span(prompt, phrase, attachment.words) for phrase in pair]))
+    if unclear and not found and any(match.literal for match in matches):
+        raise unclear[0]
+    return found
+
+
+def _slots(match: Match, attachment: Attachment) -> list[list[Phrase]]:
+    """The phrases in each slot of a match; in the passive ("pulled by a donkey") the slots are exchanged."""
+    slots = [attachment.subjects(match)]
+    if not match.label.has_object:
+        return slots
+    after = match.places[-1] + 1
+    passive = match.verb is not None and after < len(attachment.words) and attachment.words[after].text == "by"
+    if passive and attachment.words[match.places[0]].tag in ("VBN", "VBD"):
+        agents = attachment.objects(replace(match, places=(*match.places, after)))
+        return [agents, slots[0]]
+    return [slots[0], [phrase for phrase in attachment.objects(match) if phrase not in slots[0]]]
+
+
+def _is_unreal(match: Match, words: Sequence[Word]) -> bool:
+    """Whether what a verb says is not what is to be seen: "pretending to sleep", "is being washed"."""
+    if match.verb is None:
+        return False
+    verb = words[match.verb]
+    if verb.dep == "xcomp" and words[verb.head].forms & _UNREAL:
+        return True
+    passive = verb.tag == "VBN" and any(word.head == verb.index and word.dep == "auxpass" for word in words)
+    return passive and not match.label.has_object and match.label.rule is None
+
+
+def _span(prompt: str, phrase: Phrase, words: Sequence[Word]) -> PhraseSpan:
+    start, end = words[phrase.first].start, words[phrase.last].end
+    return prompt[start:end], start, end
+
+
+def _once(found: Sequence[Stated]) -> list[Stated]:
+    """Each label of the same entities once."""
+    kept: dict[tuple[object, ...], Stated] = {}
+    for match, spans in found:
+        kept.setdefault((match.label.name, *spans), (match, spans))
+    return list(kept.values())
+
+
+# By hand
+
+
+def _by_hand(prompt: str, labels: LabelSet, entities: Sequence[str], given: Sequence[str]) -> list[Stated]:
+    """Labels and entities that are both given, in any language: no word of the prompt need be known."""
+    wanted = [labels[name] for name in given]
+    matches = _assign(prompt, wanted, literal_matches(prompt, list(dict.fromkeys(wanted)), []))
+    found = list(zip(matches, _locate(prompt, matches, None, entities), strict=True))
+    refuse_contradictions(prompt, found)
+    return found
+
+
+def _of_given(prompt: str, labels: LabelSet, given: Sequence[str], words: Sequence[Word]) -> list[Match]:
+    """The matches of labels that are given, before those of others, which still bound the noun phrases."""
+    wanted = list(dict.fromkeys(labels[name] for name in given))
+    chosen = literal_matches(prompt, wanted, words)
+    if len(chosen) < len(wanted):
+        try:
+            others = all_matches(prompt, labels, words)
+        except PromptError:
+            others = []
+        spans = [(match.start, match.end) for match in chosen]
+        chosen += [
+            match
+            for match in others
+            if match.label in wanted and all(match.end <= start or end <= match.start for start, end in spans)
+        ]
+    return literal_matches(prompt, labels.labels, words, sorted(chosen, key=lambda match: match.start))
+
+
+def _assign(prompt: str, wanted: Sequence[object], matches: Sequence[Match]) -> list[Match]:
+    """One match per wanted label, in that order: the next wording of it, or an empty one at the prompt's end."""
+    unused, assigned = list(matches), []
+    for label in wanted:
+        match = next((match for match in unused if match.label == label), None)
+        if match is None:
+            match = Match(label, len(prompt), len(prompt))  # type: ignore[arg-type]
+        else:
+            unused.remove(match)
+        assigned.append(match)
+    return assigned
+
+
+def _locate(
+    prompt: str, matches: Sequence[Match], attachment: Attachment | None, phrases: Sequence[str]
+) -> list[list[PhraseSpan]]:
+    """Subject and object of every match, as given by hand."""
+    expected = sum(match.label.entities for match in matches)
+    if len(phrases) != expected:
+        needs = ", ".join(
+            f"{match.label.name!r} ({' and '.join(SLOT_NAMES[: match.label.entities])})" for match in matches
+        )
+        known = f". {_understood(prompt, attachment)}" if attachment else ""
+        raise PromptError(
+            f"prompt {prompt!r}: the entities have {len(phrases)} phrase(s), expected {expected}: for each relation in "
+            f"turn its entities, here {needs}{known}"
+        )
+    spans = [locate(prompt, phrase) for phrase in phrases]
+    for phrase, start, end in spans:
+        for match in matches:
+            if match.start < end and start < match.end:
+                raise PromptError(
+                    f"entity {phrase!r} overlaps the relation {prompt[match.start : match.end]!r} ({match.label.name});"
+                    " name the entity without its relation's words"
+                )
+    located = iter(spans)
+    return [[next(located) for _ in range(match.label.entities)] for match in matches]
+
+
+# Messages
+
+
+def _understood(prompt: str, attachment: Attachment) -> str:
+    """What was found, for messages."""
+    words = attachment.words
+    phrases = [repr(_span(prompt, phrase, words)[0]) for phrase in attachment.phrases if not phrase.pronoun]
+    relations = [f"{prompt[match.start : match.end]!r} ({match.label.name})" for match in attachment.matches]
+    return f"Understood: noun phrases {', '.join(phrases) or 'none'}; relations {', '.join(relations) or 'none'}"
+
+
+def _nothing(prompt: str, labels: LabelSet, attachment: Attachment) -> NothingToGuide:
+    wordings = [wording for label in labels.labels for wording in label.wordings]
+    known = ", ".join(wordings[:_SHOWN]) + (", ..." if len(wordings) > _SHOWN else "")
+    return NothingToGuide(
+        f"prompt {prompt!r}: no known relation found. {_understood(prompt, attachment)}. Use a known wording "
+        f"({known}), or give the relation's label and entities"
+    )

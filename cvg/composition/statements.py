@@ -1,0 +1,140 @@
+"""Which words of a prompt state which label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cvg.common.errors import PromptError
+from cvg.composition.labels import Label, LabelSet
+from cvg.composition.language import Word
+from cvg.composition.lexicon import ATTRIBUTE, NUMBER
+from cvg.composition.patterns import Pattern
+from cvg.composition.phrases import DETERMINERS, FRAME, word_pattern
+
+_IDIOMS = frozenset(
+    "fire top foot sale time board display way left right side background foreground morning night day holiday "
+    "vacation "
+    "tv television camera screen purpose duty earth average stage-left".split()
+)
+"""Nouns after a bare preposition that make no place of it: "on fire", "on the left"."""
+_SINGLE = 2
+
+
+@dataclass(frozen=True)
+class Match:
+    """Words that state a label: ``prompt[start:end]``; ``start == end`` for a label given by hand that no words state.
+
+    Attributes:
+        label: the label.
+        start: first character.
+        end: one past the last character.
+        places: the words that are the label's own, and no entity's.
+        verb: the verb among the words before ``end``, or None.
+        literal: whether it is a wording as the label set has it.
+        sure: whether it can be nothing else, so that an entity that is missing is an error.
+    """
+
+    label: Label
+    start: int
+    end: int
+    places: tuple[int, ...] = ()
+    verb: int | None = None
+    literal: bool = True
+    sure: bool = True
+
+
+def places_of(words: Sequence[Word], start: int, end: int) -> tuple[int, ...]:
+    """The words of ``prompt[start:end]``."""
+    return tuple(word.index for word in words if word.start < end and start < word.end)
+
+
+def literal_matches(
+    prompt: str, candidates: Iterable[Label], words: Sequence[Word], chosen: Sequence[Match] = ()
+) -> list[Match]:
+    """All wordings of ``candidates`` in the prompt, in order; a wording inside a longer one is part of that.
+
+    Matches already ``chosen`` stay and win over all that cross them.
+
+    Raises:
+        PromptError: two wordings of different labels cross.
+    """
+    wordings = [(wording, label) for label in candidates for wording in label.wordings if not is_value(label)]
+    matches = list(chosen)
+    text = prompt.lower()
+    wordings = [(wording, label) for wording, label in wordings if wording.split()[0].lower() in text]
+    for wording, label in sorted(wordings, key=lambda pair: -len(pair[0])):
+        for found in word_pattern(wording).finditer(prompt):
+            start, end = found.span()
+            crossing = [match for match in matches if match.start < end and start < match.end]
+            for match in crossing:
+                inside = match.start <= start and end <= match.end
+                if not inside and match.label != label and not chosen:
+                    said = prompt[min(start, match.start) : max(end, match.end)]
+                    raise PromptError(
+                        f"prompt {prompt!r}: {said!r} can be read as {match.label.name!r} and as {label.name!r}; "
+                        "give the label that is meant, or use another wording"
+                    )
+            if not crossing:
+                places = places_of(words, start, end)
+                verb = places[0] if places and _begins_with_verb(wording, words[places[0]]) else None
+                sure = len(wording.split()) > 1 or len(label.wordings) < _SINGLE or verb is None
+                matches.append(Match(label, start, end, places, verb, True, sure))
+    return sorted(matches, key=lambda match: match.start)
+
+
+def is_value(label: Label) -> bool:
+    """Whether words inside of noun phrases state it: a colour, a number."""
+    return label.category in (ATTRIBUTE, NUMBER) and not label.has_object
+
+
+def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Match]:
+    """Wordings, and patterns where no wording is, in order of appearance; values of noun phrases are not among them.
+
+    Raises:
+        PromptError: two wordings of different labels cross.
+    """
+    literal = [match for match in literal_matches(prompt, labels.labels, words) if _is_place(words, match)]
+    taken = {place for match in literal for place in match.places}
+    found = [
+        (_own(pattern, places), pattern, label, places) for pattern, label, places in labels.lexicon.matches(words)
+    ]
+    found.sort(key=lambda each: (-len(each[1].parts), -len(each[0]), each[3][-1] - each[3][0]))
+    matches = list(literal)
+    directed: dict[tuple[str, int | None], Label] = {}  # "floats from left to right down the stream": to the right
+    for own, pattern, label, places in found:
+        first, last = words[own[0]], words[own[-1]]
+        verb = places[0] if pattern.verb else None
+        match = Match(label, first.start, last.end, tuple(own), verb, False, False)
+        said = verb if pattern.open else None
+        if taken.isdisjoint(own) and _is_place(words, match) and directed.get((label.group, said), label) == label:
+            matches.append(match)
+            if said is not None:
+                directed[label.group, said] = label
+            taken |= set(own)
+    return sorted(matches, key=lambda match: (match.start, match.end))
+
+
+def _own(pattern: Pattern, places: list[int]) -> list[int]:
+    """The words that state the label: of a pattern with a gap those after the gap, as any of many verbs goes before."""
+    if not pattern.open:
+        return places
+    gaps = [index for index, part in enumerate(pattern.parts) if part is None]
+    return places[gaps[-1] :]
+
+
+def _is_place(words: Sequence[Word], match: Match) -> bool:
+    """Whether a relation is not to the picture ("to the left of the frame"), nor an idiom ("on fire")."""
+    if not match.label.has_object or not match.places:
+        return True
+    after = [word for word in words[match.places[-1] + 1 :][:3] if word.text not in DETERMINERS]
+    article = words[match.places[-1] + 1].text if match.places[-1] + 1 < len(words) else ""
+    if not after:
+        return match.literal
+    if after[0].text in FRAME and article not in ("a", "an"):
+        return False
+    return match.literal or after[0].text not in _IDIOMS
+
+
+def _begins_with_verb(wording: str, word: Word) -> bool:
+    return wording.split()[0].endswith("ing") or word.is_verb

@@ -1,0 +1,82 @@
+"""Attributes and numbers: labels that words inside of a noun phrase state of its noun, or that its verb does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cvg.composition.attachment import Attachment
+from cvg.composition.labels import LabelSet
+from cvg.composition.language import Word
+from cvg.composition.lexicon import NUMBER
+from cvg.composition.phrases import MEDIA, QUALITY, Phrase, PhraseSpan
+from cvg.composition.statements import Match
+
+_COPULAS = frozenset("be look seem appear become remain stay".split())
+_LINKS = frozenset(("and", ",", "-"))
+_LIGHT = frozenset("light hour hours lighting sunlight sunset glow tone tones background color colors colour".split())
+"""Nouns whose colour is the picture's rather than an entity's."""
+
+
+def stated_values(
+    prompt: str, labels: LabelSet, words: Sequence[Word], attachment: Attachment
+) -> list[tuple[Match, list[PhraseSpan]]]:
+    """The attributes and numbers of a prompt's noun phrases, each with its noun.
+
+    The entity is the phrase after the value: "a small red toy" states *red* of "toy", and *small* of "red toy".
+    """
+    values, found = labels.lexicon.values, []
+    for word in words if values else ():
+        label = values.get(word.text) or next((values[form] for form in sorted(word.forms & values.keys())), None)
+        if label is None or word.index in attachment.owner:
+            continue
+        phrase = next((each for each in attachment.phrases if each.first <= word.index <= each.last), None)
+        if phrase is not None and word.index < phrase.head:
+            start = _after_value(words, word.index, phrase)
+            if label.category == NUMBER and not _counts(words, word, phrase):
+                continue
+            entity, noun = (start, phrase.last), phrase.head
+        elif label.category != NUMBER and (subject := _of_copula(words, word, attachment)):
+            entity, noun = (subject.first, subject.last), subject.head
+        else:
+            continue
+        if words[noun].text in MEDIA | QUALITY | _LIGHT or _negated(words, word):
+            continue
+        span = words[entity[0]].start, words[entity[1]].end
+        match = Match(label, word.start, word.end, (word.index,), None, False, False)
+        found.append((match, [(prompt[span[0] : span[1]], *span)]))
+    return found
+
+
+def _after_value(words: Sequence[Word], place: int, phrase: Phrase) -> int:
+    """Where the entity begins: after the value, and after others that are joined to it ("red and white")."""
+    start = place + 1
+    while start < phrase.head and words[start].text in _LINKS:
+        start += 2
+    return min(start, phrase.head)
+
+
+def _counts(words: Sequence[Word], word: Word, phrase: Phrase) -> bool:
+    """Whether a number counts the noun: "two dogs", not "a two dog night" or "5 inches"."""
+    return word.kind == "NUM" and word.index == phrase.first and (word.text != "one" or phrase.bare)
+
+
+def _of_copula(words: Sequence[Word], word: Word, attachment: Attachment) -> Phrase | None:
+    """The subject of "is red", "that is red", "looks red"; None where the word is not said of anything."""
+    place = word.index - 1
+    while place >= 0 and (words[place].kind in ("ADV", "ADJ") or words[place].text in ("and", ",")):
+        place -= 1
+    if place < 0 or not (words[place].forms & _COPULAS and words[place].is_verb):
+        return None
+    for child in words:
+        if child.head == place and child.dep in ("nsubj", "nsubjpass"):
+            found = next((each for each in attachment.phrases if each.first <= child.index <= each.last), None)
+            if found is not None and not found.pronoun:
+                return found
+    before = [each for each in attachment.phrases if each.last < place and not each.pronoun]
+    near = [each for each in before if words[each.last].sentence == word.sentence]
+    return near[-1] if near else None
+
+
+def _negated(words: Sequence[Word], word: Word) -> bool:
+    before = words[max(0, word.index - 3) : word.index]
+    return any(other.text in ("not", "n't", "no", "never", "neither", "without") for other in before)
