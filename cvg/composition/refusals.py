@@ -212,7 +212,7 @@ def _same(prompt: str, first: PhraseSpan, second: PhraseSpan) -> bool:
 
 
 def _exclude(one: Wording, other: Wording) -> bool:
-    """Whether two labels of a group cannot both be meant: places and directions, unlike actions, that may take turns."""
+    """Whether two labels of a group cannot both be meant: places and directions do, actions may take turns."""
     return all(match.label.rule or not match.label.question for match in (one, other))
 
 
