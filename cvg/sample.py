@@ -17,8 +17,10 @@ from cvg.common.cli import run
 from cvg.common.errors import PromptError, SettingsError, require
 from cvg.common.files import require_writable, write_json
 from cvg.common.sizes import Size
+from cvg.common.typed import to_dict
 from cvg.common.versions import versions
 from cvg.composition import Composition, LabelSet, parse
+from cvg.composition.asking import PromptLine, read_prompts, understand
 from cvg.generators import Generator, Loading, load_generator
 from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance import rules
@@ -37,9 +39,10 @@ _LOW = 0.5
 
 
 def main(
-    prompt: str | list[str],
+    prompt: str | list[str] | None = None,
     seed: int | list[int] = 0,
     out: Path = Path("runs/sample"),
+    prompts_file: Path | None = None,
     classifier: str = "shapes-classifier",
     labels: str | None = None,
     generator: str | None = None,
@@ -65,6 +68,8 @@ def main(
 
     Args:
         prompt: a text prompt, or a list of them: '["one", "another"]'.
+        prompts_file: prompts in place of it: one a line (.txt), or with entities and labels by hand (.jsonl, .csv).
+            Those that ask for nothing that can be guided are sampled plainly, and it is said which.
         seed: a seed, or a list of them; every prompt is sampled with every seed.
         out: output folder.
         classifier: exported classifier folder, hub id, or shipped name; or "rules", which need no training: formulas on
@@ -87,7 +92,8 @@ def main(
         batch_size: videos at a time.
         loading: where and how the generator is computed.
     """
-    prompts, seeds = [prompt] if isinstance(prompt, str) else prompt, [seed] if isinstance(seed, int) else seed
+    lines, seeds = _lines(prompt, prompts_file, entities, label), [seed] if isinstance(seed, int) else seed
+    prompts = [line.prompt for line in lines]
     least = {"steps": steps, "fps": fps, "scale": scale, "batch_size": batch_size, "candidates": candidates}
     _check(prompts, seeds, guidance_scale, size, **least)
     places = job_places(prompts, seeds, out)
@@ -97,7 +103,8 @@ def main(
     if trained is not None and guidance != "off":
         trained = _with_new_labels(trained, label, entities, label_group)
     known = LabelSet.load(labels or _LABELS) if trained is None else trained.labels
-    asked = {text: _understood(text, known, entities, label, needed=guidance != "off") for text in prompts}
+    needed = guidance != "off" and prompts_file is None
+    asked = {line.prompt: _understood(line, known, needed) for line in lines}
     jobs = [Job(text, asked[text], number, place) for (text, number), place in places.items()]
     frozen, model = _reader(trained, known, generator, size, loading)
     sampler = GuidedSampler(frozen, model, guiding)
@@ -118,20 +125,21 @@ def main(
         "size": size._asdict(),
         "guiding": asdict(sampler.config) if guidance != "off" else None,
         "candidates": candidates if guidance == "score" else None,
-        "by_hand": {"entities": entities, "label": label, "label_group": label_group},
+        "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
         **{"fps": fps, "scale": scale, "batch_size": batch_size, "loading": asdict(loading)},
         **{"threads": torch.get_num_threads(), "versions": versions()},
     }
-    batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
-    sides = {"on": 2, "off": 1, "score": candidates}[guidance]
-    with StepBar("sample", sides * len(batches), steps) as bar:
-        for batch in batches:
+    with_settings = _in_batches(jobs, settings, batch_size)
+    runs = {"on": 2, "off": 1, "score": candidates}
+    with StepBar("sample", sum(runs[of["guidance"]] for _, of in with_settings), steps) as bar:
+        for batch, settings in with_settings:
+            sides = runs[settings["guidance"]]
             # By whole batches: bytes depend on what a video is batched with.
             if all(job.is_done(settings) for job in batch):
                 bar.skip(sides)
                 bar.say("\n".join(f"{job.file('.mp4')} (made before, with these settings)" for job in batch))
             else:
-                make = _choose if guidance == "score" else _make
+                make = _choose if settings["guidance"] == "score" else _make
                 make(sampler, batch, settings, bar)
     return [job.file(".mp4") for job in jobs]
 
@@ -201,20 +209,49 @@ def _check_sides(size: Size, scale: int) -> None:
         )
 
 
-def _understood(
-    prompt: str, labels: LabelSet, entities: list[str] | None, label: str | list[str] | None, needed: bool
-) -> Composition | None:
+def _lines(
+    prompt: str | list[str] | None, path: Path | None, entities: list[str] | None, label: str | list[str] | None
+) -> list[PromptLine]:
+    """The prompts, each with what is said of it by hand."""
+    if (prompt is None) == (path is None):
+        raise SettingsError("give --prompt or --prompts_file" + ("" if prompt is None else ", not both"))
+    if path is not None:
+        if entities is not None or label is not None:
+            raise SettingsError("--entities and --label go with --prompt; a file says them beside each prompt")
+        return read_prompts(path)
+    texts = [prompt] if isinstance(prompt, str) else prompt or []
+    labels = [label] if isinstance(label, str) else label
+    return [PromptLine(prompt=text, entities=entities, labels=labels) for text in texts]
+
+
+def _said(lines: Sequence[PromptLine], path: Path | None) -> dict[str, Any]:
+    """What a file of prompts says by hand, for the record."""
+    return {} if path is None else {"lines": [to_dict(line) for line in lines if line.entities or line.labels]}
+
+
+def _in_batches(jobs: Sequence[Job], settings: dict[str, Any], size: int) -> list[tuple[Sequence[Job], dict[str, Any]]]:
+    """Jobs that are sampled together, with their settings: those that can be guided first, the others plainly."""
+    guided = [job for job in jobs if job.composition is not None or settings["guidance"] == "off"]
+    others = [job for job in jobs if job not in guided]
+    plain = settings | {"guidance": "off", "guiding": None, "candidates": None}
+    parts = ((guided, settings), (others, plain))
+    return [(part[at : at + size], of) for part, of in parts for at in range(0, len(part), size)]
+
+
+def _understood(line: PromptLine, labels: LabelSet, needed: bool) -> Composition | None:
     """What the prompt asks for, which is printed; None where it is not ``needed`` and cannot be read."""
-    try:
-        composition = parse(prompt, labels, entities, label)
-    except PromptError:
-        if needed:
-            raise
-        return None
+    if needed:
+        composition = parse(line.prompt, labels, line.entities, line.labels)
+    else:
+        asked = understand(line, labels)
+        if asked.composition is None:
+            print(f"{line.prompt!r} is sampled plainly ({asked.reason})")
+            return None
+        composition = asked.composition
     relations = [
         _told(relation.label, [entity.phrase for entity in relation.entities]) for relation in composition.relations
     ]
-    print(f"{prompt!r} was understood as: {'; '.join(relations)}")
+    print(f"{line.prompt!r} was understood as: {'; '.join(relations)}")
     return composition
 
 

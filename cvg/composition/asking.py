@@ -35,7 +35,7 @@ class PromptLine:
         labels: the relations' labels by hand; read from the prompt when None.
     """
 
-    prompt: Annotated[str, Field(min_length=1, pattern=r"\S", description="a text")]
+    prompt: Annotated[str, Field(description="a text")]
     entities: list[str] | None = None
     labels: list[str] | None = None
 

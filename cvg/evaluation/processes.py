@@ -28,11 +28,13 @@ class Processes:
         rank: its place among all, from 0.
         count: how many there are.
         local: its place among those of this machine, which is the number of its accelerator.
+        group: by which they wait for each other; None of one alone.
     """
 
     rank: int = 0
     count: int = 1
     local: int = 0
+    group: Any = None
 
     @property
     def first(self) -> bool:
@@ -55,7 +57,7 @@ class Processes:
         """
         if self.count > 1:
             try:
-                distributed.barrier()
+                distributed.barrier(self.group)
             except RuntimeError as error:
                 raise DataError(_ENDED) from error
 
@@ -72,13 +74,14 @@ def processes() -> Iterator[Processes]:
         return
     try:
         # Only their meetings go through it, so that it needs no accelerator.
-        distributed.init_process_group("gloo", timeout=_LONGEST)
+        distributed.init_process_group("gloo")
+        group = distributed.new_group(timeout=_LONGEST)
     except (RuntimeError, ValueError) as error:
         raise DataError(f"processes: cannot reach each other ({str(error).splitlines()[0]}); use torchrun") from error
     before = signal.signal(signal.SIGTERM, _told_to_end)
     try:
         rank = distributed.get_rank()
-        yield Processes(rank, distributed.get_world_size(), int(os.environ.get("LOCAL_RANK", rank)))
+        yield Processes(rank, distributed.get_world_size(), int(os.environ.get("LOCAL_RANK", rank)), group)
     finally:
         signal.signal(signal.SIGTERM, before)
         distributed.destroy_process_group()

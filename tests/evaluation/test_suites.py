@@ -155,7 +155,7 @@ def test_each_process_has_its_own_accelerator() -> None:
 
 def torchrun(folder: Path, prompts: SuiteSettings, out: Path) -> subprocess.CompletedProcess[str]:
     _, classifier = tiny.make_both(folder)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command += ["-m", "cvg.evaluate", "--suite", "prompts", "--prompts_file", str(prompts.prompts_file)]
     command += ["--judge", "shapes", "--labels", "shapes", "--classifier", str(classifier), "--steps", str(tiny.STEPS)]
     command += ["--batch_size", "1", "--controls", "false", "--out", str(out)]

@@ -144,3 +144,27 @@ def test_rules_want_what_a_classifier_brings_and_a_classifier_nothing_of_theirs(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         sample.main(LEFT, out=tmp_path, **options)
+
+
+def test_prompts_of_a_file_that_ask_for_nothing_are_sampled_plainly(
+    tmp_path: Path, calls: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = "a quiet lake"
+    (tmp_path / "prompts.csv").write_text(
+        f"prompt,entities,labels\n{lake},,\na red circle that climbs,red circle,up\n{LEFT},,\n"
+    )
+    videos = sample.main(prompts_file=tmp_path / "prompts.csv", out=tmp_path / "out", **{**TINY, "batch_size": 2})
+    assert calls == [["a red circle that climbs", LEFT]] * 2 + [[lake]]
+    said = capsys.readouterr().out
+    assert f"{lake!r} is sampled plainly (" in said and "'a red circle that climbs' was understood as: up" in said
+    told = [read_json(video.with_suffix(".json"))["guidance"] for video in videos]
+    assert told == ["off", "on", "on"] and len(list((tmp_path / "out").glob("*.side-by-side.mp4"))) == 2
+    sample.main(prompts_file=tmp_path / "prompts.csv", out=tmp_path / "out", **{**TINY, "batch_size": 2})
+    assert len(calls) == 3
+    for options, message in (
+        ({}, "give --prompt or --prompts_file"),
+        ({"prompt": UP, "prompts_file": tmp_path / "prompts.csv"}, "not both"),
+        ({"prompts_file": tmp_path / "prompts.csv", "label": "up"}, "a file says them beside each prompt"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            sample.main(out=tmp_path, **options)
