@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cvg.common.errors import PromptError, UserError
-from cvg.composition.asking import REASONS, PromptLine, read_prompts, understand
+from cvg.composition.asking import NOTHING, UNREAD, PromptLine, read_prompts, understand
 from tests.helpers.labels import LABELS
 
 
@@ -15,7 +15,9 @@ def test_what_prompts_ask_for_and_why_some_are_not_guided() -> None:
     asked = understand(PromptLine(prompt="a red circle moving left"), LABELS)
     assert asked.composition is not None and asked.composition.relations[0].label == "left" and not asked.reason
     plain = understand(PromptLine(prompt="a quiet lake at dawn"), LABELS)
-    assert plain.composition is None and plain.reason in REASONS and plain.why
+    assert plain.composition is None and plain.reason == NOTHING and plain.why
+    refused = understand(PromptLine(prompt="a red circle not moving left"), LABELS)
+    assert refused.composition is None and refused.reason == UNREAD
     by_hand = PromptLine(prompt="a red circle that climbs", entities=["red circle"], labels=["up"])
     found = understand(by_hand, LABELS).composition
     assert found is not None and found.relations[0].label == "up"

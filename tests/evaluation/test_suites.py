@@ -17,7 +17,7 @@ import pytest
 from cvg import evaluate
 from cvg.common.errors import UserError
 from cvg.composition import LabelSet, parse
-from cvg.composition.asking import REASONS, UNKNOWN
+from cvg.composition.asking import NOTHING, UNKNOWN
 from cvg.evaluation.batches import check_names, in_batches, within
 from cvg.evaluation.directions import directions, outcome
 from cvg.evaluation.processes import Processes
@@ -58,7 +58,7 @@ def test_a_file_of_prompts_is_a_suite(prompts: SuiteSettings) -> None:
     cases = suite.cases(None, 3)
     assert [case.prompt for case in cases] == PROMPTS and suite.cases(2, 3) == cases[:2]
     assert [case.composition is None for case in cases] == [False, True, False, False]
-    assert cases[1].reason in REASONS and len({seed for case in cases for seed in case.seeds}) == 16
+    assert cases[1].reason == NOTHING and len({seed for case in cases for seed in case.seeds}) == 16
     check_names(suite, cases)
     with pytest.raises(UserError, match="suite prompts: no prompts_file"):
         load_suite("prompts", LABELS)
@@ -90,7 +90,7 @@ def test_prompts_with_nothing_to_guide_are_sampled_plainly_and_counted(
     found = evaluate.main(out=tmp_path / "a.json", videos=videos, **options(folder, prompts))
     assert found is not None and [row.prompt for row in found.rows] == [PROMPTS[0], *PROMPTS[2:]]
     (plain,) = found.plain_rows
-    assert (plain.prompt, found.plain["n"], found.plain["of"]) == (PROMPTS[1], 1, 4) and plain.reason in REASONS
+    assert (plain.prompt, found.plain["n"], found.plain["of"]) == (PROMPTS[1], 1, 4) and plain.reason == NOTHING
     assert found.unguided["n"] == found.guided["n"] == 3
     name = "0002-a-quiet-lake-at-dawn-0.mp4"
     assert (videos / "unguided" / name).read_bytes() == (videos / "guided" / name).read_bytes()
