@@ -62,7 +62,7 @@ def generated(cases: Sequence[Case], steps: int, guided: bool, folder: Path) -> 
         batch = cases[start : start + BATCH]
         path = folder / f"{start:05d}-{len(batch)}.npy"
         if not path.exists():
-            asked = [case.composition for case in batch]
+            asked = [case.asked for case in batch]
             out = sampler([c.prompt for c in asked], [c.seeds[0] for c in batch], asked, guided=guided, steps=steps)
             with atomic(path) as temporary:
                 np.save(temporary, np.stack([to_frames(video_CFHW) for video_CFHW in out.video_BCFHW]))
@@ -141,7 +141,7 @@ def main(
     require(0, seed=seed, guided=guided)
     readers = {name: load_judge(name, LABELS, device) for name in ("shapes", *judges)}
     cases = load_suite("shapes").cases(max(videos, guided), seed)
-    asked = [case.composition for case in cases]
+    asked = [case.asked for case in cases]
     sets = {"rendered": rendered(videos, seed)}
     for name, count in (("unguided", videos), ("guided", guided)):
         if count:

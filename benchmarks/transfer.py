@@ -30,8 +30,8 @@ from cvg.common.files import read_json, write_json
 from cvg.composition import LabelSet
 from cvg.evaluation.summary import gain
 from cvg.training.datamodule import CompositionDataModule
-from data_prep.demo import Step, run_step
 from data_prep.pretrain.captioned import WORDINGS
+from data_prep.steps import Step, run_step
 
 LABELS = LabelSet.load("shapes")
 HELD_OUT: dict[str, list[str]] = {
