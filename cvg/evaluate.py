@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.bars import StepBar
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError, require
-from cvg.common.files import alone, require_writable
+from cvg.common.files import alone, require_writable, sweep
 from cvg.common.versions import versions
 from cvg.composition import LabelSet
 from cvg.evaluation.batches import Batch, check_names, in_batches, run_batches, within
@@ -112,7 +112,9 @@ def main(
         journal_path = out.with_name(f"{out.name}.rows.jsonl")
         if crew.first:
             require_writable(out, journal_path, videos and videos / "guided" / "video.mp4")
-        with alone(out.parent, out.name) if crew.first else nullcontext():
+        with ExitStack() as held:
+            if crew.first:
+                _hold(out, videos, held)
             crew.meet()
             own = replace(loading, device=crew.device(loading.device))
             world = load_suite(suite, LabelSet.load(labels) if labels else None, own.device, asking)
@@ -170,6 +172,16 @@ def main(
                 raise DataError(f"{journal_path}: {len(missing)} batches are missing in it; the same command goes on")
             result = _conclude(out, setup, journal, cases, world, guiding)
             return result if tools is None else _with_official(out, result, tools, world)
+
+
+def _hold(out: Path, videos: Path | None, held: ExitStack) -> None:
+    """Keep other runs from the same file and videos, and remove what killed ones left half written."""
+    held.enter_context(alone(out.parent, out.name))
+    sweep(out.parent, older=0, name=out.name)
+    if videos:
+        held.enter_context(alone(videos))
+        for folder in (path for path in (videos, *videos.rglob("*")) if path.is_dir()):
+            sweep(folder, older=0)
 
 
 def _run(runner: Runner, batches: Sequence[Batch], journal: Journal, crew: Processes) -> None:

@@ -15,7 +15,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.bars import StepBar
 from cvg.common.cli import run
 from cvg.common.errors import PromptError, SettingsError, require
-from cvg.common.files import require_writable, write_json
+from cvg.common.files import alone, require_writable, sweep, write_json
 from cvg.common.sizes import Size
 from cvg.common.typed import to_dict
 from cvg.common.versions import versions
@@ -98,49 +98,51 @@ def main(
     _check(prompts, seeds, guidance_scale, size, **least)
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
-    trained = None if classifier == rules.NAME else CompositionClassifier.from_pretrained(classifier)
-    _check_rules(trained, labels, generator, size)
-    if trained is not None and guidance != "off":
-        trained = _with_new_labels(trained, label, entities, label_group)
-    known = LabelSet.load(labels or _LABELS) if trained is None else trained.labels
-    needed = guidance != "off" and prompts_file is None
-    asked = {line.prompt: _understood(line, known, needed) for line in lines}
-    jobs = [Job(text, asked[text], number, place) for (text, number), place in places.items()]
-    frozen, model = _reader(trained, known, generator, size, loading)
-    sampler = GuidedSampler(frozen, model, guiding)
-    if guidance_scale is None:
-        guidance_scale = model.config.sampling.guidance_scale
-    size = Size(*(size or sampler.size))
-    _check_sides(size, scale)
-    if guidance != "off":
-        sampler.guided_steps(steps, size)
-        for line in [*vocabulary_warnings(frozen, _asked(jobs)), *_unseen(trained, _asked(jobs))]:
-            print(f"warning: {line}", file=sys.stderr)
-    settings: dict[str, Any] = {
-        "guidance": guidance,
-        "generator": sampler.generator.identity(),
-        "classifier": model.identity(classifier),
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "size": size._asdict(),
-        "guiding": asdict(sampler.config) if guidance != "off" else None,
-        "candidates": candidates if guidance == "score" else None,
-        "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
-        **{"fps": fps, "scale": scale, "batch_size": batch_size, "loading": asdict(loading)},
-        **{"threads": torch.get_num_threads(), "versions": versions()},
-    }
-    with_settings = _in_batches(jobs, settings, batch_size)
-    runs = {"on": 2, "off": 1, "score": candidates}
-    with StepBar("sample", sum(runs[of["guidance"]] for _, of in with_settings), steps) as bar:
-        for batch, settings in with_settings:
-            sides = runs[settings["guidance"]]
-            # By whole batches: bytes depend on what a video is batched with.
-            if all(job.is_done(settings) for job in batch):
-                bar.skip(sides)
-                bar.say("\n".join(f"{job.file('.mp4')} (made before, with these settings)" for job in batch))
-            else:
-                make = _choose if settings["guidance"] == "score" else _make
-                make(sampler, batch, settings, bar)
+    with alone(out):  # two would make the same files, and take each other's temporary ones for a killed run's
+        sweep(out, older=0)
+        trained = None if classifier == rules.NAME else CompositionClassifier.from_pretrained(classifier)
+        _check_rules(trained, labels, generator, size)
+        if trained is not None and guidance != "off":
+            trained = _with_new_labels(trained, label, entities, label_group)
+        known = LabelSet.load(labels or _LABELS) if trained is None else trained.labels
+        needed = guidance != "off" and prompts_file is None
+        asked = {line.prompt: _understood(line, known, needed) for line in lines}
+        jobs = [Job(text, asked[text], number, place) for (text, number), place in places.items()]
+        frozen, model = _reader(trained, known, generator, size, loading)
+        sampler = GuidedSampler(frozen, model, guiding)
+        if guidance_scale is None:
+            guidance_scale = model.config.sampling.guidance_scale
+        size = Size(*(size or sampler.size))
+        _check_sides(size, scale)
+        if guidance != "off":
+            sampler.guided_steps(steps, size)
+            for line in [*vocabulary_warnings(frozen, _asked(jobs)), *_unseen(trained, _asked(jobs))]:
+                print(f"warning: {line}", file=sys.stderr)
+        settings: dict[str, Any] = {
+            "guidance": guidance,
+            "generator": sampler.generator.identity(),
+            "classifier": model.identity(classifier),
+            "steps": steps,
+            "guidance_scale": guidance_scale,
+            "size": size._asdict(),
+            "guiding": asdict(sampler.config) if guidance != "off" else None,
+            "candidates": candidates if guidance == "score" else None,
+            "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
+            **{"fps": fps, "scale": scale, "batch_size": batch_size, "loading": asdict(loading)},
+            **{"threads": torch.get_num_threads(), "versions": versions()},
+        }
+        with_settings = _in_batches(jobs, settings, batch_size)
+        runs = {"on": 2, "off": 1, "score": candidates}
+        with StepBar("sample", sum(runs[of["guidance"]] for _, of in with_settings), steps) as bar:
+            for batch, settings in with_settings:
+                sides = runs[settings["guidance"]]
+                # By whole batches: bytes depend on what a video is batched with.
+                if all(job.is_done(settings) for job in batch):
+                    bar.skip(sides)
+                    bar.say("\n".join(f"{job.file('.mp4')} (made before, with these settings)" for job in batch))
+                else:
+                    make = _choose if settings["guidance"] == "score" else _make
+                    make(sampler, batch, settings, bar)
     return [job.file(".mp4") for job in jobs]
 
 

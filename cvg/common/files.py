@@ -20,6 +20,8 @@ from cvg.common.errors import DataError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """What the system says of a disk that takes no more."""
+_TOLD = 40
+"""Characters of a file's name that are in those of its temporary files."""
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)  # it can be read only by setting it
 
@@ -45,7 +47,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     # The random part also keeps two processes that write the same file apart: the last rename wins, whole.
     # Of the name only some: with more the temporary one may be too long where the name itself is not.
-    temporary = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:_TOLD]}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,16 +72,18 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def sweep(folder: str | Path, older: float = 3600) -> None:
+def sweep(folder: str | Path, older: float = 3600, name: str = "") -> None:
     """Remove the temporary files that killed processes left in a folder.
 
     Args:
         folder: where :func:`atomic` was to write; those below it are left alone.
         older: seconds since a file was last written to, since a younger one may still be at work; 0 where no other
             process can be (:func:`alone`).
+        name: the file whose temporary ones they are, where the rest may be others'; all when empty.
     """
+    of, suffix = (re.escape(Path(name).stem[:_TOLD]), re.escape(Path(name).suffix)) if name else (".*", r"(\.[^.]*)?")
     for path in Path(folder).glob(".*.part*"):
-        if re.fullmatch(r"\..*\.[0-9a-f]{8}\.part(\.[^.]*)?", path.name):
+        if re.fullmatch(rf"\.{of}\.[0-9a-f]{{8}}\.part{suffix}", path.name):
             with contextlib.suppress(OSError):  # gone by now, or another's
                 if path.is_file() and time.time() - path.stat().st_mtime >= older:
                     path.unlink()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cvg.common.errors import DataError
-from cvg.common.files import atomic
+from cvg.common.files import atomic, sweep
 from cvg.common.typed import read, to_dict
 from cvg.evaluation.rows import Row
 from cvg.evaluation.runner import Timing
@@ -50,6 +50,7 @@ class Journal:
         self.first, self.setup = path, json.loads(json.dumps(setup))
         self.path = path.with_suffix(f".{rank}.jsonl") if rank else path
         self.done: dict[int, Done] = {}
+        sweep(self.path.parent, older=0, name=self.path.name)
         self.read()
 
     @property
