@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonargparse
 import lightning as L
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from cvg.classifier.checkpoint import load_checkpoint, read_checkpoint
@@ -24,6 +25,7 @@ from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
 from cvg.training.progress import TrainingProgress
 from cvg.training.resuming import was_restoring
+from cvg.training.saving import WholeCheckpoints, WholeConfig
 
 _STANDING = ("best", "last", "hpc")
 """What may stand for a checkpoint's path: Lightning finds the file."""
@@ -111,11 +113,14 @@ class CompositionCLI(LightningCLI):
             ) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Lightning's trainer, with our progress instead of its bars."""
+        """Lightning's trainer, with our progress instead of its bars, and checkpoints that appear whole."""
         options = self.config_init[self.subcommand]
         if options.trainer.enable_progress_bar is not False:
             self.trainer_defaults["callbacks"] = [TrainingProgress()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # none of the user's
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
+        return trainer
 
     def after_fit(self) -> None:
         """Export the best classifier, where asked to.
@@ -162,7 +167,8 @@ def main(args: list[str] | None = None) -> CompositionCLI:
                 auto_configure_optimizers=False,
                 parser_class=Parser,
                 parser_kwargs=mode | {name: dict(parser) for name in CompositionCLI.subcommands()},
-                save_config_kwargs={"overwrite": True},
+                save_config_callback=WholeConfig,
+                save_config_kwargs={"overwrite": True, "save_to_log_dir": False},
                 args=None if args is None else located(args),
             )
         except SystemExit as end:

@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, auto_cli, get_loader
 from cvg.common import quiet
 from cvg.common.configs import located
 from cvg.common.errors import UserError
+from cvg.common.files import full
 
 _EPILOG = (
     "An option of a group goes by its last name too, where no other option ends like it: --device for "
@@ -136,7 +137,7 @@ def exit_with_message(options: Mapping[str, Any], remedies: Mapping[type[Excepti
             add these. Without a remedy of MemoryError, :func:`next_try` finds one.
 
     Raises:
-        SystemExit: code 2 for a UserError and for exhausted memory, 130 for Ctrl-C.
+        SystemExit: code 2 for a UserError, a full disk and exhausted memory, 130 for Ctrl-C.
     """
     try:
         yield
@@ -146,6 +147,11 @@ def exit_with_message(options: Mapping[str, Any], remedies: Mapping[type[Excepti
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except OSError as error:  # of a disk, in what a library writes
+        if (reason := full(error)) is None:
+            raise
+        place = error.filename2 or error.filename or "the output"
+        message = f"{place}: cannot be written ({reason}); make room there, or choose another place"
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -55,10 +55,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
     try:
         try:
             yield temporary
-        except OSError as error:  # of the disk, whatever was being written; others are no matter of this place
-            if error.errno not in _FULL and error.filename != str(temporary):
+        except Exception as error:  # of the disk, whatever was being written; others are no matter of this place
+            reason = full(error)
+            if reason is None and isinstance(error, OSError) and error.filename == str(temporary):
+                reason = error.strerror
+            if reason is None:
                 raise
-            raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+            raise DataError(f"{path}: cannot be written ({reason}); choose another place") from error
         assert temporary.exists(), f"nothing was written to {temporary}"
         try:
             temporary.chmod(0o666 & ~_UMASK)  # safetensors writes files that nobody else can read
@@ -70,6 +73,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # not to hide what went wrong
             temporary.unlink(missing_ok=True)
+
+
+def full(error: BaseException) -> str | None:
+    """What the system says where an error is of a disk that takes no more; None for others."""
+    told = re.search(r"\(os error (\d+)\)", str(error))  # safetensors has no more than the words
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    return os.strerror(number) if number in _FULL and number is not None else None
 
 
 def sweep(folder: str | Path, older: float = 3600, name: str = "") -> None:

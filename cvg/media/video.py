@@ -295,5 +295,6 @@ def _run(path: Path, verb: str, output: Any, data: bytes | None = None) -> bytes
             raise VideoError(f"video {path}: is no video file (a list that names others is none); give the file itself")
         remedy = "check that it is a whole video file" if verb == "read" else "check the place and its free space"
         lines = text.strip().splitlines() or ["ffmpeg said nothing"]
-        raise VideoError(f"video {path}: cannot be {verb} (ffmpeg: {lines[-1].strip()}); {remedy}")
+        reason = next((line for line in lines if "No space left" in line), lines[-1]).strip()
+        raise VideoError(f"video {path}: cannot be {verb} (ffmpeg: {reason}); {remedy}")
     return done.stdout

@@ -19,7 +19,7 @@ ROWS = re.findall(
 WITHIN = {
     "flipped bits of a tar": test_shards.FLIPS,
     "lines of a manifest that are no good row": len(test_manifests.BAD),
-    "kills of inversion, at random moments (slow)": test_kills.KILLS,
+    "kills of inversion, sampling and evaluation, at random moments (slow)": 3 * test_kills.KILLS,
 }
 """Cases that lie within one test."""
 ASKED = {"test_shards": 30, "test_manifests": 40, "test_classifiers": 40, "test_videos": 60}
