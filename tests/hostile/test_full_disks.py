@@ -108,13 +108,17 @@ def refusal(name: str, inputs: dict[str, str], place: Path, capsys: pytest.Captu
         return argument
 
     capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
+
+    def call() -> None:
         if name == "train":
             train.main([filled(argument) for argument in FIT])
         else:
             command, args = COMMANDS[name]
             out = f"--out={place / FILE.get(name, 'out')}"
             run(command, f"python -m {name}", args=[out, *map(filled, args)])
+
+    with pytest.raises(SystemExit) as caught:
+        call()
     said = capsys.readouterr().err
     assert caught.value.code == 2 and "Traceback" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
