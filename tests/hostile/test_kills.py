@@ -36,7 +36,7 @@ def _invert(folder: Path, out: Path) -> None:
 def _sample(folder: Path, out: Path) -> None:
     prompts = ["a red circle moving up", "a blue square moving left"]
     options: dict[str, Any] = {"steps": tiny.STEPS, "size": Size(5, 32, 32), "scale": 1, "batch_size": 2}
-    sample.main(prompts, [0, 1], out, str(folder / "classifier"), **options)
+    sample.main(prompts, seed=[0, 1], out=out, classifier=str(folder / "classifier"), **options)
 
 
 def _evaluate(folder: Path, out: Path, controls: bool = False) -> None:
