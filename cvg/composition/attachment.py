@@ -184,6 +184,8 @@ class Attachment:
                 between = self.words[after + 1 : phrase.first]
                 parted = any(word.is_verb or word.text == "," for word in between)
                 if not phrase.governed:
+                    if not match.literal and not any(word.is_verb for word in between):
+                        return None  # "On a busy street, signs glow": where all of it is, and not of the signs alone
                     return phrase if parted else None
         return None
 

@@ -22,6 +22,8 @@ _NOUNS = frozenset(
     "evening morning ring wing king string spring thing swing sling clearing kayaking duckling surfing footing".split()
 )
 
+_WAYS = frozenset("left right up down sky earth heaven".split())
+
 
 @dataclass
 class Word:
@@ -134,6 +136,9 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
             )
         )
     for word in words:
+        if _is_direction(words, word):
+            word.kind, word.tag = "ADV", "RB"
+    for word in words:
         _settle(words, word, verbs)
     for word in words:
         known = lemmas(word.text, "VERB" if word.is_verb else "NOUN" if word.is_noun else "ADJ")
@@ -152,6 +157,47 @@ def clause(words: Sequence[Word], index: int) -> range:
     return range(first, last)
 
 
+def _is_direction(words: Sequence[Word], word: Word) -> bool:
+    """Whether the model takes an adverb of direction for another kind of word: "runs left", "scuttles leftwards"."""
+    if word.text in ("left", "right"):
+        after = words[word.index + 1] if word.index + 1 < len(words) else None
+        return word.is_verb and not (after and after.kind in ("DET", "PRON"))
+    return word.text.endswith(("ward", "wards")) and word.text.removesuffix("s").removesuffix("ward") in _WAYS
+
+
+def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: frozenset[str]) -> bool:
+    """Whether the model takes a noun for a verb: "a can", "a sled slides", "the well", "a teddy bear"."""
+    if before is None:
+        return False
+    article = before.text in ("a", "an", "the")
+    if word.is_verb and (before.kind in ("DET", "NUM") or before.tag in ("PRP$", "POS")):
+        if word.tag in ("VB", "VBP", "VBZ", "VBD") and word.text not in verbs:
+            return True
+        named = word.text in lemmas(word.text, "NOUN") & lemmas(word.text, "VERB")
+        return article and (word.tag == "MD" or (word.tag == "VBN" and named))
+    if word.kind == "ADV" and article:
+        return word.dep in ("pobj", "nsubj", "dobj") and word.text in lemmas(word.text, "NOUN")
+    # A verb of this form does not follow "a" and one noun: "a teddy bear"; but "watch a dog run".
+    single = before.index > 0 and words[before.index - 1].text in ("a", "an") and before.tag in ("NN", "NNP")
+    if word.tag not in ("VB", "VBP") or not single or word.text not in lemmas(word.text, "NOUN"):
+        return False
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    joined = word.index > 2 and words[word.index - 3].text == "and"  # "a man and a woman lift a sofa"
+    return (
+        not joined
+        and not (after and after.kind == "DET")
+        and not any(words[place].is_verb for place in clause(words, word.index) if place < word.index)
+    )
+
+
+def _ends_subject(words: Sequence[Word], word: Word) -> bool:
+    """Whether a word that is tagged as no noun ends a subject: "a mechanic kneels", "a woman over 40 walks"."""
+    previous = words[word.index - 1].text if word.index else ""
+    if word.kind == "NUM":
+        return previous in ("over", "under", "above", "aged") and word.index > 1
+    return word.kind == "ADJ" and previous in ("a", "an") and word.text in lemmas(word.text, "NOUN")
+
+
 def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     """Mend what the small model often gets wrong: verbs that it takes for nouns, and nouns for verbs."""
     before = words[word.index - 1] if word.index else None
@@ -160,10 +206,9 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
         if word.is_verb:
             word.kind, word.tag = "NOUN", "NN"
         return
-    if word.text in ("left", "right") and word.is_verb and not (after and after.kind in ("DET", "PRON")):
-        word.kind, word.tag = "ADV", "RB"
     determined = before is not None and (before.kind in ("DET", "NUM") or before.tag in ("PRP$", "POS"))
-    if word.is_verb and determined and word.tag in ("VB", "VBP", "VBZ", "VBD") and word.text not in verbs:
+    determined = determined and not _ends_subject(words, before)
+    if _is_noun(words, word, before, verbs):
         word.kind, word.tag = "NOUN", "NN"
         return
     if word.is_verb or word.kind not in ("NOUN", "PROPN", "ADJ", "ADV", "INTJ", "X", "ADP"):
@@ -172,7 +217,7 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     if not plain & verbs or word.text in PREPOSITIONS or before is None or determined:
         return
     follows = after is None or not (after.is_noun or after.kind == "ADJ") or after.tag == "PRP$"
-    named = before.is_noun or before.tag == "PRP"
+    named = before.is_noun or before.tag == "PRP" or _ends_subject(words, before)
     if word.text.endswith("ing"):
         heads = word.dep in ("compound", "amod") and word.head == word.index + 1
         if named and not heads and re.search("[aeiouy]", word.text[:-3]):
@@ -183,3 +228,5 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
         plural = word.text not in plain
         if plural or before.tag in ("NNS", "NNPS"):
             word.kind, word.tag = "VERB", "VBZ" if plural else "VBP"
+            if before.kind == "ADJ":
+                before.kind, before.tag = "NOUN", "NN"

@@ -156,7 +156,7 @@ class _Reader:
         elif word.text in _RELATIVES and word.kind in ("PRON", "DET", "SCONJ"):
             self.close()
             self.phrases.append(Phrase(word.index, word.index, word.index, bare=True, pronoun=True))
-        elif word.kind == "ADP" or word.text in PREPOSITIONS or word.text == "to":
+        elif (word.kind == "ADP" or word.text in PREPOSITIONS or word.text == "to") and not self._is_round(word):
             self.close()
             self.governed = True
         elif self._belongs(word):
@@ -165,6 +165,10 @@ class _Reader:
             self.taken.append(word.index)
         else:
             self.close()
+
+    def _is_round(self, word: Word) -> bool:
+        """Whether "round" is the shape: "a round clock"."""
+        return word.text == "round" and word.kind == "ADJ" and self.determined and self._nominal(word.index + 1)
 
     def _belongs(self, word: Word) -> bool:
         if word.kind in ("NOUN", "PROPN", "ADJ", "NUM", "X", "SYM"):

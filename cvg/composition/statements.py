@@ -94,7 +94,7 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
     Raises:
         PromptError: two wordings of different labels cross.
     """
-    literal = [match for match in literal_matches(prompt, labels.labels, words) if _is_place(words, match)]
+    literal = [match for match in literal_matches(prompt, labels.labels, words) if _says(words, match)]
     taken = {place for match in literal for place in match.places}
     found = [
         (_own(pattern, places), pattern, label, places) for pattern, label, places in labels.lexicon.matches(words)
@@ -107,7 +107,7 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
         verb = places[0] if pattern.verb else None
         match = Match(label, first.start, last.end, tuple(own), verb, False, False)
         said = verb if pattern.open else None
-        if taken.isdisjoint(own) and _is_place(words, match) and directed.get((label.group, said), label) == label:
+        if taken.isdisjoint(own) and _says(words, match) and directed.get((label.group, said), label) == label:
             matches.append(match)
             if said is not None:
                 directed[label.group, said] = label
@@ -123,6 +123,22 @@ def _own(pattern: Pattern, places: list[int]) -> list[int]:
     return places[gaps[-1] :]
 
 
+def _says(words: Sequence[Word], match: Match) -> bool:
+    """Whether words state a label here: not to the picture, and not within a noun phrase ("a fishing boat")."""
+    return _is_place(words, match) and not _is_modifier(words, match)
+
+
+def _is_modifier(words: Sequence[Word], match: Match) -> bool:
+    if match.verb is None or len(match.places) > 1 or match.label.rule:
+        return False
+    word = words[match.verb]
+    before = words[word.index - 1] if word.index else None
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    opened = before is not None and (before.kind in ("DET", "ADJ", "ADP", "NUM") or before.tag == "PRP$")
+    heads = word.dep in ("amod", "compound") and word.head > word.index
+    return opened and heads and after is not None and after.kind in ("NOUN", "PROPN", "ADJ")
+
+
 def _is_place(words: Sequence[Word], match: Match) -> bool:
     """Whether a relation is not to the picture ("to the left of the frame"), nor an idiom ("on fire")."""
     if not match.label.has_object or not match.places:
@@ -133,7 +149,7 @@ def _is_place(words: Sequence[Word], match: Match) -> bool:
         return match.literal
     if after[0].text in FRAME and article not in ("a", "an"):
         return False
-    return match.literal or after[0].text not in _IDIOMS
+    return match.literal or match.verb is not None or after[0].text not in _IDIOMS
 
 
 def _begins_with_verb(wording: str, word: Word) -> bool:

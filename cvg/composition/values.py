@@ -25,6 +25,7 @@ def stated_values(
     The entity is the phrase after the value: "a small red toy" states *red* of "toy", and *small* of "red toy".
     """
     values, found = labels.lexicon.values, []
+    said: dict[tuple[str, int], set[str]] = {}
     for word in words if values else ():
         label = values.get(word.text) or next((values[form] for form in sorted(word.forms & values.keys())), None)
         if label is None or word.index in attachment.owner:
@@ -43,8 +44,10 @@ def stated_values(
             continue
         span = words[entity[0]].start, words[entity[1]].end
         match = Match(label, word.start, word.end, (word.index,), None, False, False)
-        found.append((match, [(prompt[span[0] : span[1]], *span)]))
-    return found
+        found.append((match, noun, [(prompt[span[0] : span[1]], *span)]))
+        said.setdefault((label.group, noun), set()).add(label.name)
+    # "a red and white lighthouse": it is neither as a whole.
+    return [(match, spans) for match, noun, spans in found if len(said[match.label.group, noun]) == 1]
 
 
 def _after_value(words: Sequence[Word], place: int, phrase: Phrase) -> int:
@@ -78,5 +81,9 @@ def _of_copula(words: Sequence[Word], word: Word, attachment: Attachment) -> Phr
 
 
 def _negated(words: Sequence[Word], word: Word) -> bool:
+    """Whether a value is negated, or one of a choice ("a red or green apple")."""
     before = words[max(0, word.index - 3) : word.index]
-    return any(other.text in ("not", "n't", "no", "never", "neither", "without") for other in before)
+    around = words[max(0, word.index - 2) : word.index + 3]
+    return any(other.text in ("not", "n't", "no", "never", "neither", "without") for other in before) or any(
+        other.text in ("or", "either") for other in around
+    )
