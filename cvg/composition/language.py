@@ -207,7 +207,8 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
             word.kind, word.tag = "NOUN", "NN"
         return
     determined = before is not None and (before.kind in ("DET", "NUM") or before.tag in ("PRP$", "POS"))
-    determined = determined and not _ends_subject(words, before)
+    if before is not None and _ends_subject(words, before):
+        determined = False
     if _is_noun(words, word, before, verbs):
         word.kind, word.tag = "NOUN", "NN"
         return

@@ -12,7 +12,7 @@ from cvg.common.errors import PromptError
 from cvg.composition import LabelSet, parse
 
 LABELS = LabelSet.load("world")
-# One object a line. The held-out part was written before the parser, and nothing was mended by it.
+# One object a line. The held-out part is older than the parser; what is mended is what the other part shows.
 LINES = [
     json.loads(line) for line in (Path(__file__).parent / "fixtures/prompts.jsonl").read_text("utf-8").splitlines()
 ]
@@ -46,9 +46,21 @@ def outcome(line: dict[str, Any]) -> str:
 
 
 @cache
+def table(part: str) -> dict[str, Counter[str]]:
+    """Outcomes of a part by category, printed as rows."""
+    found: dict[str, Counter[str]] = {}
+    for line in LINES:
+        if line["part"] == part:
+            found.setdefault(line["category"], Counter())[outcome(line)] += 1
+    for category, counts in [*found.items(), ("all", sum(found.values(), Counter()))]:
+        figures = [str(counts[kind]) for kind in ("right", "refused", "wrong")]
+        print(f"| {part} | {' | '.join([category, str(counts.total()), *figures])} |")
+    return found
+
+
 def counted(part: str) -> Counter[str]:
     """Outcomes of a part."""
-    return Counter(outcome(line) for line in LINES if line["part"] == part)
+    return sum(table(part).values(), Counter())
 
 
 def test_the_development_part_is_read_and_next_to_nothing_of_it_wrongly() -> None:
@@ -56,6 +68,13 @@ def test_the_development_part_is_read_and_next_to_nothing_of_it_wrongly() -> Non
     assert len(DEVELOPMENT) >= 150
     assert found["right"] >= 0.97 * len(DEVELOPMENT), found
     assert found["wrong"] <= 0.01 * len(DEVELOPMENT), found
+
+
+def test_the_held_out_part_is_read_no_worse_than_it_was() -> None:
+    found = counted("held out")
+    assert len(HELD_OUT) == 179
+    assert found["right"] >= 165, found
+    assert found["wrong"] <= 5, found
 
 
 @pytest.mark.parametrize(
