@@ -11,6 +11,8 @@ from cvg.common.cli import called_as
 COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("cvg.sample", "prompts -> guided videos, beside the unguided ones"),
     "evaluate": ("cvg.evaluate", "composition accuracy, guided against unguided from the same noise"),
+    "parse": ("cvg.parse", "what prompts are understood to ask for, and how often rightly"),
+    "labels": ("cvg.labels", "the labels of a set, how they are shown, and whether it holds together"),
     "report": ("cvg.report", "an evaluation -> one HTML file of tables and figures"),
     "inspect": ("cvg.inspect", "what a classifier sees in stored shards"),
     "train": ("cvg.train", "shards -> a training checkpoint: cvg train fit|validate|test"),

@@ -26,6 +26,8 @@ COMMANDS = {
     "cvg.inspect",
     "cvg.report",
     "cvg.export",
+    "cvg.parse",
+    "cvg.labels",
     "data_prep.invert",
     "data_prep.label",
     "data_prep.synthesize",

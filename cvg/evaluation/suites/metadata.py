@@ -1,0 +1,143 @@
+"""What T2V-CompBench and VBench say that their prompts state, read from their own metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from cvg.common.errors import DataError
+from cvg.common.files import read_json
+from cvg.evaluation.exam import Exam, Expected
+
+_PLACES: Final = {"left": "left of", "right": "right of", "under": "below"}
+"""T2V-CompBench's places that the label set calls otherwise."""
+_NUMBERS: Final = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_REMEDY = "give a checkout of the benchmark"
+
+Told = dict[str, Any]
+
+
+def compbench(folder: Path) -> list[Exam]:
+    """The prompts of T2V-CompBench whose metadata say what they state.
+
+    Args:
+        folder: a checkout, or a folder with its folder ``meta_data``.
+
+    Raises:
+        DataError: there is no such file, or an entry has another form; the message names it.
+    """
+    exams = []
+    for name, (category, expected) in _COMPBENCH.items():
+        path = folder / "meta_data" / f"{name}.json"
+        if not path.exists():
+            continue
+        for place, told in _entries(path):
+            try:
+                exams.append(Exam(prompt=told["prompt"], category=category, relations=expected(told)))
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                raise DataError(f"{place}: not of the benchmark's form ({_reason(error)}); {_REMEDY}") from error
+    if not exams:
+        known = ", ".join(f"{name}.json" for name in _COMPBENCH)
+        raise DataError(f"suite_dir {folder}: none of {known} is in its folder meta_data; {_REMEDY}")
+    return exams
+
+
+def vbench(folder: Path) -> list[Exam]:
+    """The prompts of VBench that ask for places and colours.
+
+    Args:
+        folder: a checkout, or a folder with its ``VBench_full_info.json``.
+
+    Raises:
+        DataError: there is no such file, or an entry has another form; the message names it.
+    """
+    places = [parent / "VBench_full_info.json" for parent in (folder, folder / "vbench")]
+    path = next((path for path in places if path.exists()), None)
+    if path is None:
+        raise DataError(f"suite_dir {folder}: has no VBench_full_info.json; {_REMEDY}")
+    exams = []
+    for place, told in _entries(path):
+        try:
+            dimensions, said = told["dimension"], told.get("auxiliary_info") or {}
+            if "spatial_relationship" in dimensions:
+                pair = _within(said, "relationship")
+                label = pair["relationship"].removeprefix("on the ").removeprefix("on ")
+                label = {"top of": "on", "bottom of": "below"}.get(label, label)
+                asked = Expected(label=label, entities=[pair["object_a"], pair["object_b"]])
+                exams.append(Exam(prompt=told["prompt_en"], category="spatial", relations=[asked]))
+            if "color" in dimensions:
+                colour, prompt = _within(said, "color")["color"], told["prompt_en"]
+                rest = [word for word in prompt.split() if word.lower() not in (colour.lower(), "a", "an", "the")]
+                asked = Expected(label=colour, entities=[" ".join(rest)])
+                exams.append(Exam(prompt=prompt, category="attribute", relations=[asked]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{place}: not of the benchmark's form ({_reason(error)}); {_REMEDY}") from error
+    if not exams:
+        raise DataError(f"{path}: has no prompt of the dimensions spatial_relationship and color; {_REMEDY}")
+    return exams
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Told]]:
+    """The entries of a list in a file, each with its place."""
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: not a list of prompts; {_REMEDY}")
+    for index, told in enumerate(entries):
+        if not isinstance(told, dict):
+            raise DataError(f"{path}, entry {index}: not an object; {_REMEDY}")
+        yield f"{path}, entry {index}", told
+
+
+def _within(said: Any, key: str) -> Told:
+    """The innermost object that has a text under a key."""
+    if isinstance(said, dict):
+        if isinstance(said.get(key), str):
+            return said
+        for value in said.values():
+            try:
+                return _within(value, key)
+            except KeyError:
+                continue
+    raise KeyError(key)
+
+
+def _spatial(told: Told) -> list[Expected]:
+    place = told["spatial"].strip().lower()
+    return [Expected(label=_PLACES.get(place, place), entities=[told["object_1"], told["object_2"]])]
+
+
+def _motion(told: Told) -> list[Expected]:
+    pairs = [(told["object_1"], told["d_1"]), (told.get("object_2", ""), told.get("d_2", ""))]
+    return [Expected(label=way.strip().lower(), entities=[name]) for name, way in pairs if way.strip()]
+
+
+def _attributes(told: Told) -> list[Expected]:
+    phrases = [phrase.strip() for phrase in told["phrases"].split(";") if phrase.strip()]
+    return [Expected(words=phrase, entities=[phrase]) for phrase in phrases]
+
+
+def _actions(told: Told) -> list[Expected]:
+    pairs = [told[key] for key in ("phrase_0", "phrase_1") if told.get(key)]
+    return [Expected(entities=[pair[0].strip(" ?")]) for pair in pairs]
+
+
+def _numbers(told: Told) -> list[Expected]:
+    names, counts = ([part.strip() for part in str(told[key]).split(",")] for key in ("objects", "numbers"))
+    pairs = zip(names, counts, strict=True)
+    return [Expected(label=_NUMBERS[int(count) - 1], entities=[name]) for name, count in pairs]
+
+
+def _reason(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+
+
+_COMPBENCH: Final[dict[str, tuple[str, Callable[[Told], list[Expected]]]]] = {
+    "spatial_relationships": ("spatial", _spatial),
+    "motion_binding": ("motion", _motion),
+    "consistent_attribute_binding": ("attribute", _attributes),
+    "action_binding": ("action", _actions),
+    "generative_numeracy": ("number", _numbers),
+}
+EXAMS: Final[dict[str, Callable[[Path], list[Exam]]]] = {"t2v-compbench": compbench, "vbench": vbench}
+"""By the name of the suite."""
