@@ -174,7 +174,8 @@ class _Reader:
         if word.kind in ("NOUN", "PROPN", "ADJ", "NUM", "X", "SYM"):
             return not word.is_sign
         if word.kind == "VERB" and word.tag in ("VBG", "VBN", "VBD"):  # "a parked car", "a flying bird"
-            return (self.determined or bool(self.taken)) and self._modifies(word)
+            governed = word.index > 0 and self.words[word.index - 1].kind == "ADP"  # "under drifting clouds"
+            return (self.determined or bool(self.taken) or governed) and self._modifies(word)
         if word.kind == "ADV":  # "a rather large dog"
             return word.head > word.index and word.dep == "advmod" and self._nominal(word.index + 1) and self.determined
         return self.determined and word.kind == "VERB" and not self.taken and self._modifies(word)
