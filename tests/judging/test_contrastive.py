@@ -98,8 +98,8 @@ def test_errors() -> None:
         ContrastiveJudge(LABELS, least=2)
     with pytest.raises(UserError, match="no such model ships"):
         load_judge("contrastive:shapes-none", LABELS)
-    by_hand = build("a {e0} {r0}", ["red circle"], [("up", (0,))], ["ascending"])
-    with pytest.raises(UserError, match="'ascending' is not a known wording"):
+    by_hand = parse("a red circle", LABELS, ["red circle"], "up")
+    with pytest.raises(UserError, match="'' is not a known wording"):
         judge()([clips(1)[0][0]], [by_hand])
     with pytest.raises(UserError, match="judge 'oracle': unknown; known: shapes"):
         load_judge("oracle")

@@ -131,7 +131,11 @@ def test_a_family_goes_through_all_commands(
     export(str(checkpoint), str(tmp_path / "classifier"))
 
     (video,) = sample.main(
-        PROMPTS[0], 0, tmp_path / "sample", str(tmp_path / "classifier"), str(folder), steps=config["steps"]
+        PROMPTS[0],
+        out=tmp_path / "sample",
+        classifier=str(tmp_path / "classifier"),
+        generator=str(folder),
+        steps=config["steps"],
     )
     sidecar = read_json(video.with_suffix(".json"))
     (relation,) = sidecar["relations"]
