@@ -1,4 +1,4 @@
-"""What a prompt says and the grammar cannot know: small general rules that refuse it rather than read it wrongly."""
+"""What a prompt says and the parser cannot know: small general rules that refuse it rather than read it wrongly."""
 
 from __future__ import annotations
 

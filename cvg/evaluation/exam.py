@@ -41,7 +41,8 @@ class Exam:
 
     Attributes:
         prompt: the text.
-        category: a category of labels; relations of others are not looked at.
+        category: what it is counted under. Relations of the categories of the labels that are named are looked at;
+            where none is, those of this one.
         relations: what it states.
         complete: whether that is all of the category. Benchmarks name what they look at, and no more.
         part: of a collection, where it has parts: those that a parser was made with, and those kept from it.
@@ -95,7 +96,9 @@ def mark(exam: Exam, labels: LabelSet, parser: Parser = parse) -> Mark:
         found = parser(exam.prompt, labels)
     except PromptError:
         return "right" if not exam.relations else "refused"
-    counted = [relation for relation in found.relations if _counts(labels[relation.label].category, exam.category)]
+    # A prompt may state more than one category, and be listed under a heading that is none ("long").
+    categories = {labels[one.label].category for one in exam.relations if one.label is not None} or {exam.category}
+    counted = [own for own in found.relations if any(_counts(labels[own.label].category, one) for one in categories)]
     matched = [any(_is(one, own, found) for own in counted) for one in exam.relations]
     strange = [own for own in counted if not any(_is(one, own, found) for one in exam.relations)]
     if not exam.complete and any(matched):  # of other entities more may be said

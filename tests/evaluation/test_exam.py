@@ -97,6 +97,16 @@ def test_what_is_wrong_and_what_is_only_missing() -> None:
     assert mark(Exam(prompt="a lake", category="spatial", relations=[], complete=True), WORLD) == "right"
 
 
+def test_a_heading_that_is_no_category_hides_nothing() -> None:
+    left = Expected(label="left of", entities=["dog", "cat"])
+    right = Expected(label="right of", entities=["dog", "cat"])
+    marks = [
+        mark(Exam(prompt="a dog to the left of a cat", category="long", relations=[one]), WORLD)
+        for one in (left, right)
+    ]
+    assert marks == ["right", "wrong"]
+
+
 @pytest.mark.parametrize(
     ("name", "entries", "message"),
     [
