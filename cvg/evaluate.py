@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cvg.classifier.model import CompositionClassifier
-from cvg.common.bars import StepBar
 from cvg.common.cli import run
-from cvg.common.errors import DataError, SettingsError, require
+from cvg.common.errors import SettingsError, require
 from cvg.common.files import alone, require_writable, sweep
 from cvg.common.versions import versions
 from cvg.composition import LabelSet
-from cvg.evaluation.batches import Batch, check_names, in_batches, run_batches, within
+from cvg.evaluation.batches import check_names, within
+from cvg.evaluation.comparison import Comparison
 from cvg.evaluation.journal import Journal
 from cvg.evaluation.official import Official, official_scores
 from cvg.evaluation.official import official as benchmark
 from cvg.evaluation.processes import Processes, processes
 from cvg.evaluation.rows import SCHEMA, Evaluation, PlainRow, read_evaluation, write_evaluation
-from cvg.evaluation.runner import WARM_UP_RUNS, Kept, Runner
-from cvg.evaluation.suites import Case, Suite, SuiteSettings, load_suite
+from cvg.evaluation.runner import Kept
+from cvg.evaluation.suites import Suite, SuiteSettings, load_suite
 from cvg.evaluation.summary import summarise
 from cvg.generators import Loading, load_generator
 from cvg.generators.vocabulary import vocabulary_warnings
@@ -108,70 +105,40 @@ def main(
     require(0, seed=seed)
     if guiding.guided_steps < 1:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
-    with processes() as crew:
-        journal_path = out.with_name(f"{out.name}.rows.jsonl")
+    journal_path = out.with_name(f"{out.name}.rows.jsonl")
+    with processes() as crew, ExitStack() as held:
         if crew.first:
             require_writable(out, journal_path, videos and videos / "guided" / "video.mp4")
-        with ExitStack() as held:
-            if crew.first:
-                _hold(out, videos, held)
-            crew.meet()
-            own = replace(loading, device=crew.device(loading.device))
-            world = load_suite(suite, LabelSet.load(labels) if labels else None, own.device, asking)
-            model = load_classifier(classifier, world.labels if labels else None)
-            cases = within(world.cases(prompts, seed), model.labels)
-            if videos:
-                check_names(world, cases)
-            tools = _tools(world, official, python, videos)
-            sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], own), model, guiding)
-            sampler.guided_steps(steps)
-            if guidance_scale is None:
-                guidance_scale = model.config.sampling.guidance_scale
-            asked = [case.composition for case in cases if case.composition is not None]
-            warnings = [f"warning: {line}\n" for line in vocabulary_warnings(sampler.generator, asked)]
-            settings = {
-                "prompts": len(cases),
-                "seed": seed,
-                "steps": steps,
-                "guidance_scale": guidance_scale,
-                "labels": world.labels.to_dict() if labels else None,
-                "guiding": asdict(sampler.config),
-                "batch_size": batch_size,
-                "asking": asking.to_dict(),
-                **asdict(loading),
-                "threads": torch.get_num_threads(),
-            }
-            setup: dict[str, Any] = {
-                "suite": suite,
-                "settings": settings,
-                "generator": sampler.generator.identity(),
-                "classifier": model.identity(classifier),
-                "versions": versions(),
-            }
-            controlled = 0 if not controls else len(cases) if control_prompts is None else control_prompts
+            _hold(out, videos, held)
+        crew.meet()
+        own = replace(loading, device=crew.device(loading.device))
+        world = load_suite(suite, LabelSet.load(labels) if labels else None, own.device, asking)
+        model = load_classifier(classifier, world.labels if labels else None)
+        cases = within(world.cases(prompts, seed), model.labels)
+        if videos:
+            check_names(world, cases)
+        tools = _tools(world, official, python, videos)
+        sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], own), model, guiding)
+        sampler.guided_steps(steps)
+        scale = model.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
+        controlled = 0 if not controls else len(cases) if control_prompts is None else control_prompts
+        kept = Kept(videos, fps) if videos else None
+        whole = Comparison(world, cases, sampler, steps, scale, seed, batch_size, controlled, kept)
+        own_labels = {"labels": world.labels.to_dict() if labels else None}
+        setup: dict[str, Any] = {
+            "suite": suite,
+            "settings": {**whole.settings(), **own_labels, "asking": asking.to_dict(), **asdict(loading)},
+            "generator": sampler.generator.identity(),
+            "classifier": model.identity(classifier),
+            "versions": versions(),
+        }
+        result = None if tools is None else _finished(out, setup)
+        if result is None:
             others = {"controlled": controlled, "videos": videos and str(videos), "fps": fps if videos else None}
-            if tools is not None and (whole := _finished(out, setup)) is not None:
-                return _with_official(out, whole, tools, world) if crew.first else None
-            journal = Journal(journal_path, setup | others, crew.rank)
-            crew.meet()  # nobody writes before all have read
-            if crew.first:
-                sys.stderr.writelines(warnings)
-                if journal.done:
-                    print(
-                        f"going on with a run that was stopped: {len(journal.rows)} of {len(asked)} prompts are in "
-                        f"{journal_path}"
-                    )
-            batches = in_batches(cases, batch_size, controlled, plain=videos is not None)
-            runner = Runner(world, sampler, steps, guidance_scale, seed, Kept(videos, fps) if videos else None)
-            _run(runner, batches, journal, crew)
-            crew.meet()
-            if not crew.first:
-                return None
-            journal.read()
-            if missing := [batch for batch in batches if batch.number not in journal.done]:
-                raise DataError(f"{journal_path}: {len(missing)} batches are missing in it; the same command goes on")
-            result = _conclude(out, setup, journal, cases, world, guiding)
-            return result if tools is None else _with_official(out, result, tools, world)
+            result = _compare(whole, Journal(journal_path, setup | others, crew.rank), crew, out, setup)
+        if tools is None or result is None:
+            return result
+        return _with_official(out, result, tools, world) if crew.first else None
 
 
 def _hold(out: Path, videos: Path | None, held: ExitStack) -> None:
@@ -184,29 +151,30 @@ def _hold(out: Path, videos: Path | None, held: ExitStack) -> None:
             sweep(folder, older=0)
 
 
-def _run(runner: Runner, batches: Sequence[Batch], journal: Journal, crew: Processes) -> None:
-    """Run this process's share of what is not done yet, under a bar of denoising steps."""
-    mine = crew.share([batch for batch in batches if batch.number not in journal.done])
-    skipped = sum(batch.runs for batch in batches if batch.number in journal.done)
-    warm = WARM_UP_RUNS if any(batch.guided for batch in mine) else 0
-    total = warm + skipped + sum(batch.runs for batch in mine)
-    with StepBar("evaluate", total, runner.options["steps"], shown=crew.first) as bar:
-        runner.observe = bar
-        bar.skip(skipped)
-        run_batches(runner, mine, journal, bar.note)
-
-
-def _conclude(
-    out: Path, setup: dict[str, Any], journal: Journal, cases: Sequence[Case], suite: Suite, guiding: GuidanceConfig
-) -> Evaluation:
-    """Write and show what all rows come to."""
-    rows = journal.rows
+def _compare(
+    whole: Comparison, journal: Journal, crew: Processes, out: Path, setup: dict[str, Any]
+) -> Evaluation | None:
+    """Run what is not done yet, and write and show what all rows come to; None in processes other than the first."""
+    crew.meet()  # nobody writes before all have read
+    if crew.first:
+        warnings = vocabulary_warnings(whole.sampler.generator, whole.asked)
+        sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
+        if journal.done:
+            print(
+                f"going on with a run that was stopped: {len(journal.rows)} of {len(whole.asked)} prompts are in "
+                f"{journal.path}"
+            )
+    whole.run(journal, crew)
+    if not crew.first:
+        return None
+    rows, suite = journal.rows, whole.suite
     others = [
         PlainRow(prompt=case.prompt, seed=case.seeds[0], group=case.group, reason=case.reason, why=case.why)
-        for case in cases
+        for case in whole.cases
         if case.composition is None
     ]
-    figures = summarise(rows, journal.timing, suite.groups, suite.labels, guiding.threshold or 1.0, others)
+    satisfied = whole.sampler.config.threshold or 1.0
+    figures = summarise(rows, journal.timing, suite.groups, suite.labels, satisfied, others)
     result = Evaluation(schema=SCHEMA, **setup, **vars(figures), rows=rows, plain_rows=others)
     write_evaluation(out, result)
     journal.close()
