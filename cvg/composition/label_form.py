@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Final, Self
 
+import yaml
 from pydantic import AfterValidator, Field, StrictInt, model_validator
 
 from cvg.common.errors import DataError
@@ -16,7 +18,11 @@ SLOTS = len(SLOT_NAMES)
 COUNTS = " or ".join(str(count) for count in range(1, SLOTS + 1))
 MIRRORS: Final = ("horizontal", "vertical", "diagonal", "time")
 """Left and right, up and down, or rows and columns exchanged; the frames in reverse."""
+SHIPPED = Path(__file__).parents[1] / "label_sets"
+"""Where the label sets are that ship."""
 _MOST, _LONGEST = 256, 400
+_LARGEST = 4 << 20
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Text = Annotated[str, Field(min_length=1, max_length=_LONGEST, pattern=r"\S")]
 Pattern = Annotated[str, Field(min_length=1, max_length=10 * _LONGEST, pattern=r"\S")]
@@ -76,6 +82,35 @@ class GroupForm:
         if len(self.labels) < 2:
             raise ValueError("needs at least two labels, so that a wrong one can be drawn")
         return self
+
+
+def read_file(name: str | Path) -> dict[str, Any]:
+    """What a label set's YAML file says, not checked yet.
+
+    Args:
+        name: the file, or the name of a set that ships.
+
+    Raises:
+        DataError: it is missing, too large, or no YAML mapping.
+    """
+    shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
+    try:
+        with shipped.get(str(name), Path(name)).open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise DataError(
+            f"label set {name}: cannot be read ({error.strerror}); give a YAML file, or one that ships: "
+            f"{', '.join(sorted(shipped))}"
+        ) from error
+    if len(content) > _LARGEST:
+        raise DataError(f"label set {name}: larger than {_LARGEST >> 20} MB; give a YAML file of labels")
+    try:
+        groups = yaml.load(content.decode(), _LOADER)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"label set {name}: not valid YAML ({error})") from error
+    if not isinstance(groups, dict):
+        raise DataError(f"label set {name}: expected a mapping of groups")
+    return groups
 
 
 def read_group(name: Any, entry: Any) -> tuple[GroupForm, dict[str, LabelForm]]:

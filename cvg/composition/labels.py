@@ -10,20 +10,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from cvg.common.errors import DataError, PromptError
 from cvg.common.typed import MOST
-from cvg.composition.label_form import COUNTS, MIRRORS, SLOT_NAMES, SLOTS, GroupForm, LabelForm, read_group
+from cvg.composition.label_form import (
+    COUNTS,
+    MIRRORS,
+    SHIPPED,
+    SLOT_NAMES,
+    SLOTS,
+    GroupForm,
+    LabelForm,
+    read_file,
+    read_group,
+)
 from cvg.composition.patterns import expanded
 
 if TYPE_CHECKING:
     from cvg.composition.lexicon import Lexicon
 
-__all__ = ["COUNTS", "MIRRORS", "SLOTS", "SLOT_NAMES", "Label", "LabelSet"]
-SHIPPED = Path(__file__).parents[1] / "label_sets"
-_LARGEST = 4 << 20
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+__all__ = ["COUNTS", "MIRRORS", "SHIPPED", "SLOTS", "SLOT_NAMES", "Label", "LabelSet"]
 
 
 @dataclass(frozen=True)
@@ -125,24 +130,7 @@ class LabelSet:
         Raises:
             DataError: it is missing or malformed.
         """
-        shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
-        path = shipped.get(str(name), Path(name))
-        try:
-            with path.open("rb") as file:
-                content = file.read(_LARGEST + 1)
-        except OSError as error:
-            raise DataError(
-                f"label set {name}: cannot be read ({error.strerror}); give a YAML file, or one that ships: "
-                f"{', '.join(sorted(shipped))}"
-            ) from error
-        if len(content) > _LARGEST:
-            raise DataError(f"label set {name}: larger than {_LARGEST >> 20} MB; give a YAML file of labels")
-        try:
-            groups = yaml.load(content.decode(), _LOADER)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise DataError(f"label set {name}: not valid YAML ({error})") from error
-        if not isinstance(groups, dict):
-            raise DataError(f"label set {name}: expected a mapping of groups")
+        groups = read_file(name)
         try:
             return cls(groups)
         except DataError as error:
