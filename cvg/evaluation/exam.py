@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -18,6 +18,7 @@ from cvg.composition.phrases import DETERMINERS, plain
 Mark = Literal["right", "refused", "wrong"]
 MARKS: Final[tuple[Mark, ...]] = ("right", "refused", "wrong")
 ACTING: Final = ("action", "interaction")
+Naming = Callable[[str, str], bool]
 
 
 @record
@@ -44,7 +45,8 @@ class Exam:
         category: what it is counted under. Relations of the categories of the labels that are named are looked at;
             where none is, those of this one.
         relations: what it states.
-        complete: whether that is all of the category. Benchmarks name what they look at, and no more.
+        complete: whether that is all of the category, and its entities are whole phrases, which are to be found as
+            they are. Benchmarks name what they look at, and no more, by any of its words.
         part: of a collection, where it has parts: those that a parser was made with, and those kept from it.
     """
 
@@ -99,10 +101,11 @@ def mark(exam: Exam, labels: LabelSet, parser: Parser = parse) -> Mark:
     # A prompt may state more than one category, and be listed under a heading that is none ("long").
     categories = {labels[one.label].category for one in exam.relations if one.label is not None} or {exam.category}
     counted = [own for own in found.relations if any(_counts(labels[own.label].category, one) for one in categories)]
-    matched = [any(_is(one, own, found) for own in counted) for one in exam.relations]
-    strange = [own for own in counted if not any(_is(one, own, found) for one in exam.relations)]
+    same = _same if exam.complete else _names
+    matched = [any(_is(one, own, found, same) for own in counted) for one in exam.relations]
+    strange = [own for own in counted if not any(_is(one, own, found, same) for one in exam.relations)]
     if not exam.complete and any(matched):  # of other entities more may be said
-        strange = [own for own in strange if any(_of(one, own) for one in exam.relations if one.label is not None)]
+        strange = [own for own in strange if any(_of(one, own, same) for one in exam.relations if one.label is not None)]
     if strange:
         return "wrong"
     return "right" if all(matched) else "refused"
@@ -133,7 +136,7 @@ def read_exams(path: Path) -> list[Exam]:
 
     Args:
         path: JSONL of objects with ``prompt``, ``category`` and ``relations``, each of which has ``entities`` and
-            ``label``; and ``part`` where wanted. The relations are all of the category.
+            ``label``, or ``words`` in its place; and ``part`` where wanted. They are all of the category.
 
     Raises:
         DataError: it cannot be read, is of another form, or has no prompt; the message names the line.
@@ -155,13 +158,26 @@ def read_exams(path: Path) -> list[Exam]:
 
 
 def table(figures: dict[str, Marks]) -> list[list[str]]:
-    """Rows of a table, its head first."""
+    """Rows of a table, its head first; of each part its sum after its last category."""
     head = ["category", "prompts", "right", "refused", "wrong", "share right", "ms a prompt"]
+    parts = dict.fromkeys(name.partition(" (")[2] for name in figures)
+    listed = []
+    for part in parts:
+        mine = {name: one for name, one in figures.items() if name.partition(" (")[2] == part}
+        listed += [*mine.items(), (f"all ({part}" if part else "all", summed(list(mine.values())))]
     rows = [
         [name, *map(str, (one.count, one.right, one.refused, one.wrong)), f"{one.share:.3f}", f"{one.milliseconds:.1f}"]
-        for name, one in figures.items()
+        for name, one in listed
     ]
     return [head, *rows]
+
+
+def summed(marks: Sequence[Marks]) -> Marks:
+    """The figures of several categories together."""
+    count = sum(one.count for one in marks)
+    spent = sum(one.count * one.milliseconds for one in marks)
+    counts = {name: sum(getattr(one, name) for one in marks) for name in MARKS}
+    return Marks(count=count, **counts, milliseconds=round(spent / count, 2))
 
 
 def to_json(figures: dict[str, Marks]) -> dict[str, Any]:
@@ -173,7 +189,7 @@ def _counts(category: str, asked: str) -> bool:
     return category == asked or (asked in ACTING and category in ACTING)
 
 
-def _is(expected: Expected, relation: Relation, found: Composition) -> bool:
+def _is(expected: Expected, relation: Relation, found: Composition, same: Naming) -> bool:
     """Whether a relation that was found is the expected one."""
     if expected.label is not None and relation.label != expected.label:
         return False
@@ -181,20 +197,26 @@ def _is(expected: Expected, relation: Relation, found: Composition) -> bool:
         at = found.prompt.lower().find(expected.words.lower())
         if not at <= relation.start < relation.end <= at + len(expected.words):
             return False
-    return _of(expected, relation)
+    return _of(expected, relation, same)
 
 
-def _of(expected: Expected, relation: Relation) -> bool:
+def _of(expected: Expected, relation: Relation, same: Naming) -> bool:
     """Whether a relation is of the expected entities."""
     pairs = zip(expected.entities, (entity.phrase for entity in relation.entities), strict=False)
-    return all(_names(words, phrase) for words, phrase in pairs)
+    return all(same(words, phrase) for words, phrase in pairs)
+
+
+def _same(words: str, phrase: str) -> bool:
+    """Whether two phrases are one, determiners aside."""
+    return _bare(words.split()) == _bare(phrase.split())
 
 
 def _names(words: str, phrase: str) -> bool:
     """Whether two phrases name one thing: all words of one are in the other ("dog", "small brown dog")."""
-    one, other = _bare(words.split()), _bare(phrase.split())
+    one, other = set(_bare(words.split())), set(_bare(phrase.split()))
     return one <= other or other <= one
 
 
-def _bare(words: Iterable[str]) -> set[str]:
-    return {plain(word.strip(".,;?!")) for word in words} - DETERMINERS - {""}
+def _bare(words: Iterable[str]) -> list[str]:
+    bare = (plain(word.strip(".,;?!")) for word in words)
+    return [word for word in bare if word and word not in DETERMINERS]
