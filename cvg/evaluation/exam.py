@@ -105,7 +105,8 @@ def mark(exam: Exam, labels: LabelSet, parser: Parser = parse) -> Mark:
     matched = [any(_is(one, own, found, same) for own in counted) for one in exam.relations]
     strange = [own for own in counted if not any(_is(one, own, found, same) for one in exam.relations)]
     if not exam.complete and any(matched):  # of other entities more may be said
-        strange = [own for own in strange if any(_of(one, own, same) for one in exam.relations if one.label is not None)]
+        told = [one for one in exam.relations if one.label is not None]
+        strange = [own for own in strange if any(_of(one, own, same) for one in told)]
     if strange:
         return "wrong"
     return "right" if all(matched) else "refused"
