@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from cvg.classifier.model import CompositionClassifier
-from cvg.common.bars import StepBar
 from cvg.common.cli import run
 from cvg.common.errors import PromptError, SettingsError, require
-from cvg.common.files import alone, require_writable, sweep, write_json
+from cvg.common.files import alone, require_writable, sweep
 from cvg.common.sizes import Size
 from cvg.common.typed import to_dict
 from cvg.common.versions import versions
@@ -24,18 +23,14 @@ from cvg.composition.asking import PromptLine, read_prompts, understand
 from cvg.generators import Generator, Loading, load_generator
 from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance import rules
-from cvg.guidance.choice import BestSeed, candidate_seeds
 from cvg.guidance.config import GuidanceConfig
-from cvg.guidance.jobs import Job, job_places
-from cvg.guidance.sampler import GuidedSampler, SampleResult
-from cvg.guidance.traces import traces
-from cvg.media.pixels import to_frames
+from cvg.guidance.jobs import Job, asked, job_places
+from cvg.guidance.making import in_words, make_all
+from cvg.guidance.sampler import GuidedSampler
 
 REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say by hand what a prompt asks for"}
 _LABELS = "world"
 """The label set of rules where none is given."""
-_LOW = 0.5
-"""A target probability below this, after guidance, is warned of."""
 
 
 def main(
@@ -95,35 +90,32 @@ def main(
     lines, seeds = _lines(prompt, prompts_file, entities, label), [seed] if isinstance(seed, int) else seed
     prompts = [line.prompt for line in lines]
     least = {"steps": steps, "fps": fps, "scale": scale, "batch_size": batch_size, "candidates": candidates}
-    _check(prompts, seeds, guidance_scale, size, **least)
+    _check(prompts, seeds, guidance_scale, size, least)
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
     with alone(out):  # two would make the same files, and take each other's temporary ones for a killed run's
         sweep(out, older=0)
-        trained = None if classifier == rules.NAME else CompositionClassifier.from_pretrained(classifier)
-        _check_rules(trained, labels, generator, size)
+        trained = _trained(classifier, labels, generator, size)
         if trained is not None and guidance != "off":
             trained = _with_new_labels(trained, label, entities, label_group)
         known = LabelSet.load(labels or _LABELS) if trained is None else trained.labels
         needed = guidance != "off" and prompts_file is None
-        asked = {line.prompt: _understood(line, known, needed) for line in lines}
-        jobs = [Job(text, asked[text], number, place) for (text, number), place in places.items()]
+        understood = {line.prompt: _understood(line, known, needed) for line in lines}
+        jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
         frozen, model = _reader(trained, known, generator, size, loading)
         sampler = GuidedSampler(frozen, model, guiding)
-        if guidance_scale is None:
-            guidance_scale = model.config.sampling.guidance_scale
         size = Size(*(size or sampler.size))
         _check_sides(size, scale)
         if guidance != "off":
             sampler.guided_steps(steps, size)
-            for line in [*vocabulary_warnings(frozen, _asked(jobs)), *_unseen(trained, _asked(jobs))]:
+            for line in [*vocabulary_warnings(frozen, asked(jobs)), *_unseen(trained, asked(jobs))]:
                 print(f"warning: {line}", file=sys.stderr)
         settings: dict[str, Any] = {
             "guidance": guidance,
             "generator": sampler.generator.identity(),
             "classifier": model.identity(classifier),
             "steps": steps,
-            "guidance_scale": guidance_scale,
+            "guidance_scale": model.config.sampling.guidance_scale if guidance_scale is None else guidance_scale,
             "size": size._asdict(),
             "guiding": asdict(sampler.config) if guidance != "off" else None,
             "candidates": candidates if guidance == "score" else None,
@@ -131,34 +123,31 @@ def main(
             **{"fps": fps, "scale": scale, "batch_size": batch_size, "loading": asdict(loading)},
             **{"threads": torch.get_num_threads(), "versions": versions()},
         }
-        with_settings = _in_batches(jobs, settings, batch_size)
-        runs = {"on": 2, "off": 1, "score": candidates}
-        with StepBar("sample", sum(runs[of["guidance"]] for _, of in with_settings), steps) as bar:
-            for batch, settings in with_settings:
-                sides = runs[settings["guidance"]]
-                # By whole batches: bytes depend on what a video is batched with.
-                if all(job.is_done(settings) for job in batch):
-                    bar.skip(sides)
-                    bar.say("\n".join(f"{job.file('.mp4')} (made before, with these settings)" for job in batch))
-                else:
-                    make = _choose if settings["guidance"] == "score" else _make
-                    make(sampler, batch, settings, bar)
+        make_all(sampler, jobs, settings)
     return [job.file(".mp4") for job in jobs]
 
 
-def _check_rules(
-    trained: CompositionClassifier | None, labels: str | None, generator: str | None, size: Size | None
-) -> None:
-    """Raise SettingsError where rules miss what a classifier brings, or a classifier is given what rules have."""
-    if trained is not None and labels is not None:
-        raise SettingsError(
-            f"labels {labels}: a classifier has a label set of its own; leave --labels out, or give --classifier rules"
-        )
+def _trained(
+    classifier: str, labels: str | None, generator: str | None, size: Size | None
+) -> CompositionClassifier | None:
+    """The classifier; None where rules are to guide.
+
+    Raises:
+        SettingsError: rules miss what a classifier brings, or a classifier is given what rules have.
+    """
+    if classifier != rules.NAME:
+        if labels is not None:
+            raise SettingsError(
+                f"labels {labels}: a classifier has a label set of its own; leave --labels out, or give --classifier "
+                "rules"
+            )
+        return CompositionClassifier.from_pretrained(classifier)
     missing = [name for name, value in (("--generator", generator), ("--size", size)) if value is None]
-    if trained is None and missing:
+    if missing:
         raise SettingsError(
             f"classifier rules: rules go with any generator and size, so they name none; give {' and '.join(missing)}"
         )
+    return None
 
 
 def _reader(
@@ -184,11 +173,7 @@ def _unseen(model: CompositionClassifier | None, asked: Sequence[Composition]) -
 
 
 def _check(
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    guidance_scale: float | None,
-    size: Size | None,
-    **least: int,
+    prompts: Sequence[str], seeds: Sequence[int], guidance_scale: float | None, size: Size | None, least: dict[str, int]
 ) -> None:
     """Raise SettingsError for values that no run can have, before anything is loaded."""
     for name, values in (("prompt", prompts), ("seed", seeds)):
@@ -231,94 +216,19 @@ def _said(lines: Sequence[PromptLine], path: Path | None) -> dict[str, Any]:
     return {} if path is None else {"lines": [to_dict(line) for line in lines if line.entities or line.labels]}
 
 
-def _in_batches(jobs: Sequence[Job], settings: dict[str, Any], size: int) -> list[tuple[Sequence[Job], dict[str, Any]]]:
-    """Jobs that are sampled together, with their settings: those that can be guided first, the others plainly."""
-    guided = [job for job in jobs if job.composition is not None or settings["guidance"] == "off"]
-    others = [job for job in jobs if job not in guided]
-    plain = settings | {"guidance": "off", "guiding": None, "candidates": None}
-    parts = ((guided, settings), (others, plain))
-    return [(part[at : at + size], of) for part, of in parts for at in range(0, len(part), size)]
-
-
 def _understood(line: PromptLine, labels: LabelSet, needed: bool) -> Composition | None:
     """What the prompt asks for, which is printed; None where it is not ``needed`` and cannot be read."""
     if needed:
         composition = parse(line.prompt, labels, line.entities, line.labels)
     else:
-        asked = understand(line, labels)
-        if asked.composition is None:
-            print(f"{line.prompt!r} is sampled plainly ({asked.reason})")
+        found = understand(line, labels)
+        if found.composition is None:
+            print(f"{line.prompt!r} is sampled plainly ({found.reason})")
             return None
-        composition = asked.composition
-    relations = [
-        _told(relation.label, [entity.phrase for entity in relation.entities]) for relation in composition.relations
-    ]
+        composition = found.composition
+    relations = [in_words(each.label, [entity.phrase for entity in each.entities]) for each in composition.relations]
     print(f"{line.prompt!r} was understood as: {'; '.join(relations)}")
     return composition
-
-
-def _told(label: str, entities: Sequence[str]) -> str:
-    return f"{label} ({', '.join(entities)})"
-
-
-def _make(sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, Any], bar: StepBar) -> None:
-    """Sample a batch and write its files."""
-    results = {"unguided": _sample(sampler, batch, settings, bar, guided=False)}
-    if settings["guidance"] == "on":
-        results["guided"] = _sample(sampler, batch, settings, bar, guided=True)
-    fps, scale = settings["fps"], settings["scale"]
-    known = [index for index, job in enumerate(batch) if job.composition is not None]
-    shown = results.get("guided", results["unguided"])
-    found = traces(replace(shown, compositions=_asked(batch)), sampler.classifier.labels)
-    relations = dict(zip(known, found, strict=True))
-    seconds = {side: result.seconds / len(batch) for side, result in reversed(results.items())}
-    for index, job in enumerate(batch):
-        job.write_videos([to_frames(result.video_BCFHW[index]) for result in results.values()], fps, scale)
-        told = {"prompt": job.prompt, "seed": job.seed, **settings}
-        write_json(job.file(".json"), told | {"relations": relations.get(index, []), "seconds": seconds})
-        bar.say(str(job.file(".mp4")))
-        for relation in relations.get(index, []):
-            before, after = relation["probability_before"], relation["probability_after"]
-            if after is not None:
-                what = _told(relation["label"], relation["entities"])
-                bar.say(f"  {what}: probability {before:.2f} before guidance, {after:.2f} after")
-                _warn_of_low(job, what, after)
-
-
-def _choose(sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, Any], bar: StepBar) -> None:
-    """Sample the best seed of each job of a batch and write its files."""
-    result = BestSeed(sampler)(
-        [job.prompt for job in batch],
-        [candidate_seeds(job.seed, settings["candidates"]) for job in batch],
-        _asked(batch),
-        settings["steps"],
-        settings["guidance_scale"],
-        Size(**settings["size"]),
-        bar,
-    )
-    relations = traces(result, sampler.classifier.labels)
-    for index, job in enumerate(batch):
-        job.write_videos([to_frames(result.video_BCFHW[index])], settings["fps"], settings["scale"])
-        told = {"prompt": job.prompt, "seed": job.seed, **settings, "relations": relations[index]}
-        told |= {"kept_seed": result.seeds[index], "tried": [asdict(one) for one in result.tried[index]]}
-        write_json(job.file(".json"), told | {"seconds": {"score": result.seconds / len(batch)}})
-        kept = next(one for one in result.tried[index] if one.seed == result.seeds[index])
-        begun = ", ".join(str(one.seed) for one in result.tried[index])
-        bar.say(f"{job.file('.mp4')}\n  kept seed {kept.seed} of {begun}")
-        for number, relation in enumerate(relations[index]):
-            what = _told(relation["label"], relation["entities"])
-            tried = ", ".join(f"{one.probabilities[number]:.2f}" for one in result.tried[index])
-            bar.say(f"  {what}: probability {kept.probabilities[number]:.2f} (of all: {tried})")
-            _warn_of_low(job, what, kept.probabilities[number])
-
-
-def _warn_of_low(job: Job, what: str, probability: float) -> None:
-    if probability < _LOW:
-        print(
-            f"warning: {job.prompt!r}, seed {job.seed}: the probability of {what} stayed at {probability:.2f}; "
-            "the video is likely not what was asked",
-            file=sys.stderr,
-        )
 
 
 def _with_new_labels(
@@ -338,25 +248,6 @@ def _with_new_labels(
         nearest, cosine = model.nearest_label(name)
         print(f"new label {name!r} of group {model.labels[name].group!r}; nearest there: {nearest!r} ({cosine:.3f})")
     return model
-
-
-def _sample(
-    sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, Any], observe: StepBar, guided: bool
-) -> SampleResult:
-    return sampler(
-        [job.prompt for job in batch],
-        [job.seed for job in batch],
-        _asked(batch),
-        guided=guided,
-        steps=settings["steps"],
-        guidance_scale=settings["guidance_scale"],
-        size=Size(**settings["size"]),
-        observe=observe,
-    )
-
-
-def _asked(batch: Sequence[Job]) -> list[Composition]:
-    return [job.composition for job in batch if job.composition is not None]
 
 
 if __name__ == "__main__":

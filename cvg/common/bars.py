@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -36,6 +37,10 @@ class StepBar:
     def say(self, line: str) -> None:
         """Print a line above it."""
         self.bar.write(line)
+
+    def warn(self, line: str) -> None:
+        """Print a warning above it, to standard error."""
+        self.bar.write(f"warning: {line}", file=sys.stderr)
 
     def note(self, text: str) -> None:
         """Show a text behind it."""

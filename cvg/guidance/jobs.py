@@ -75,3 +75,22 @@ def job_places(prompts: Sequence[str], seeds: Sequence[int], out: Path) -> dict[
     if twice:
         raise SettingsError(f"two videos would be written to {min(twice)}; give each prompt and seed once")
     return places
+
+
+def in_batches(jobs: Sequence[Job], settings: dict[str, Any]) -> list[tuple[Sequence[Job], dict[str, Any]]]:
+    """Jobs that are sampled together, with their settings: those that can be guided first, the others plainly.
+
+    Args:
+        jobs: all of a run.
+        settings: of the run; ``batch_size`` jobs go together.
+    """
+    guided = [job for job in jobs if job.composition is not None or settings["guidance"] == "off"]
+    others = [job for job in jobs if job not in guided]
+    plain = settings | {"guidance": "off", "guiding": None, "candidates": None}
+    parts, size = ((guided, settings), (others, plain)), settings["batch_size"]
+    return [(part[at : at + size], of) for part, of in parts for at in range(0, len(part), size)]
+
+
+def asked(batch: Sequence[Job]) -> list[Composition]:
+    """What the jobs of a batch ask for that can be guided."""
+    return [job.composition for job in batch if job.composition is not None]

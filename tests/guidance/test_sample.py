@@ -12,6 +12,7 @@ from cvg import sample
 from cvg.classifier import CompositionClassifier
 from cvg.common.errors import SettingsError
 from cvg.common.files import read_json
+from cvg.guidance import making
 from cvg.guidance.choice import candidate_seeds
 from cvg.guidance.sampler import GuidedSampler
 
@@ -36,7 +37,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_it_says_what_was_understood_and_what_came_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sample, "_LOW", 1.1)
+    monkeypatch.setattr(making, "LOW", 1.1)
     (video,) = sample.main(UP, out=tmp_path, **TINY)
     said = capsys.readouterr()
     assert f"{UP!r} was understood as: up (red circle)\n" in said.out
