@@ -1,12 +1,13 @@
 """A judge that asks a vision-language model yes/no questions about a video, the rivals' as well as the label's own.
 
 Such models like to say yes. So of each label of a group its question is asked, and what counts is by how much the yes
-to one is more likely than the yes to any other.
+to one is more likely than the yes to any other. Whether an entity is there at all is asked both ways too.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from cvg.judging.base import Frames, Judge, Reading, checked_frames
 from cvg.judging.frames import grid, pictures
 
 YES, NO = ("yes", "Yes", "YES"), ("no", "No", "NO")
+THERE, MISSING = "Is there any {entity} in the video?", "Is there no {entity} in the video?"
 SAID = {
     "frames": "These are {frames} frames of a video, in order. {question} Answer yes or no.",
     "grid": "This picture shows {frames} frames of a video, in order, row by row. {question} Answer yes or no.",
@@ -28,9 +30,10 @@ SAID = {
 
 
 class VlmJudge(Judge):
-    """Reads the labels that have a question; the others it leaves open.
+    """Reads the labels that have a question; the others it leaves open, and their entities it does not look for.
 
-    It does not say whether entities are there at all: what it finds is always all of them.
+    An entity is not found where a yes to its absence leads a yes to its presence by the margin; of a relation without
+    all of its entities no label is told. Who is neither clearly there nor clearly missing counts as found.
 
     Args:
         labels: the label set whose questions it asks; that of real scenes when None.
@@ -38,7 +41,8 @@ class VlmJudge(Judge):
         model: folder or Hub id of any model that transformers loads as an ``AutoModelForImageTextToText``.
         frames: how many frames of a video it is shown.
         layout: ``frames``, as several pictures; or ``grid``, all in one, for models that know a single picture.
-        margin: least lead of a label's probability of yes over that of every rival; below it, none can be told.
+        margin: least lead of a label's probability of yes over that of every rival; below it, none can be told. The
+            same for an entity's absence over its presence.
         batch_size: questions at a time.
         dtype: of the weights; bfloat16 by default where there is an accelerator.
 
@@ -82,26 +86,43 @@ class VlmJudge(Judge):
         """
         checked = [checked_frames(video) for video in videos]
         questions = [[self._questions(relation) for relation in composition.relations] for composition in asked]
-        todo = [
-            (row, question)
-            for row, relations in enumerate(questions)
-            for question in dict.fromkeys(text for group in relations for text in group.values())
+        sought = [
+            [_phrases(relation) if group else () for relation, group in zip(composition.relations, groups, strict=True)]
+            for composition, groups in zip(asked, questions, strict=True)
         ]
-        chance: dict[tuple[int, str], float] = {}
-        for start in range(0, len(todo), self.batch_size):
-            some = todo[start : start + self.batch_size]
-            answers = self.chances([checked[row] for row, _ in some], [question for _, question in some])
-            chance.update(zip(some, answers, strict=True))
+        chance = self._answers(checked, [_all_of(*both) for both in zip(questions, sought, strict=True)])
         readings = []
-        for row, relations in enumerate(questions):
-            leads = [self._choice({name: chance[row, text] for name, text in group.items()}) for group in relations]
+        for row, (groups, names) in enumerate(zip(questions, sought, strict=True)):
+            missing = {name for name in dict.fromkeys(itertools.chain(*names)) if self._is_missing(row, name, chance)}
+            found = tuple(missing.isdisjoint(of_relation) for of_relation in names)
+            leads = [
+                self._choice({name: chance[row, text] for name, text in group.items()}) if there else (None, 0.0)
+                for group, there in zip(groups, found, strict=True)
+            ]
             readings.append(
                 Reading(
                     labels=tuple(label for label, _ in leads),
+                    problems=tuple(f"{name}: not there" for name in sorted(missing)),
+                    found=found,
                     confidence=tuple(lead if label else 0.0 for label, lead in leads),
                 )
             )
         return readings
+
+    def _answers(self, videos: Sequence[Frames], questions: Sequence[Sequence[str]]) -> dict[tuple[int, str], float]:
+        """How likely a yes is to each question about each video, by the video's place and the question."""
+        todo = [(row, question) for row, of_video in enumerate(questions) for question in of_video]
+        chance: dict[tuple[int, str], float] = {}
+        for start in range(0, len(todo), self.batch_size):
+            some = todo[start : start + self.batch_size]
+            answers = self.chances([videos[row] for row, _ in some], [question for _, question in some])
+            chance.update(zip(some, answers, strict=True))
+        return chance
+
+    def _is_missing(self, row: int, name: str, chance: dict[tuple[int, str], float]) -> bool:
+        """Whether a video has no such entity."""
+        there, missing = (chance[row, text.format(entity=name)] for text in (THERE, MISSING))
+        return missing - there >= self.margin and missing > there
 
     @torch.no_grad()
     def chances(self, videos: Sequence[Frames], questions: Sequence[str]) -> list[float]:
@@ -131,7 +152,7 @@ class VlmJudge(Judge):
         label = self.labels[relation.label]
         if label.question is None:
             return {}
-        names = dict(zip(("subject", "object"), (entity.phrase for entity in relation.entities), strict=False))
+        names = dict(zip(("subject", "object"), _phrases(relation), strict=False))
         group = self.labels.groups[label.group]
         return {other.name: other.question.format(**names) for other in group if other.question is not None}
 
@@ -164,6 +185,16 @@ class VlmJudge(Judge):
             if len(ids) == 1 and tokenizer.decode(ids).strip() == form.strip():
                 found.add(ids[0])
         return found
+
+
+def _phrases(relation: Relation) -> tuple[str, ...]:
+    return tuple(entity.phrase for entity in relation.entities)
+
+
+def _all_of(groups: Sequence[dict[str, str]], names: Sequence[Sequence[str]]) -> list[str]:
+    """All different questions about a video: the labels', and of each entity whether it is there and whether not."""
+    presence = (text.format(entity=name) for of_relation in names for name in of_relation for text in (THERE, MISSING))
+    return list(dict.fromkeys([*presence, *(text for group in groups for text in group.values())]))
 
 
 def _load(path: str, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ from transformers import (
 
 SIDE = 32
 WORDS = """yes no Yes No is the a dog cat sitting standing running on looking at ? . , These This picture shows frames
-of video in order row by Answer or User USER ASSISTANT Assistant : 1 2 3 4 6 8""".split()
+of video in order row by Answer or User USER ASSISTANT Assistant : 1 2 3 4 6 8 Is there any""".split()
 CHAT = (
     "{% for m in messages %}User:{% for part in m.content %}{% if part.type == 'image' %}<image>{% else %}"
     "{{ part.text }}{% endif %}{% endfor %}<end_of_utterance>{% endfor %}Assistant:"

@@ -13,7 +13,7 @@ from cvg.common.errors import UserError
 from cvg.composition import Composition, LabelSet, build
 from cvg.judging import Frames, load_judge
 from cvg.judging.frames import grid, spread
-from cvg.judging.vlm import SAID, VlmJudge
+from cvg.judging.vlm import MISSING, SAID, THERE, VlmJudge
 from tests.helpers import vlms
 
 LABELS = LabelSet(
@@ -79,10 +79,12 @@ def test_the_chance_of_a_yes_is_the_model_s_own(name: str, layout: str, folders:
 
 
 class Answering(VlmJudge):
-    """One whose model answers by a table: question -> chance of a yes."""
+    """One whose model answers by a table: question -> chance of a yes; who is in no table is there."""
 
     def __init__(self, chance: dict[str, float], margin: float = 0.2) -> None:
-        self.labels, self.margin, self.batch_size, self.chance = LABELS, margin, 2, chance
+        there = {THERE.format(entity=name): 0.9 for name in ("dog", "cat")}
+        missing = {MISSING.format(entity=name): 0.6 for name in ("dog", "cat")}
+        self.labels, self.margin, self.batch_size, self.chance = LABELS, margin, 2, there | missing | chance
         self.asked: list[str] = []
 
     def chances(self, videos: Sequence[Frames], questions: Sequence[str]) -> list[float]:
@@ -106,7 +108,38 @@ def test_a_yes_counts_by_its_lead_over_the_rivals() -> None:
         judge = Answering(dict(zip(POSES, chances, strict=True)))
         (reading,) = judge([video(0)], [SITTING])
         assert reading.labels == (label,) and reading.confidence == pytest.approx((sure,))
-        assert sorted(judge.asked) == sorted(POSES) and reading.found == (True,)
+        presence = [THERE.format(entity="dog"), MISSING.format(entity="dog")]
+        assert sorted(judge.asked) == sorted([*POSES, *presence]) and reading.found == (True,)
+
+
+def test_who_is_not_there_is_a_class_of_its_own() -> None:
+    """Absence counts by its lead over presence, too: of a model that says yes to both nothing is concluded."""
+    poses = dict(zip(POSES, (0.9, 0.1, 0.1), strict=True))
+    for there, missing, found in ((0.9, 0.1, True), (0.9, 0.85, True), (0.6, 0.75, True), (0.5, 0.8, False)):
+        said = {THERE.format(entity="dog"): there, MISSING.format(entity="dog"): missing}
+        (reading,) = Answering(poses | said)([video(0)], [SITTING])
+        assert reading.found == (found,) and reading.labels == (("sitting",) if found else (None,))
+        assert reading.problems == (() if found else ("dog: not there",)) and reading.entities_right == found
+    # Only relations of the one that is missing, and nobody is sought for a label that has no question.
+    both = build(
+        "a {e0} {r0} and a {e1} {r1}", ["dog", "cat"], [("sitting", (0,)), ("left", (1,))], ["sitting", "left"]
+    )
+    gone = {MISSING.format(entity="dog"): 1.0, THERE.format(entity="dog"): 0.0}
+    judge = Answering(poses | gone)
+    (reading,) = judge([video(0)], [both])
+    assert reading.found == (False, True) and reading.labels == (None, None)
+    assert not any("cat" in question for question in judge.asked)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_presence_is_the_true_model_s_own_word(name: str, folders: dict[str, str]) -> None:
+    judge = VlmJudge(LABELS, model=folders[name], frames=2, margin=0.0)
+    videos = [video(seed) for seed in range(6)]
+    questions = [THERE.format(entity="dog"), MISSING.format(entity="dog")]
+    there, missing = (judge.chances(videos, [question] * len(videos)) for question in questions)
+    readings = judge(videos, [SITTING] * len(videos))
+    assert [reading.found for reading in readings] == [(t >= m,) for t, m in zip(there, missing, strict=True)]
+    assert all(t != m for t, m in zip(there, missing, strict=True))
 
 
 def test_relations_keep_their_places_and_what_has_no_question_is_left_open() -> None:
