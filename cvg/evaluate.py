@@ -108,7 +108,8 @@ def main(
     journal_path = out.with_name(f"{out.name}.rows.jsonl")
     with processes() as crew, ExitStack() as held:
         if crew.first:
-            require_writable(out, journal_path, videos and videos / "guided" / "video.mp4")
+            found = asking.judge_cache and asking.judge_cache / "entry"
+            require_writable(out, journal_path, videos and videos / "guided" / "video.mp4", found)
             _hold(out, videos, held)
         crew.meet()
         own = replace(loading, device=crew.device(loading.device))

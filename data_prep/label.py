@@ -221,6 +221,7 @@ def main(
     least: float = 0.0,
     batch_size: int = 8,
     device: str = "cpu",
+    judge_cache: Path | None = None,
 ) -> None:
     """Judge videos by what is claimed of them, and write a manifest of those of which it can be told.
 
@@ -236,16 +237,19 @@ def main(
         least: confidence from 0 to 1 below which a label is not believed.
         batch_size: videos at a time.
         device: where the judge's models are computed.
+        judge_cache: folder that keeps what a detector found in a video, for other labels, margins or runs on the same
+            videos: 2 to 50 kB a
+            video and prompt, of all together with no bound. It may be deleted at any time.
     """
     require(1, batch_size=batch_size, side=side)
     require(3, frames=frames)
     if not (math.isfinite(least) and 0 <= least <= 1):
         raise SettingsError(f"least {least}: give a confidence from 0 to 1")
     kept = out.with_name(f"{out.stem}.findings.jsonl")
-    require_writable(out, kept)
+    require_writable(out, kept, judge_cache and judge_cache / "entry")
     label_set = LabelSet.load(labels)
     claims = load(videos, label_set, parse_caption)
-    reader = load_judge(judge, label_set, device)
+    reader = load_judge(judge, label_set, device, judge_cache)
     settings = {
         **{"claims": hashlib.sha256(videos.read_bytes()).hexdigest(), "labels": label_set.to_dict(), "judge": judge},
         **{"frames": frames, "side": side, "least": least},

@@ -37,9 +37,9 @@ class ShapesSuite(Suite):
         self, labels: LabelSet | None = None, device: str = "cpu", settings: SuiteSettings | None = None
     ) -> None:
         settings = settings or SuiteSettings()
-        settings.only(self.name, "judge")
+        settings.only(self.name, "judge", "judge_cache")
         self.labels = labels or LABELS
-        self.judge = load_judge(settings.judge or "shapes", self.labels, device)
+        self.judge = load_judge(settings.judge or "shapes", self.labels, device, settings.judge_cache)
         self.groups: tuple[str, ...] = tuple(
             kind
             for kind in KINDS

@@ -15,6 +15,7 @@ import pytest
 from cvg.common.cli import run
 from cvg.composition import contradict, parse, template_of
 from cvg.judging import Reading
+from cvg.judging.detection import Owlv2
 from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import LABELS, Spec, sample_scene, sample_spec
@@ -123,6 +124,20 @@ def test_a_stopped_run_goes_on(
 
 
 JUDGED = label.judged
+
+
+def test_what_a_detector_finds_is_kept_where_it_is_asked_for(
+    rendered: tuple[Path, list[Spec]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = rendered
+    claims = folder / "few.jsonl"
+    claims.write_text("".join((folder / "claims.jsonl").read_text().splitlines(keepends=True)[:3]))
+    args = (f"--videos={claims}", "--judge=detector", "--labels=shapes", f"--judge_cache={tmp_path / 'cache'}")
+    call(*args, f"--out={tmp_path / 'a' / 'm.jsonl'}")
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 3
+    monkeypatch.setattr(Owlv2, "detect", lambda *given: pytest.fail("looked at again"))
+    call(*args, f"--out={tmp_path / 'b' / 'm.jsonl'}")
+    assert findings(tmp_path / "a" / "m.findings.jsonl") == findings(tmp_path / "b" / "m.findings.jsonl")
 
 
 def test_claims_in_a_table_and_as_templates(rendered: tuple[Path, list[Spec]], tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cvg import LabelSet, parse
-from cvg.common.errors import DataError, ModelError, PromptError, SettingsError
+from cvg.common.errors import DataError, ModelError, PromptError, SettingsError, UserError
 from cvg.composition import Composition
+from cvg.evaluation.suites import SuiteSettings, load_suite
 from cvg.judging import Frames, load_judge
 from cvg.judging import detector as module
 from cvg.judging.cache import DetectionCache
@@ -149,6 +150,19 @@ def test_a_video_is_looked_at_once(eye: ByColour, tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-7])
     assert judge([video], [prompt]) == first and eye.calls == 4
     assert judge([video], [prompt]) == first and eye.calls == 4
+
+
+def test_a_cache_is_asked_for_by_folder(eye: ByColour, tmp_path: Path) -> None:
+    for name in ("detector", "detector+contrastive:shapes-clip"):
+        judge = load_judge(name, cache=tmp_path / "cache")
+        judge([clip(still("dog", 0.1, 0.5), still("cat", 0.9, 0.5))], [asked("a dog to the right of a cat")])
+    assert eye.calls == 1
+    asking = SuiteSettings(judge="detector", judge_cache=tmp_path / "cache")
+    suite = load_suite("shapes", settings=asking)
+    assert isinstance(suite.judge, DetectorJudge) and suite.judge.cache is not None
+    assert SuiteSettings(judge="detector").to_dict() == asking.to_dict()  # a run goes on with or without it
+    with pytest.raises(UserError, match="cache .*: judge shapes keeps nothing; leave it out"):
+        load_judge("shapes", cache=tmp_path)
 
 
 def test_a_cache_is_of_its_model_and_frames() -> None:

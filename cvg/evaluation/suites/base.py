@@ -60,16 +60,21 @@ class SuiteSettings:
         prompts_file: prompts, one a line (.txt), or with entities and labels by hand (.jsonl, .csv).
         judge: who reads the videos instead of the suite's own judge, by name.
         samples: videos of every prompt, each of its own seed, for suites that want several.
+        judge_cache: folder that keeps what a detector found in a video, so that the same video is not looked at twice:
+            2 to 50 kB a video
+            and prompt, of all together with no bound. It may be deleted at any time.
     """
 
     suite_dir: Path | None = None
     prompts_file: Path | None = None
     judge: str | None = None
     samples: int = 1
+    judge_cache: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON has them; :meth:`of` reads them."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        """The settings that figures depend on (not the cache), as JSON has them; :meth:`of` reads them."""
+        kept = {name: value for name, value in vars(self).items() if name != "judge_cache"}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> SuiteSettings:

@@ -48,7 +48,7 @@ class CompBenchSuite(FreeSuite):
         labels: what prompts are read with; the set ``world`` when None.
         device: torch device of the judge.
         settings: ``suite_dir``, a checkout of the benchmark (or a folder with its folder ``prompts``), and ``judge``
-            where wanted.
+            and ``judge_cache`` where wanted.
 
     Raises:
         SettingsError: no folder, or settings that it has no use for.
@@ -59,7 +59,7 @@ class CompBenchSuite(FreeSuite):
         self, labels: LabelSet | None = None, device: str = "cpu", settings: SuiteSettings | None = None
     ) -> None:
         settings = settings or SuiteSettings()
-        settings.only("t2v-compbench", "suite_dir", "judge")
+        settings.only("t2v-compbench", "suite_dir", "judge", "judge_cache")
         folder = settings.needed("t2v-compbench", "suite_dir", "a checkout of github.com/KaiyueSun98/T2V-CompBench")
         files = {group: folder / "prompts" / f"{name}.txt" for name, group in COMPBENCH.items()}
         lines = {group: read_prompts(path) for group, path in files.items() if path.exists()}
@@ -82,7 +82,8 @@ class VBenchSuite(FreeSuite):
         labels: what prompts are read with; the set ``world`` when None.
         device: torch device of the judge.
         settings: ``suite_dir``, a checkout of the benchmark (or a folder with its ``..._full_info.json``), and
-            ``judge`` and ``samples`` where wanted: VBench's own scores are of 5 videos a prompt, VBench-2.0's of 3.
+            ``judge``, ``judge_cache`` and ``samples`` where wanted: VBench's own scores are of 5 videos a prompt,
+            VBench-2.0's of 3.
 
     Raises:
         SettingsError: no folder, or settings that it has no use for.
@@ -93,7 +94,7 @@ class VBenchSuite(FreeSuite):
         self, labels: LabelSet | None = None, device: str = "cpu", settings: SuiteSettings | None = None
     ) -> None:
         settings = settings or SuiteSettings()
-        settings.only("vbench", "suite_dir", "judge", "samples")
+        settings.only("vbench", "suite_dir", "judge", "judge_cache", "samples")
         folder = settings.needed("vbench", "suite_dir", "a checkout of github.com/Vchitect/VBench")
         places = {
             place / name: dimensions

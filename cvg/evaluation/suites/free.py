@@ -28,7 +28,7 @@ class FreeSuite(Suite):
         lines: the prompts of every group, in the order of the suite's own numbers.
         labels: what prompts are read with; the set ``world`` when None.
         device: torch device of the judge.
-        settings: whose ``judge`` and ``samples`` count.
+        settings: whose ``judge``, ``judge_cache`` and ``samples`` count.
 
     Raises:
         SettingsError: a judge that is not known, or that cannot read the labels.
@@ -47,7 +47,8 @@ class FreeSuite(Suite):
         self.name, self.lines, self.samples = name, lines, settings.samples
         self.labels = labels or LabelSet.load(WORLD)
         self.groups = tuple(lines)
-        self.judge: Judge = load_judge(settings.judge or judge_of(name, self.labels), self.labels, device)
+        judge = settings.judge or judge_of(name, self.labels)
+        self.judge: Judge = load_judge(judge, self.labels, device, settings.judge_cache)
 
     def cases(self, count: int | None, seed: int) -> list[Case]:
         """The first prompt of every group, then the second, and so on; and all of these again for further samples."""

@@ -15,7 +15,7 @@ class PromptsSuite(FreeSuite):
     Args:
         labels: what prompts are read with; the set ``world`` when None.
         device: torch device of the judge.
-        settings: ``prompts_file``, and ``judge`` and ``samples`` where wanted.
+        settings: ``prompts_file``, and ``judge``, ``judge_cache`` and ``samples`` where wanted.
 
     Raises:
         SettingsError: no file, or settings that it has no use for.
@@ -26,7 +26,7 @@ class PromptsSuite(FreeSuite):
         self, labels: LabelSet | None = None, device: str = "cpu", settings: SuiteSettings | None = None
     ) -> None:
         settings = settings or SuiteSettings()
-        settings.only("prompts", "prompts_file", "judge", "samples")
+        settings.only("prompts", "prompts_file", "judge", "judge_cache", "samples")
         path = settings.needed("prompts", "prompts_file", "a file of prompts (.txt, .jsonl, .csv)")
         super().__init__("prompts", {"prompts": read_prompts(path)}, labels, device, settings)
 
