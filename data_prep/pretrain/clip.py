@@ -105,6 +105,8 @@ def main(
     batch_size: int = 48,
     groups: int = 1000,
     device: str = "cpu",
+    minutes: float | None = None,
+    workers: int = 0,
 ) -> None:
     """Train the model and write the folder OUT/shapes-clip (model, tokenizer, processor settings).
 
@@ -114,6 +116,8 @@ def main(
         batch_size: clips per step.
         groups: sets of scenes that differ in the relation alone.
         device: torch device.
+        minutes: end by then, with fewer steps if need be.
+        workers: processes that draw clips, for a GPU that would wait for them.
     """
     torch.manual_seed(0)
     # `XCLIPTextModel` takes the state at the highest id for that of the whole caption, whatever its config says.
@@ -122,23 +126,37 @@ def main(
     scenes = Scenes(groups)
     described = Described(model)
 
-    def step(index: int) -> dict[str, Tensor]:
+    def draw(index: int) -> dict[str, Any]:
         video, specs, drawn = scenes.batch(index, batch_size)
         captions = [spec.prompt for spec in specs]
-        tokens = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").to(device)
-        output = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=video.to(device))
-        logits_BB = output.logits_per_video
+        tokens = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
         # Two clips may have the same caption: any of them is right.
-        same_BB = torch.tensor([[a == b for b in captions] for a in captions], device=device).float()
+        same_BB = torch.tensor([[a == b for b in captions] for a in captions]).float()
+        return {"video": video, "tokens": tokens, "same_BB": same_BB, "answers": answers(drawn, specs, PATCH)}
+
+    def losses(batch: dict[str, Any]) -> dict[str, Tensor]:
+        video, tokens, same_BB = (batch[name].to(device) for name in ("video", "tokens", "same_BB"))
+        output = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=video)
+        logits_BB = output.logits_per_video
         target_BB = same_BB / same_BB.sum(1, keepdim=True)
         contrast = F.cross_entropy(logits_BB, target_BB) + F.cross_entropy(logits_BB.T, target_BB)
         right = same_BB.gather(1, logits_BB.argmax(1, keepdim=True)).mean()
-        read = described(output, answers(drawn, specs, PATCH).to(device))
+        read = described(output, batch["answers"].to(device))
         loss = contrast + sum(READ[name] * value for name, value in read.items())
         return {"loss": loss, "contrast": contrast, "accuracy": right, **read}
 
     trained: Any = train(
-        described.to(device), step, out / "clip.training", steps, lr=2e-3, muon_lr=3e-3, hidden="layers.", ema=0.995
+        described.to(device),
+        draw,
+        losses,
+        out / "clip.training",
+        steps,
+        lr=2e-3,
+        muon_lr=3e-3,
+        hidden="layers.",
+        ema=0.995,
+        minutes=minutes,
+        workers=workers,
     )
     average = trained.model
     average.save_pretrained(out / "shapes-clip")

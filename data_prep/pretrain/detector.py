@@ -253,7 +253,7 @@ def main(
     # OWLv2 takes the state at the highest id for that of the whole phrase.
     tokenizer = build_tokenizer(end_last=True)
     model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
-    average = AveragedModel(model, avg_fn=moving_average(0.998), use_buffers=False)
+    average = AveragedModel(model, multi_avg_fn=moving_average(0.998), use_buffers=False)
     opts = optimizers(model, lr=2e-3, muon_lr=3e-3, hidden="layers.")
     rates = [group["lr"] for opt in opts for group in opt.param_groups]
     workers = cores() if workers is None else workers
@@ -267,11 +267,11 @@ def main(
     every = 200 if steps >= 1000 else 25
     for step in range(steps):
         # Of steps or of minutes, whichever is used up first: what fraction is behind us.
-        done = max(step, int(steps * (time.monotonic() - started) / left))
-        if done >= steps:
+        done = max(step / steps, (time.monotonic() - started) / left)
+        if done >= 1:
             break
         for group, rate in zip((g for opt in opts for g in opt.param_groups), rates, strict=True):
-            group["lr"] = rate * min(schedule(done, steps, 1), (step + 1) / 100)
+            group["lr"] = rate * schedule(done, (step + 1) / 100)
         article = ("", "a ", "the ")[step % 3]
         images, boxes, kinds = pool.batch(step, batch_size)
         found = detect(model, tokenizer, normalised(images), [article + phrase for phrase in PHRASES])

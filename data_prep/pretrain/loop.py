@@ -1,35 +1,62 @@
-"""The training loop of the small models: resumable, logged, with an exponential moving average of the weights."""
+"""The training loop of the small models: resumable, logged, with an exponential moving average of the weights.
+
+Batches are drawn in processes of their own where asked for, so that a GPU does not wait for the renderer; the batch of
+a step depends on its index alone, whoever draws it.
+"""
 
 from __future__ import annotations
 
 import csv
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from typing_extensions import override
 
 from cvg.common.files import atomic
 
-LossFunction = Callable[[int], Mapping[str, Tensor]]
-"""Maps the step's index (the seed of its batch) to named losses; ``"loss"`` is minimised, the rest is logged."""
+Batch = TypeVar("Batch")
 
 
-def schedule(step: int, steps: int, warmup: int, decay: float = 0.3) -> float:
-    """Learning-rate factor: linear warm-up, constant, linear decay to zero over the last ``decay`` of the steps."""
-    return min(1.0, (step + 1) / warmup, (steps - step) / (decay * steps))
+class Drawn(Dataset[Any]):
+    """The batches of steps: ``draw(step)``."""
+
+    def __init__(self, draw: Callable[[int], Any]) -> None:
+        self.draw = draw
+
+    @override
+    def __getitem__(self, step: int) -> Any:
+        torch.set_num_threads(1)  # or every worker takes all cores
+        return self.draw(step)
 
 
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential moving average whose decay ramps up as (1 + n) / (10 + n), so that the first steps are forgotten."""
+def schedule(done: float, warmup: float, decay: float = 0.3) -> float:
+    """Learning-rate factor: linear warm-up, constant, linear decay to zero over the last ``decay`` of the training.
 
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    Args:
+        done: share of the training that is behind us.
+        warmup: share of the warm-up that is, this step included.
+        decay: share of the training in which the rate falls.
+    """
+    return min(1.0, warmup, (1 - done) / decay)
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential moving average whose decay ramps up as (1 + n) / (10 + n), so that the first steps are forgotten.
+
+    Made for ``AveragedModel(multi_avg_fn=...)``: it takes all averaged tensors, all current ones, and n.
+    """
+
+    def average(averaged: Any, current: Any, count: Any) -> None:
         rate = min(decay, (1 + int(count)) / (10 + int(count)))
-        return averaged.lerp(current, 1 - rate)
+        torch._foreach_lerp_(list(averaged), list(current), 1 - rate)
 
     return average
 
@@ -50,27 +77,32 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            alike: dict[Any, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                average = state.setdefault("momentum", torch.zeros_like(parameter))
-                average.lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonal(parameter.grad.lerp(average, group["momentum"]).flatten(1))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                scale = 0.2 * max(update.shape) ** 0.5  # steps of the root mean square that AdamW's have
-                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+                if parameter.grad is not None:
+                    alike[parameter.flatten(1).shape].append(parameter)
+            for (rows, columns), parameters in alike.items():  # at once: a GPU's time would go into starting kernels
+                gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+                averages = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+                torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+                updates = torch._foreach_lerp(gradients, averages, group["momentum"])
+                update = orthogonal(torch.stack([each.flatten(1) for each in updates]))
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                scale = 0.2 * max(rows, columns) ** 0.5  # steps of the root mean square that AdamW's have
+                moves = [each.view_as(p) for each, p in zip(update, parameters, strict=True)]
+                torch._foreach_add_(parameters, moves, alpha=-group["lr"] * scale)
 
 
-def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T, by Newton-Schulz iterations."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """About U V^T of the singular value decompositions U S V^T of matrices (N, R, C), by Newton-Schulz iterations."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    wide = matrices.mT if tall else matrices
     wide = wide.bfloat16() if wide.is_cuda else wide
-    wide = wide / wide.norm().clamp_min(1e-7)
+    wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     for _ in range(iterations):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=-4.775, alpha=2.0315), wide, beta=3.4445)
-    return (wide if matrix.shape[0] <= matrix.shape[1] else wide.T).to(matrix)
+        gram = wide @ wide.mT
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=-4.775, alpha=2.0315), wide, beta=3.4445)
+    return (wide.mT if tall else wide).to(matrices)
 
 
 def optimizers(model: nn.Module, lr: float, muon_lr: float, hidden: str) -> list[torch.optim.Optimizer]:
@@ -94,7 +126,8 @@ def optimizers(model: nn.Module, lr: float, muon_lr: float, hidden: str) -> list
 
 def train(
     model: nn.Module,
-    loss_function: LossFunction,
+    draw: Callable[[int], Batch],
+    losses_of: Callable[[Batch], Mapping[str, Tensor]],
     out: Path,
     steps: int,
     lr: float,
@@ -105,15 +138,18 @@ def train(
     clip: float = 1.0,
     save_every: int = 250,
     stop_at: int | None = None,
+    minutes: float | None = None,
+    workers: int = 0,
 ) -> nn.Module:
-    """Minimise ``loss_function`` over ``model``'s trainable parameters and return the averaged model.
+    """Train ``model`` and return the averaged model.
 
     A run that was stopped goes on from ``out/state.pt``, written every ``save_every`` steps; the curve is
     ``out/log.csv``. The batch of a step depends on its index alone, so a resumed run sees the same data.
 
     Args:
         model: what is trained; on its device already.
-        loss_function: see :data:`LossFunction`.
+        draw: makes the batch of a step, on the CPU, from the step's index.
+        losses_of: named losses of a batch; ``"loss"`` is minimised, the rest is logged.
         out: working folder of this training.
         steps: optimiser steps in all.
         lr: peak learning rate of AdamW.
@@ -124,9 +160,12 @@ def train(
         clip: gradient norm limit.
         save_every: steps between saved states.
         stop_at: stop (and save) at this step, as if interrupted.
+        minutes: end by then, with fewer steps if need be: the learning rate falls with whichever of steps and minutes
+            is used up first. No limit when None.
+        workers: processes that draw batches; 0 draws them here.
     """
     out.mkdir(parents=True, exist_ok=True)
-    average = AveragedModel(model, avg_fn=moving_average(ema), use_buffers=False)
+    average = AveragedModel(model, multi_avg_fn=moving_average(ema), use_buffers=False)
     opts = optimizers(model, lr, muon_lr, hidden)
     base_rates = [group["lr"] for opt in opts for group in opt.param_groups]
     start, state_path = 0, out / "state.pt"
@@ -152,14 +191,29 @@ def train(
 
     parameters = [p for p in model.parameters() if p.requires_grad]
     end = min(steps, stop_at or steps)
-    totals: dict[str, float] = {}
+    totals: dict[str, Any] = defaultdict(float)
     began = time.monotonic()
-    bar = tqdm(range(start, end), initial=start, total=steps, desc=out.name, mininterval=5)
-    for step in bar:
-        factor = schedule(step, steps, warmup)
+    batches = DataLoader(
+        Drawn(draw),
+        batch_size=None,
+        sampler=range(start, end),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        # A forked process cannot use CUDA, and needs not; a spawned one would have to be sent the clips.
+        multiprocessing_context="fork" if workers else None,
+    )
+    bar = tqdm(batches, initial=start, total=steps, desc=out.name, mininterval=5)
+    for step, batch in enumerate(bar, start):
+        done = step / steps
+        if minutes is not None:
+            done = max(done, (time.monotonic() - began) / (60 * minutes))
+        if done >= 1:
+            save(step)
+            break
+        factor = schedule(done, (step + 1) / warmup)
         for group, rate in zip((g for opt in opts for g in opt.param_groups), base_rates, strict=True):
             group["lr"] = rate * factor
-        losses = loss_function(step)
+        losses = losses_of(batch)
         for opt in opts:
             opt.zero_grad(set_to_none=True)
         losses["loss"].backward()
@@ -168,12 +222,12 @@ def train(
             opt.step()
         average.update_parameters(model)
         for name, value in losses.items():
-            totals[name] = totals.get(name, 0.0) + float(value.detach())
+            totals[name] += value.detach()
         if (step + 1) % 50 == 0:
-            row = {name: value / 50 for name, value in totals.items()}
+            row = {name: float(value) / 50 for name, value in totals.items()}
             _log(out / "log.csv", {"step": step + 1, "seconds": round(time.monotonic() - began, 1), **row})
             bar.set_postfix({name: f"{value:.4f}" for name, value in row.items()})
-            totals = {}
+            totals.clear()
         if (step + 1) % save_every == 0 or step + 1 == end:
             save(step + 1)
     result: nn.Module = average.module

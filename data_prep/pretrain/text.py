@@ -118,7 +118,13 @@ def batch(seed: int, count: int, tokenizer: PreTrainedTokenizerFast) -> tuple[Te
 
 
 def main(
-    out: Path = Path("runs/pretrain"), steps: int = 1500, batch_size: int = 64, family: FamilyName = "wan"
+    out: Path = Path("runs/pretrain"),
+    steps: int = 1500,
+    batch_size: int = 64,
+    family: FamilyName = "wan",
+    device: str = "cpu",
+    minutes: float | None = None,
+    workers: int = 0,
 ) -> None:
     """Make the tokenizer and train the text encoder; writes OUT/tokenizer and OUT/text_encoder (CPU, minutes).
 
@@ -127,21 +133,36 @@ def main(
         steps: optimiser steps.
         batch_size: captions per step.
         family: of generators.
+        device: torch device.
+        minutes: end by then, with fewer steps if need be.
+        workers: processes that draw captions.
     """
     torch.manual_seed(0)
     kind = find(family)
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(out / "tokenizer")
-    model = WithReadouts(kind.text_encoder(len(tokenizer)), kind.masked)
+    model = WithReadouts(kind.text_encoder(len(tokenizer)), kind.masked).to(device)
 
-    def step(index: int) -> dict[str, Tensor]:
-        ids, mask, where, classes = batch(index, batch_size, tokenizer)
+    def losses(drawn: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        ids, mask, where, classes = (each.to(device) for each in drawn)
         logits = model(ids, mask, where)
         losses = [nn.functional.cross_entropy(logit, classes[:, i]) for i, logit in enumerate(logits)]
         right = torch.stack([logit.argmax(-1) == classes[:, i] for i, logit in enumerate(logits)])
         return {"loss": torch.stack(losses).sum(), "accuracy": right.float().mean()}
 
-    average = train(model, step, out / "text_encoder.training", steps, lr=2e-3, muon_lr=2e-3, hidden="block.", ema=0.99)
+    average = train(
+        model,
+        lambda index: batch(index, batch_size, tokenizer),
+        losses,
+        out / "text_encoder.training",
+        steps,
+        lr=2e-3,
+        muon_lr=2e-3,
+        hidden="block.",
+        ema=0.99,
+        minutes=minutes,
+        workers=workers,
+    )
     assert isinstance(average, WithReadouts)
     average.encoder.save_pretrained(out / "text_encoder")
 

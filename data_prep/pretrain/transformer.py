@@ -10,6 +10,7 @@ so the finished model draws what a prompt names and half obeys how it is to be c
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +78,8 @@ def main(
     lr: float = 5e-3,
     stop_at: int | None = None,
     family: FamilyName = "wan",
+    minutes: float | None = None,
+    workers: int = 0,
 ) -> None:
     """Train the transformer and assemble the pipeline folder, OUT/shapes-wan or OUT/shapes-cogvideox.
 
@@ -94,6 +97,8 @@ def main(
         lr: peak learning rate of Muon, 2.5 times that of AdamW; lower it to go on from trained weights.
         stop_at: stop at this step and keep the state; the folder is written all the same.
         family: of generators; that of stages 1 and 2.
+        minutes: end by then, with fewer steps if need be; encoding the clips is not counted.
+        workers: processes that render clips and draw captions.
 
     Raises:
         UserError: stages 1 and 2 in OUT are missing, or another family's.
@@ -107,7 +112,10 @@ def main(
         begun = type(transformer).from_pretrained(hub.path(start), subfolder="transformer")
         transformer.load_state_dict(begun.state_dict())
     # The adapter's, so that all is as in sampling: latents, text states, and how the network is called.
-    generator = wrap_pipeline(kind.pipeline(tokenizer, encoder, vae, transformer).to(device), kind.name)
+    pipeline = kind.pipeline(tokenizer, encoder, vae, transformer)
+    # Captions are read on the CPU, with the batch: a tokenizer takes longer than a GPU takes for a step.
+    reader = wrap_pipeline(copy.deepcopy(pipeline), kind.name)
+    generator = wrap_pipeline(pipeline.to(device), kind.name)
     clip_data, specs = encode_clips(out, generator, clips)
     share = np.array([TWO_RELATIONS if spec.kind == "two_relations" else 1.0 for spec in specs])
     share /= share.sum()
@@ -116,22 +124,28 @@ def main(
     if compile:
         transformer.compile()
 
-    def step(index: int) -> dict[str, Tensor]:
+    def draw(index: int) -> dict[str, Any]:
         rng = np.random.default_rng([index, 4])
         random = torch.Generator().manual_seed(index)
         chosen = rng.choice(len(specs), size=batch_size, p=share)
-        clean = clip_data["latents"][chosen].float().to(device)
+        clean = clip_data["latents"][chosen].float()
         fainter = [rng.choice(alike[i]) for i in chosen]
-        other = clip_data["latents"][fainter].float().to(device)
-        named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen]).to(device)
+        other = clip_data["latents"][fainter].float()
+        named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen])
+        captions = [caption(specs[i], scrambled, dropped, rng) for i in chosen]
         with torch.no_grad():
-            states = generator.encode_prompts([caption(specs[i], scrambled, dropped, rng) for i in chosen])
-        timestep, alpha, sigma = (
-            level.to(device) for level in kind.noise_levels(torch.rand(batch_size, generator=random))
-        )
-        noise = torch.randn(clean.shape, generator=random).to(device)
+            states = reader.encode_prompts(captions)
+        level = torch.rand(batch_size, generator=random)
+        noise = torch.randn(clean.shape, generator=random)
+        mixed = with_fainter_clips(clean, other, rng)
+        return {"states": states, "clean": clean, "mixed": mixed, "named": named, "level": level, "noise": noise}
+
+    def losses(batch: dict[str, Any]) -> dict[str, Tensor]:
+        timestep, alpha, sigma = (level.to(device) for level in kind.noise_levels(batch["level"]))
+        clean, mixed, named, noise = (batch[name].to(device) for name in ("clean", "mixed", "named", "noise"))
+        states = {name: state.to(device) for name, state in batch["states"].items()}
         signal, weight = alpha.view(-1, 1, 1, 1, 1), sigma.view(-1, 1, 1, 1, 1)
-        noisy = signal * with_fainter_clips(clean, other, rng) + weight * noise
+        noisy = signal * mixed + weight * noise
         wanted = target(kind.prediction, clean, noise, signal, weight)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             velocity, logits = model(generator, noisy, timestep, states)
@@ -147,7 +161,8 @@ def main(
 
     average = train(
         model,
-        step,
+        draw,
+        losses,
         out / "transformer.training",
         steps,
         lr=lr / 2.5,
@@ -155,6 +170,8 @@ def main(
         hidden="blocks.",
         ema=0.998,
         stop_at=stop_at,
+        minutes=minutes,
+        workers=workers,
     )
     assert isinstance(average, WithTokenClassifier)
     tokenizer = AutoTokenizer.from_pretrained(

@@ -29,14 +29,15 @@ def clips(seed: int, count: int, frames: int = FRAMES) -> Tensor:
     return to_video(videos)
 
 
-def loss(vae: Any, video: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+def loss(vae: Any, video: Tensor, seed: int) -> dict[str, Tensor]:
     """Squared error of pixels and of their spatial differences, and a light KL term.
 
     Saturated pixels, the entities, weigh more: they are a twentieth of the picture, and absolute error would
     leave them out for long.
     """
     posterior = vae.encode(video).latent_dist
-    noise = torch.randn(posterior.mean.shape, generator=generator).to(video.device)
+    random = torch.Generator(video.device).manual_seed(seed)
+    noise = torch.randn(posterior.mean.shape, generator=random, device=video.device)
     decoded = vae.decode(posterior.mean + posterior.std * noise).sample
     error = decoded - video
     saturation = video.amax(1, keepdim=True) - video.amin(1, keepdim=True)
@@ -55,6 +56,8 @@ def main(
     start: str | None = None,
     decoder_only: bool = False,
     family: FamilyName = "wan",
+    minutes: float | None = None,
+    workers: int = 0,
 ) -> None:
     """Train the video VAE on rendered clips, and save it as OUT/vae with the statistics that standardise its latents.
 
@@ -71,6 +74,8 @@ def main(
         decoder_only: keep the encoder of START, and the statistics of its latents, as they are. A transformer that was
             trained on these latents can then be used with the new VAE.
         family: generator family whose VAE class is trained.
+        minutes: end by then, with fewer steps if need be.
+        workers: processes that draw clips, for a GPU that would wait for them.
 
     Raises:
         SettingsError: ``decoder_only`` without ``start``.
@@ -89,12 +94,26 @@ def main(
             vae.quant_conv.requires_grad_(False)
     short = 0.35 * steps if start is None else 0
 
-    def step(index: int) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(index)
-        video = clips(index, 2 * batch_size, 5) if index < short else clips(index, batch_size)
-        return loss(vae, video.to(device), generator)
+    def draw(index: int) -> tuple[int, Tensor]:
+        return index, clips(index, 2 * batch_size, 5) if index < short else clips(index, batch_size)
 
-    average: Any = train(vae, step, out / "vae.training", steps, lr=lr / 2, muon_lr=lr, hidden="coder.", save_every=100)
+    def losses(batch: tuple[int, Tensor]) -> dict[str, Tensor]:
+        index, video = batch
+        return loss(vae, video.to(device), index)
+
+    average: Any = train(
+        vae,
+        draw,
+        losses,
+        out / "vae.training",
+        steps,
+        lr=lr / 2,
+        muon_lr=lr,
+        hidden="coder.",
+        save_every=100,
+        minutes=minutes,
+        workers=workers,
+    )
     if not decoder_only:
         with torch.no_grad():
             latents = torch.cat([average.encode(clips(10**6 + i, 16).to(device)).latent_dist.mode() for i in range(16)])

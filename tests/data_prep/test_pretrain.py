@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.judging.geometry import holds, margins_for
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec
-from data_prep.pretrain import captioned, clip, clips, store, text, transformer, vae
+from data_prep.pretrain import captioned, clip, clips, loop, store, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.token_classifier import WithTokenClassifier
@@ -132,6 +132,50 @@ def test_what_is_mixed_in_is_of_the_same_entities_and_never_the_stronger() -> No
     mixed = clips.with_fainter_clips(torch.zeros(1000, 1, 1, 1, 1), torch.ones(1000, 1, 1, 1, 1), rng).flatten()
     assert float(mixed.max()) <= clips.FAINTER <= 0.5
     assert float((mixed > 0).float().mean()) == pytest.approx(clips.MIXED, abs=0.05)
+
+
+def test_matrices_are_orthogonalised_at_once_and_each_by_itself() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 6, 20), (2, 20, 6)):
+        matrices = torch.randn(*shape)
+        together = loop.orthogonal(matrices)
+        assert together.shape == shape and float(torch.linalg.svdvals(together).min()) > 0.6
+        assert float(torch.linalg.svdvals(together).max()) < 1.3
+        left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+        assert float(((left @ right) * together).sum() / (together.norm() * (left @ right).norm())) > 0.97
+        torch.testing.assert_close(together, torch.cat([loop.orthogonal(each[None]) for each in matrices]))
+
+
+def test_training_is_the_same_whoever_draws_and_ends_in_time(tmp_path: Path) -> None:
+    """A line through points: with a process that draws, without, stopped and gone on with; and with no time left."""
+
+    def draw(step: int) -> Tensor:
+        return torch.rand(16, 1, generator=torch.Generator().manual_seed(step))
+
+    def trained(name: str, **options: Any) -> Tensor:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(1, 1)
+
+        def losses(x: Tensor) -> dict[str, Tensor]:
+            return {"loss": (model(x) - 2 * x - 1).square().mean()}
+
+        return torch.cat(
+            [
+                p.detach().flatten()
+                for p in loop.train(
+                    model, draw, losses, tmp_path / name, 300, lr=0.05, muon_lr=0.05, hidden="none", **options
+                ).parameters()
+            ]
+        )
+
+    plain = trained("plain")
+    torch.testing.assert_close(plain, torch.tensor([2.0, 1.0]), atol=0.05, rtol=0)
+    assert torch.equal(trained("drawn", workers=1), plain)
+    trained("stopped", stop_at=120)
+    assert torch.equal(trained("stopped"), plain)
+    assert not torch.equal(trained("hurried", minutes=1e-5), plain)
+    rows = (tmp_path / "plain" / "log.csv").read_text().splitlines()
+    assert len(rows) == 7 and float(rows[-1].split(",")[-1]) < float(rows[1].split(",")[-1])
 
 
 def test_every_augmentation_shows_what_its_caption_says() -> None:
