@@ -48,7 +48,7 @@ class ShapesOracle(Judge):
     def __init__(self, labels: LabelSet | None = None, device: str = "cpu") -> None:
         self.labels = labels or LABELS
         for label in self.labels.labels:
-            if rule_of(label) is None or label.group not in LABELS.groups:
+            if (label not in LABELS.labels and rule_of(label) is None) or label.group not in LABELS.groups:
                 raise SettingsError(
                     f"judge shapes: label {label.name!r} of group {label.group!r} cannot be judged; known are labels "
                     f"with a rule ({', '.join(RULES)}), in groups {', '.join(LABELS.groups)}"

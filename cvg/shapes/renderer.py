@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,33 @@ class Sprite:
 
     Attributes:
         shape: one of ``SHAPES``.
-        rgb: colour, 0 to 255.
-        radius: in pixels; shapes of one radius cover about the same area.
+        rgb: colour, 0 to 255; or one per frame (F, 3).
+        radius: in pixels, or one per frame (F,); shapes of one radius cover about the same area.
         track_F2: centres (x, y) per frame, in frame sides.
+        opacity: 0 to 1, or one per frame (F,).
+        layer: sprites of a higher layer are drawn over those of a lower one, of one layer later over earlier ones.
     """
 
     shape: str
-    rgb: tuple[float, float, float]
-    radius: float
+    rgb: tuple[float, float, float] | NDArray[np.float64]
+    radius: float | NDArray[np.float64]
     track_F2: NDArray[np.float64]
+    opacity: float | NDArray[np.float64] = 1.0
+    layer: int = 0
+
+    def at(self, frames: slice) -> Sprite:
+        """The sprite at some of its frames, in the order of the slice."""
+        return replace(
+            self,
+            rgb=self.rgb[frames] if np.ndim(self.rgb) == 2 else self.rgb,
+            radius=_of(self.radius, frames),
+            track_F2=self.track_F2[frames],
+            opacity=_of(self.opacity, frames),
+        )
+
+
+def _of(values: float | NDArray[np.float64], frames: slice) -> float | NDArray[np.float64]:
+    return values[frames] if isinstance(values, np.ndarray) else values
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ class Scene:
     distractors: tuple[Sprite, ...] = field(default=())
 
 
-def signed_distance(shape: str, dx: Pixels, dy: Pixels, radius: float) -> Pixels:
+def signed_distance(shape: str, dx: Pixels, dy: Pixels, radius: float | Pixels) -> Pixels:
     """Signed distance (pixels, negative inside) to a shape's outline, from offsets to its centre."""
     if shape == "circle":
         return np.asarray(np.hypot(dx, dy) - radius)
@@ -90,14 +109,34 @@ def sprite_distance(sprite: Sprite) -> Pixels:
     axis = np.arange(SIZE, dtype=np.float32) + 0.5
     dx = axis[None, None, :] - centre[:, 0, None, None]
     dy = axis[None, :, None] - centre[:, 1, None, None]
-    return signed_distance(sprite.shape, dx, dy, sprite.radius)
+    return signed_distance(sprite.shape, dx, dy, _per_frame(sprite.radius))
 
 
-def patch_shares(sprite: Sprite, patch: int) -> Pixels:
-    """Share of each square patch of ``patch`` pixels that a sprite covers: (F, 64 / patch, 64 / patch)."""
+def _per_frame(values: float | NDArray[np.float64]) -> float | Pixels:
+    """Values to put against pixels (F, H, W): a number stays one, so that what it makes is the same to the last bit."""
+    return values[:, None, None].astype(np.float32) if isinstance(values, np.ndarray) else values
+
+
+def patch_shares(sprites: Sequence[Sprite], patch: int) -> list[Pixels]:
+    """Share of each square patch of ``patch`` pixels in which a sprite is seen: (F, 64 / patch, 64 / patch) each.
+
+    Args:
+        sprites: of a scene; those of a higher layer hide what is under them.
+        patch: side in pixels.
+    """
     side = SIZE // patch
-    inside = sprite_distance(sprite) < 0
-    return np.asarray(inside.reshape(-1, side, patch, side, patch).mean((2, 4)), np.float32)
+    shares: list[Pixels] = [np.empty(0)] * len(sprites)
+    hidden: Any = 0.0
+    for index in reversed(_drawn_order(sprites)):
+        inside = (sprite_distance(sprites[index]) < 0) * _per_frame(sprites[index].opacity)
+        seen = inside * (1 - hidden)
+        hidden = hidden + seen
+        shares[index] = np.asarray(seen.reshape(-1, side, patch, side, patch).mean((2, 4)), np.float32)
+    return shares
+
+
+def _drawn_order(sprites: Sequence[Sprite]) -> list[int]:
+    return sorted(range(len(sprites)), key=lambda index: sprites[index].layer)
 
 
 def _background(background: Background) -> Pixels:
@@ -121,11 +160,12 @@ def render(scene: Scene) -> NDArray[np.uint8]:
     """Draw a scene.
 
     Returns:
-        frames_FHWC: (F, 64, 64, 3) uint8 RGB; later sprites are drawn over earlier ones.
+        frames_FHWC: (F, 64, 64, 3) uint8 RGB.
     """
     frames = scene.sprites[0].track_F2.shape[0]
     video = np.repeat(_background(scene.background)[None], frames, axis=0)
-    for sprite in (*scene.distractors, *scene.sprites):
-        alpha = np.clip(0.5 - sprite_distance(sprite), 0, 1)[..., None]
-        video += alpha * (np.array(sprite.rgb, np.float32) - video)
+    for sprite in (*scene.distractors, *(scene.sprites[index] for index in _drawn_order(scene.sprites))):
+        alpha = (np.clip(0.5 - sprite_distance(sprite), 0, 1) * _per_frame(sprite.opacity))[..., None]
+        rgb = np.array(sprite.rgb, np.float32)
+        video += alpha * ((rgb[:, None, None] if rgb.ndim == 2 else rgb) - video)
     return np.clip(np.rint(video), 0, 255).astype(np.uint8)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cvg.composition import Composition, LabelSet, build
-from cvg.judging import geometry
+from cvg.shapes import actions, interactions, lines
+from cvg.shapes.placing import Candidates, Path, placed
 from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite
 
 LABELS = LabelSet.load("shapes")
-RENDER = geometry.Margins(motion=0.2, spatial=0.28, approach=0.22, off_axis=0.4)
-"""How clearly relations hold in rendered clips: more so than judges ask for."""
 KINDS = ("motion", "spatial", "relative_motion", "two_relations")
+"""Kinds of composition that straight lines show: what is drawn where none is named."""
+ALL_KINDS = (*KINDS, "depth", "action", "interaction", "attribute", "change", "three_relations")
 
 ENTITIES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
 HELD_OUT_ENTITIES = ("red triangle", "green circle", "yellow square")
@@ -38,9 +38,9 @@ class Spec:
     """What a clip is to show.
 
     Attributes:
-        kind: one of ``KINDS``.
+        kind: one of ``ALL_KINDS``.
         template: prompt with ``{e0}``, ``{e1}`` for entities and ``{r0}``, ``{r1}`` for relation wordings.
-        entities: entity phrases.
+        entities: entity phrases: ``red circle``, or ``circle`` where the colour is what a relation says.
         relations: what holds between them.
         wordings: one wording per relation.
     """
@@ -59,6 +59,14 @@ class Spec:
         return self.template.format(**names)
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """The entities that the clip shows, colour and shape: a first and a second one of what changes its colour."""
+        told = {r.entities[0]: color_of(r.label) for r in self.relations if color_of(r.label)}
+        if self.kind == "change":
+            return (*self.entities, f"{told[0]} {self.entities[0].split()[1]}")
+        return tuple(f"{told[i]} {entity}" if i in told else entity for i, entity in enumerate(self.entities))
+
+    @property
     def composition(self) -> Composition:
         """What the prompt asks for."""
         relations = [(relation.label, relation.entities) for relation in self.relations]
@@ -73,8 +81,22 @@ TEMPLATES: dict[str, tuple[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], 
         ("a {e0} {r0} {r1} a {e1}", (("motion", (0,)), ("spatial", (0, 1)))),
         ("a {e0} {r0} and a {e1} {r1}", (("motion", (0,)), ("motion", (1,)))),
     ),
+    "depth": (("a {e0} {r0} a {e1}", (("depth", (0, 1)),)),),
+    "action": (("a {e0} {r0}", (("action", (0,)),)),),
+    "interaction": (("a {e0} {r0} a {e1}", (("interaction", (0, 1)),)),),
+    "attribute": (("a {e0} {r0} and a {e1} {r1}", (("attribute", (0,)), ("attribute", (1,)))),),
+    "change": (("a {e0} {r0}", (("change", (0,)),)),),
+    "three_relations": (
+        ("a {e0} {r0} {r1} a {e1} that is {r2}", (("motion", (0,)), ("spatial", (0, 1)), ("motion", (1,)))),
+    ),
 }
 """Per kind: (template, ((group, entity indices), ...))."""
+
+
+def color_of(label: str) -> str | None:
+    """The colour that a label says an entity has or takes on; None where it says none."""
+    color = label.split()[-1]
+    return color if label in (f"in {color}", f"turning {color}") else None
 
 
 def held_out_pair(first: str, second: str) -> bool:
@@ -108,7 +130,7 @@ def sample_spec(
 
     Args:
         rng: source of randomness.
-        kind: one of ``KINDS``; drawn when None.
+        kind: one of ``ALL_KINDS``; drawn of ``KINDS`` when None.
         held_out: entities from the held-out share instead of the training share.
         labels: the labels of the relations instead of drawn ones.
         among: the label set that labels and wordings are drawn from; it has the groups that the kind needs.
@@ -117,51 +139,34 @@ def sample_spec(
     choices = TEMPLATES[kind]
     template, places = choices[rng.integers(len(choices))]
     tuples = entity_tuples(1 + max(max(indices) for _, indices in places), held_out)
+    if kind == "attribute":  # which of two shapes has which colour
+        tuples = [t for t in tuples if t[0].split()[1] != t[1].split()[1]]
     entities = tuples[rng.integers(len(tuples))]
+    if kind == "attribute":
+        labels = labels or [f"in {entity.split()[0]}" for entity in entities]
+        entities = tuple(entity.split()[1] for entity in entities)
     specs, wordings = [], []
     for i, (group, indices) in enumerate(places):
         candidates = among.groups[group]
+        if kind == "change":
+            candidates = [label for label in candidates if turns(entities[0], label.name, held_out)]
         label = among[labels[i]] if labels else candidates[rng.integers(len(candidates))]
         specs.append(RelationSpec(label.name, indices))
         wordings.append(label.wordings[rng.integers(len(label.wordings))])
     return Spec(kind, template, entities, tuple(specs), tuple(wordings))
 
 
-def _sample_tracks(spec: Spec, rng: np.random.Generator) -> tuple[list[float], list[NDArray[np.float64]]]:
-    """Radii (pixels) and tracks (F, 2) that satisfy every relation with the renderer's margins.
+def turns(entity: str, label: str, held_out: bool = True) -> bool:
+    """Whether a clip may show an entity that turns into what a label of the group ``change`` says.
 
-    Straight lines at constant speed, by rejection: inside the frame, never touching.
+    Args:
+        entity: colour and shape.
+        label: name of the label.
+        held_out: whether it may become what is never alone in a training clip.
     """
-    time_F = np.linspace(-0.5, 0.5, FRAMES)[:, None]
-    count, n = len(spec.entities), 256
-    moving = {i: r.label for r in spec.relations if len(r.entities) == 1 for i in r.entities}
-    approaching = {r.entities[0] for r in spec.relations if r.label in geometry.APPROACH}
-    while True:
-        radii = [float(rng.uniform(8.0, 10.0)) for _ in spec.entities]
-        tracks, valid = [], np.ones(n, bool)
-        for i in range(count):
-            centre = rng.uniform(0.12, 0.88, (n, 1, 2))
-            if i in moving:
-                # Longer paths leave two entities of this size hardly a way past each other.
-                along = np.array(geometry.DIRECTIONS[moving[i]])
-                path = along * rng.uniform(0.22, 0.4, (n, 1, 1)) + along[::-1] * rng.uniform(-0.05, 0.05, (n, 1, 1))
-            elif i in approaching:
-                angle = rng.uniform(0, 2 * np.pi, (n, 1, 1))
-                path = rng.uniform(0.24, 0.5, (n, 1, 1)) * np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
-            else:
-                path = rng.uniform(-0.04, 0.04, (n, 1, 2))
-            track = centre + path * time_F
-            reach = (radii[i] * 1.45 + 0.5) / SIZE  # a triangle's tip is 1.44 radii from its centre
-            valid &= (track.min(axis=(1, 2)) > reach) & (track.max(axis=(1, 2)) < 1 - reach)
-            tracks.append(track)
-        if count == 2:
-            gap = np.linalg.norm(tracks[0] - tracks[1], axis=-1).min(axis=-1)
-            valid &= gap > (sum(radii) * 1.05 + 1) / SIZE
-        for relation in spec.relations:
-            valid &= geometry.holds(relation.label, [tracks[i] for i in relation.entities], RENDER)
-        if valid.any():
-            first = int(np.argmax(valid))
-            return radii, [track[first] for track in tracks]
+    old, shape = entity.split()
+    new = color_of(label)
+    return new != old and (held_out or f"{new} {shape}" not in HELD_OUT_ENTITIES)
 
 
 def shade(color: str, rng: np.random.Generator) -> tuple[float, float, float]:
@@ -173,11 +178,15 @@ def shade(color: str, rng: np.random.Generator) -> tuple[float, float, float]:
 
 def sample_scene(spec: Spec, rng: np.random.Generator) -> Scene:
     """Draw a scene that shows ``spec``: positions, speeds, sizes, shades, background, and perhaps a distractor."""
-    radii, tracks = _sample_tracks(spec, rng)
+    paths = _sample_paths(spec, rng)
     sprites = []
-    for entity, radius, track in zip(spec.entities, radii, tracks, strict=True):
+    for entity, path in zip(spec.shown, paths, strict=False):
         color, shape = entity.split()
-        sprites.append(Sprite(shape, shade(color, rng), radius, track))
+        sprites.append(Sprite(shape, shade(color, rng), path.radius, path.track_F2, path.opacity, path.layer))
+    if spec.kind == "change":
+        (sprite,), new = sprites, shade(spec.shown[1].split()[0], rng)
+        part = actions.TURNING[:, None]
+        sprites = [replace(sprite, rgb=(1 - part) * sprite.rgb + part * new)]
     base = rng.uniform(25, 120) + rng.uniform(-8, 8, 3)
     background = Background(
         rgb=(float(base[0]), float(base[1]), float(base[2])),
@@ -186,12 +195,28 @@ def sample_scene(spec: Spec, rng: np.random.Generator) -> Scene:
         amplitude=float(rng.uniform(3, 9)),
         seed=int(rng.integers(2**31)),
     )
-    return Scene(tuple(sprites), background, _sample_distractors(radii, tracks, rng))
+    return Scene(tuple(sprites), background, _sample_distractors(paths, rng))
 
 
-def _sample_distractors(
-    radii: Sequence[float], tracks: Sequence[NDArray[np.float64]], rng: np.random.Generator
-) -> tuple[Sprite, ...]:
+def _sample_paths(spec: Spec, rng: np.random.Generator) -> list[Path]:
+    """How each entity is drawn."""
+    label, shapes = spec.relations[0].label, [entity.split()[-1] for entity in spec.entities]
+    ways: dict[str, Callable[[np.random.Generator], Candidates]] = {
+        "depth": functools.partial(interactions.overlapping, label, shapes),
+        "action": functools.partial(actions.act, label),
+        "interaction": functools.partial(interactions.interact, label, shapes),
+        "attribute": functools.partial(interactions.apart, shapes),
+        "change": actions.still,
+    }
+    if spec.kind in ways:
+        return placed(ways[spec.kind], shapes, rng)
+    relations = [(relation.label, relation.entities) for relation in spec.relations]
+    if spec.kind == "three_relations":
+        return placed(functools.partial(lines.three_relations, relations, shapes), shapes, rng)
+    return lines.sample(len(spec.entities), relations, rng)
+
+
+def _sample_distractors(paths: Sequence[Path], rng: np.random.Generator) -> tuple[Sprite, ...]:
     """A light grey dot in three clips of ten, static or drifting, clear of the entities (or none if none fits)."""
     if rng.random() > 0.3:
         return ()
@@ -200,8 +225,8 @@ def _sample_distractors(
         radius = float(rng.uniform(2.2, 3.2))
         track = rng.uniform(0.1, 0.9, 2) + rng.uniform(-0.2, 0.2, 2) * time_F
         clear = all(
-            np.linalg.norm(track - other, axis=-1).min() > (radius + 1.3 * r + 2) / SIZE
-            for other, r in zip(tracks, radii, strict=True)
+            np.linalg.norm(track - path.track_F2, axis=-1).min() > (radius + 1.3 * np.max(path.radius) + 2) / SIZE
+            for path in paths
         )
         if clear:
             grey = float(rng.uniform(180, 225))

@@ -105,8 +105,7 @@ def sampled(scene: Scene) -> Scene:
     """The scene at the model's own frames: only what is looked at need be drawn."""
     stride = (FRAMES - 1) // (NUM_FRAMES - 1)
     sprites, distractors = (
-        tuple(replace(sprite, track_F2=sprite.track_F2[::stride]) for sprite in group)
-        for group in (scene.sprites, scene.distractors)
+        tuple(sprite.at(slice(None, None, stride)) for sprite in group) for group in (scene.sprites, scene.distractors)
     )
     return replace(scene, sprites=sprites, distractors=distractors)
 

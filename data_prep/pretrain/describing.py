@@ -65,9 +65,10 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
     said = np.tile(np.array(nothing), (len(scenes), 1))
     for row, (scene, spec) in enumerate(zip(scenes, specs, strict=True)):
         tracks = [sprite.track_F2 for sprite in scene.sprites]
-        for slot, (entity, sprite) in enumerate(zip(spec.entities, scene.sprites, strict=True)):
+        seen = patch_shares(scene.sprites, patch)
+        for slot, entity in enumerate(spec.entities):
             index = ENTITIES.index(entity)
-            shown[row, ..., index] = patch_shares(sprite, patch)
+            shown[row, ..., index] = seen[slot]
             present[row, index] = True
             places[row, :, index] = 4 * (tracks[slot] - 0.5)
             facts[row, index, :2] = 4 * (tracks[slot].mean(0) - 0.5)

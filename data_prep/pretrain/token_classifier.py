@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cvg.generators import Generator
 from cvg.generators.conditioning import States
+from cvg.shapes.actions import TURNING
 from cvg.shapes.renderer import FRAMES, SIZE, Scene, patch_shares
 from cvg.shapes.world import ENTITIES, Spec
 
@@ -50,10 +51,16 @@ class WithTokenClassifier(nn.Module):
 
 
 def coverage(scene: Scene) -> NDArray[np.float32]:
-    """Share of each latent token that each entity covers: (2, F, H, W), zeros for a second entity that is not there."""
+    """Share of each latent token in which each entity is seen: (2, F, H, W), zeros for a second one that is not there.
+
+    Of an entity that turns another colour, the second is what it turns into.
+    """
+    seen = patch_shares(scene.sprites, 8)
+    if np.ndim(scene.sprites[0].rgb) == 2:
+        turned_F11 = TURNING[:, None, None]
+        seen = [(1 - turned_F11) * seen[0], turned_F11 * seen[0]]
     shares = np.zeros((2, 1 + (FRAMES - 1) // 4, SIZE // 8, SIZE // 8), np.float32)
-    for share, sprite in zip(shares, scene.sprites, strict=False):
-        patches = patch_shares(sprite, 8)
+    for share, patches in zip(shares, seen, strict=False):
         share[0], share[1:] = patches[0], patches[1:].reshape(-1, 4, *patches.shape[1:]).mean(1)
     return shares
 
@@ -63,7 +70,7 @@ def targets(shares_B2FHW: Tensor, specs: list[Spec]) -> Tensor:
     shares = shares_B2FHW.float().flatten(2)
     wanted = torch.zeros(len(specs), shares.shape[-1], len(ENTITIES) + 1)
     for row, share, spec in zip(wanted, shares, specs, strict=True):
-        for slot, entity in enumerate(spec.entities):
+        for slot, entity in enumerate(spec.shown):
             row[:, ENTITIES.index(entity)] = share[slot]
     wanted[..., -1] = (1 - wanted.sum(-1)).clamp_min(0)
     return wanted

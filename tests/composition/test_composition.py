@@ -25,7 +25,7 @@ def summary(composition: Composition) -> list[tuple[str, ...]]:
 
 
 def every_shapes_composition() -> list[Composition]:
-    """Every template with every combination of labels and wordings."""
+    """Every template with every combination of labels and wordings; where there are thousands, a share of them."""
     compositions = []
     for template, slots in itertools.chain.from_iterable(TEMPLATES.values()):
         count = 1 + max(max(indices) for _, indices in slots)
@@ -33,7 +33,8 @@ def every_shapes_composition() -> list[Composition]:
             [(label.name, wording) for label in LABELS.groups[group] for wording in label.wordings]
             for group, _ in slots
         ]
-        for drawn in itertools.product(*choices):
+        every = list(itertools.product(*choices))
+        for drawn in every[:: 1 + len(every) // 400]:
             relations = [(name, indices) for (name, _), (_, indices) in zip(drawn, slots, strict=True)]
             wordings = [wording for _, wording in drawn]
             compositions.append(build(template, ENTITIES[:count], relations, wordings))
@@ -138,7 +139,7 @@ def test_label_and_entities_by_hand_need_no_known_wording() -> None:
     [
         (" ", {}, ["prompt is empty"]),
         (
-            "a dog behind a car",
+            "a dog inside a car",
             {},
             ["no known relation", "'dog'", "'car'", "moving left", "the relation's label and entities"],
         ),
@@ -153,7 +154,7 @@ def test_label_and_entities_by_hand_need_no_known_wording() -> None:
         ("a dog left of a dog", {"entities": ["dog#0", "dog#1"]}, ["'dog#0'"]),
         ("a dog left of a dog", {"entities": ["dog#x", "dog#1"]}, ["'dog#x'", "expected a phrase"]),
         ("a dog left of a cat", {"entities": ["dog left", "cat"]}, ["'dog left' overlaps", "'left of'"]),
-        ("a dog left of a cat", {"label": "behind"}, ["label 'behind'", "known: left, "]),
+        ("a dog left of a cat", {"label": "inside"}, ["label 'inside'", "known: left, "]),
         ("a dog left of a cat", {"label": "above"}, ["no known wording of label 'above'", "'left of' (left of)"]),
     ],
 )
