@@ -53,6 +53,9 @@ class Margins:
         contact: greatest gap between what touches.
         near: greatest gap between what is next to one another.
         depth: least difference of depth, in the depth of the frame.
+        hidden: least difference of the shares of two entities that the other covers, where depth is not known.
+        sweep: turns that a subject goes around an object at least; who goes past it sweeps half a turn at most.
+        still: greatest way of what rests, in any direction.
         known: least share of frames in which the entities' places are known; of motion they span half of the clip.
     """
 
@@ -66,10 +69,13 @@ class Margins:
     contact: float = 0.03
     near: float = 0.15
     depth: float = 0.05
+    hidden: float = 0.1
+    sweep: float = 0.75
+    still: float = 0.03
     known: float = 0.3
 
 
-JUDGE = Margins(motion=0.12, spatial=0.12, approach=0.08, off_axis=0.8)
+JUDGE = Margins(motion=0.12, spatial=0.12, approach=0.08, off_axis=0.8, contact=0.04, sweep=2 / 3, still=0.04)
 """Of the shapes world, where what is asked for is made to be clear."""
 FREE = Margins(motion=0.05, spatial=0.05, approach=0.05, off_axis=0.8, sided=0.6)
 """Of videos of anything: twice the two or three hundredths of the frame that jittering boxes make up."""

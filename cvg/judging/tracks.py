@@ -6,7 +6,7 @@ box (left, top, right, bottom), 2 a point (x, y). NaN is what nobody knows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,9 @@ class Track:
         depth_F: how far it is from the camera, 0 the nearest and 1 the farthest thing of the frame; NaN where unknown.
             (Models of relative depth often give the inverse, which is large for what is near.) None: not measured.
         masks_FHW: its pixels, of any resolution; None: not measured.
+        areas_F: share of the frame that it covers, where the tracker knows better than by the box; None: by the box.
+        hidden_F: share of it that others cover, of which the box has all; NaN where unknown. None: not measured.
+        colours_F: its colour in each frame, by name; None where it has none that is known. None: not measured.
         visible_F: in which frames it was seen. A tracker may know boxes of frames in which it saw nothing, having
             bridged a gap. None: where there is a box.
 
@@ -40,6 +43,9 @@ class Track:
     centres_F2: Floats | None = None
     depth_F: Floats | None = None
     masks_FHW: Bools | None = None
+    areas_F: Floats | None = None
+    hidden_F: Floats | None = None
+    colours_F: Sequence[str | None] | None = None
     visible_F: Bools | None = None
 
     def __post_init__(self) -> None:
@@ -52,9 +58,15 @@ class Track:
         boxes = np.where(known_F.reshape(-1, 1), boxes, np.nan)
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2 if self.centres_F2 is None else np.asarray(self.centres_F2)
         seen_F = known_F if self.visible_F is None else np.asarray(self.visible_F, bool)
-        parts = {"centres": centres, "depth": self.depth_F, "masks": self.masks_FHW, "visibility": seen_F}
+        parts: dict[str, Any] = {
+            "centres": centres,
+            "depth": self.depth_F,
+            "masks": self.masks_FHW,
+            "visibility": seen_F,
+        }
+        parts |= {"areas": self.areas_F, "hidden shares": self.hidden_F, "colours": self.colours_F}
         for name, values in parts.items():
-            if values is not None and np.shape(values)[:1] != boxes.shape[:1]:
+            if values is not None and len(values) != len(boxes):
                 raise DataError(
                     f"track: {name} of shape {np.shape(values)} beside boxes of {len(boxes)} frames; give as many each"
                 )
@@ -75,7 +87,9 @@ class Track:
 
     @property
     def size_F(self) -> Floats:
-        """Side of the square as large as its box, in frame sides."""
+        """Side of the square as large as it, or as its box, in frame sides."""
+        if self.areas_F is not None:
+            return np.asarray(np.sqrt(self.areas_F))
         return np.asarray(np.sqrt((self.boxes_F4[:, 2:] - self.boxes_F4[:, :2]).prod(axis=1)))
 
 
