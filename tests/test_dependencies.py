@@ -198,6 +198,20 @@ def test_only_commands_print(module: str) -> None:
     assert not printing or module == "cvg.common.cli"
 
 
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if within(name, "cvg")))
+def test_files_and_functions_are_short(module: str) -> None:
+    """As CONTRIBUTING.md has it: a file at most 300 lines, a function at most 60 besides its docstring."""
+    assert len(MODULES[module].read_text().splitlines()) <= 300
+    functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    for node in functions:
+        documented = _lines(node.body[0]) if ast.get_docstring(node) else 0
+        assert _lines(node) - documented <= 60, node.name
+
+
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
 def test_the_graph_is_seen() -> None:
     """The tests above would pass on an empty graph."""
     assert (

@@ -14,18 +14,17 @@ from cvg.reporting.table import (
     best_of_rows,
     control_rows,
     direction_rows,
-    interval,
     main_rows,
     number,
     official_rows,
     plain_line,
     predictability_rows,
+    satisfied_rows,
 )
 
 
 def evaluation_sections(result: Evaluation) -> list[Section]:
     """Tables and figures that the evaluation's JSON holds."""
-    done = result.satisfied
     bars = image(
         charts.accuracy_bars(result), "Share of videos whose entities and relations are all right; 95% intervals"
     )
@@ -72,23 +71,12 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
             "rows": predictability_rows(result.predictability, result.classifier["sigmas"]),
         }
     )
-    rows = [
-        ["", "before guidance", "after"],
-        ["mean target probability", number(done["probability_before"]), number(done["probability_after"])],
-        [
-            f"satisfied (p >= {done['threshold']:g})",
-            interval(done["before"], "share"),
-            interval(done["after"], "share"),
-        ],
-        ["wrong though satisfied", "", interval(done["wrong_though_satisfied"], "share")],
-        ["of these, entities wrong", "", interval(done["entities_wrong_though_satisfied"], "share")],
-    ]
     note = (
         "Target probability: the classifier's, of what the prompt asks. A sample is satisfied when all its relations "
         "have at least the threshold's; guidance then leaves it alone. Wrong though satisfied: the classifier was "
         "content, and the judge is not."
     )
-    found.append({"title": "Satisfied samples", "note": note, "rows": rows})
+    found.append({"title": "Satisfied samples", "note": note, "rows": satisfied_rows(result.satisfied)})
     return found
 
 

@@ -191,3 +191,18 @@ def predictability_rows(table: list[dict[str, Any]], sigmas: Sequence[float] = (
             for entry in table
         ),
     ]
+
+
+def satisfied_rows(done: dict[str, Any]) -> list[list[str]]:
+    """How sure the classifier was before and after guidance, and how often it was content and the judge is not."""
+    return [
+        ["", "before guidance", "after"],
+        ["mean target probability", number(done["probability_before"]), number(done["probability_after"])],
+        [
+            f"satisfied (p >= {done['threshold']:g})",
+            interval(done["before"], "share"),
+            interval(done["after"], "share"),
+        ],
+        ["wrong though satisfied", "", interval(done["wrong_though_satisfied"], "share")],
+        ["of these, entities wrong", "", interval(done["entities_wrong_though_satisfied"], "share")],
+    ]

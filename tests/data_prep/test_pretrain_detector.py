@@ -13,7 +13,7 @@ from transformers import AutoProcessor, Owlv2ForObjectDetection
 
 from cvg.shapes.renderer import FRAMES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import ENTITIES
-from data_prep.pretrain import detector, scattered
+from data_prep.pretrain import detector, matching, scattered
 from data_prep.pretrain.text import build_tokenizer
 
 
@@ -54,30 +54,30 @@ def test_a_batch_mirrors_its_boxes_with_its_frames(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_entity_has_two_phrases() -> None:
-    named = detector.names(np.array([ENTITIES.index("blue square")]))
-    assert [detector.PHRASES[i] for i in np.nonzero(named[0])[0]] == ["blue square", "square"]
+    named = matching.names(np.array([ENTITIES.index("blue square")]))
+    assert [matching.PHRASES[i] for i in np.nonzero(named[0])[0]] == ["blue square", "square"]
 
 
 def test_matching_takes_the_places_that_fit() -> None:
     wanted = torch.tensor([[[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.8, 0.8]], [[0.4, 0.4, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]]])
     boxes = torch.rand(2, 9, 4) * 0.05 + torch.tensor([0.9, 0.9, 0.95, 0.95])
     boxes[0, 4], boxes[0, 2], boxes[1, 7] = wanted[0, 0], wanted[0, 1], wanted[1, 0]
-    named = torch.zeros(2, 2, len(detector.PHRASES))
+    named = torch.zeros(2, 2, len(matching.PHRASES))
     named[:, :, 3] = 1
     there = torch.tensor([[True, True], [True, False]])
-    rows = detector.matched(torch.zeros(2, 9, len(detector.PHRASES)), boxes, wanted, named, there)
+    rows = matching.matched(torch.zeros(2, 9, len(matching.PHRASES)), boxes, wanted, named, there)
     assert sorted(map(tuple, rows.tolist())) == [(0, 0, 4), (0, 1, 2), (1, 0, 7)]
 
 
 def test_losses_fall_where_the_answer_is_given() -> None:
     wanted, kinds = [np.array([[0.1, 0.2, 0.3, 0.4]], np.float32), np.empty((0, 4), np.float32)], [[0], []]
-    logits = torch.full((2, 9, len(detector.PHRASES)), -9.0)
+    logits = torch.full((2, 9, len(matching.PHRASES)), -9.0)
     boxes = torch.full((2, 9, 4), 0.5)
-    wrong = detector.losses((logits, boxes, torch.full((2, 9), -9.0)), wanted, [np.array(k, int) for k in kinds])
+    wrong = matching.losses((logits, boxes, torch.full((2, 9), -9.0)), wanted, [np.array(k, int) for k in kinds])
     logits, boxes = logits.clone(), boxes.clone()
-    logits[0, 5] = torch.from_numpy(detector.names(np.array([0]))[0]) * 18 - 9
+    logits[0, 5] = torch.from_numpy(matching.names(np.array([0]))[0]) * 18 - 9
     boxes[0, 5] = torch.tensor(wanted[0][0])
-    right = detector.losses((logits, boxes, torch.full((2, 9), -9.0)), wanted, [np.array(k, int) for k in kinds])
+    right = matching.losses((logits, boxes, torch.full((2, 9), -9.0)), wanted, [np.array(k, int) for k in kinds])
     assert right["named"] < 0.01 < wrong["named"] and right["sides"] < 1e-6 < wrong["sides"]
     assert right["overlap"] < 1e-4 < wrong["overlap"]
 
