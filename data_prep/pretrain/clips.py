@@ -12,33 +12,48 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import trange
+from tqdm import tqdm
 
 from cvg.common.files import atomic
 from cvg.generators import Generator
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import render
-from cvg.shapes.world import KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
+from cvg.shapes.world import ALL_KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
+from data_prep.pretrain.loop import drawn
 from data_prep.pretrain.token_classifier import coverage
 
+AT_ONCE = 32
+"""Clips that are rendered and encoded together."""
 MIXED, FAINTER = 0.5, 0.5
 """Share of clips that a fainter one is mixed into, and how much of it at most."""
 
 
-def encode_clips(out: Path, generator: Generator, count: int) -> tuple[dict[str, Tensor], list[Spec]]:
-    """Normalised latents (N, C, F, H, W) of rendered clips and what their tokens show, kept in OUT; and the specs."""
+def encode_clips(out: Path, generator: Generator, count: int, workers: int = 0) -> tuple[dict[str, Tensor], list[Spec]]:
+    """Normalised latents (N, C, F, H, W) of rendered clips and what their tokens show, kept in OUT; and the specs.
+
+    Args:
+        out: working folder.
+        generator: whose VAE encodes.
+        count: clips, of all kinds in turn.
+        workers: processes that render.
+    """
     path, specs_path = out / "latents.safetensors", out / "latents.json"
     if not (path.exists() and specs_path.exists()):
-        rng = np.random.default_rng(3)
+
+        def draw(index: int) -> tuple[list[Spec], Tensor, Tensor]:
+            rng = np.random.default_rng([index, 3])
+            specs = [sample_spec(rng, ALL_KINDS[(index * AT_ONCE + i) % len(ALL_KINDS)]) for i in range(AT_ONCE)]
+            scenes = [sample_scene(spec, rng) for spec in specs]
+            shares = torch.from_numpy(np.stack([coverage(scene) for scene in scenes])).half()
+            return specs, torch.from_numpy(np.stack([render(scene) for scene in scenes])), shares
+
         chunks: list[Tensor] = []
         shares: list[Tensor] = []
         specs: list[Spec] = []
-        for _ in trange(0, count, 32, desc="encode clips", mininterval=5):
-            batch = [sample_spec(rng, KINDS[i % len(KINDS)]) for i in range(32)]
-            scenes = [sample_scene(spec, rng) for spec in batch]
-            video = to_video(np.stack([render(scene) for scene in scenes]))
-            shares.append(torch.from_numpy(np.stack([coverage(scene) for scene in scenes])).half())
-            chunks.append(generator.encode_video(video).cpu().half())
+        batches = drawn(draw, range(-(-count // AT_ONCE)), workers)
+        for batch, frames, share in tqdm(batches, desc="encode clips", mininterval=5):
+            chunks.append(generator.encode_video(to_video(frames.numpy())).cpu().half())
+            shares.append(share)
             specs += batch
         with atomic(specs_path) as temporary:
             temporary.write_text(json.dumps([asdict(spec) for spec in specs]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,16 +25,33 @@ from cvg.common.files import atomic
 Batch = TypeVar("Batch")
 
 
-class Drawn(Dataset[Any]):
-    """The batches of steps: ``draw(step)``."""
-
+class _Draws(Dataset[Any]):
     def __init__(self, draw: Callable[[int], Any]) -> None:
         self.draw = draw
 
     @override
-    def __getitem__(self, step: int) -> Any:
+    def __getitem__(self, index: int) -> Any:
         torch.set_num_threads(1)  # or every worker takes all cores
-        return self.draw(step)
+        return self.draw(index)
+
+
+def drawn(draw: Callable[[int], Batch], indices: range, workers: int) -> Iterable[Batch]:
+    """``draw(index)`` for each index, in order.
+
+    Args:
+        draw: made on the CPU, from the index alone.
+        indices: of the batches.
+        workers: processes that draw ahead; 0 draws here.
+    """
+    return DataLoader(
+        _Draws(draw),
+        batch_size=None,
+        sampler=indices,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        # A forked process cannot use CUDA, and needs not; a spawned one would have to be sent the clips.
+        multiprocessing_context="fork" if workers else None,
+    )
 
 
 def schedule(done: float, warmup: float, decay: float = 0.3) -> float:
@@ -193,16 +210,7 @@ def train(
     end = min(steps, stop_at or steps)
     totals: dict[str, Any] = defaultdict(float)
     began = time.monotonic()
-    batches = DataLoader(
-        Drawn(draw),
-        batch_size=None,
-        sampler=range(start, end),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        # A forked process cannot use CUDA, and needs not; a spawned one would have to be sent the clips.
-        multiprocessing_context="fork" if workers else None,
-    )
-    bar = tqdm(batches, initial=start, total=steps, desc=out.name, mininterval=5)
+    bar = tqdm(drawn(draw, range(start, end), workers), initial=start, total=steps, desc=out.name, mininterval=5)
     for step, batch in enumerate(bar, start):
         done = step / steps
         if minutes is not None:

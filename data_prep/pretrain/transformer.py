@@ -32,8 +32,8 @@ from data_prep.pretrain.token_classifier import WithTokenClassifier, targets
 
 NAMING = 0.5
 """Weight of the token classifier's loss."""
-TWO_RELATIONS = 3.0
-"""How often a clip of two relations is drawn, others being 1: they are the hardest to draw whole."""
+OFTENER = {"two_relations": 2.0, "three_relations": 2.0, "interaction": 1.5, "action": 1.5}
+"""How often clips of a kind are drawn, others being 1: of several relations or of many labels, they take longer."""
 
 
 def load_parts(out: Path, kind: Family) -> tuple[Any, Any]:
@@ -116,8 +116,8 @@ def main(
     # Captions are read on the CPU, with the batch: a tokenizer takes longer than a GPU takes for a step.
     reader = wrap_pipeline(copy.deepcopy(pipeline), kind.name)
     generator = wrap_pipeline(pipeline.to(device), kind.name)
-    clip_data, specs = encode_clips(out, generator, clips)
-    share = np.array([TWO_RELATIONS if spec.kind == "two_relations" else 1.0 for spec in specs])
+    clip_data, specs = encode_clips(out, generator, clips, workers)
+    share = np.array([OFTENER.get(spec.kind, 1.0) for spec in specs])
     share /= share.sum()
     alike = partners(specs)
     model = WithTokenClassifier(transformer.train().requires_grad_(True)).to(device)

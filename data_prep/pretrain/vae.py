@@ -17,15 +17,16 @@ from cvg.common.cli import run
 from cvg.common.errors import SettingsError
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import FRAMES, render
-from cvg.shapes.world import sample_scene, sample_spec
+from cvg.shapes.world import ALL_KINDS, sample_scene, sample_spec
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.loop import train
 
 
 def clips(seed: int, count: int, frames: int = FRAMES) -> Tensor:
-    """Rendered clips of training entities, or their first frames: (B, 3, F, H, W) in [-1, 1]."""
+    """Rendered clips of training entities and of any kind, or their first frames: (B, 3, F, H, W) in [-1, 1]."""
     rng = np.random.default_rng([seed, 1])
-    videos = np.stack([render(sample_scene(sample_spec(rng), rng))[:frames] for _ in range(count)])
+    kinds = [str(kind) for kind in rng.choice(ALL_KINDS, count)]
+    videos = np.stack([render(sample_scene(sample_spec(rng, kind), rng))[:frames] for kind in kinds])
     return to_video(videos)
 
 
