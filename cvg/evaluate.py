@@ -175,7 +175,7 @@ def _compare(
         if case.composition is None
     ]
     satisfied = whole.sampler.config.threshold or 1.0
-    figures = summarise(rows, journal.timing, suite.groups, suite.labels, satisfied, others)
+    figures = summarise(rows, journal.timing, suite.groups, suite.labels, satisfied, others, suite.drawn)
     result = Evaluation(schema=SCHEMA, **setup, **vars(figures), rows=rows, plain_rows=others)
     write_evaluation(out, result)
     journal.close()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from cvg.common.statistics import wilson
+from cvg.common.statistics import independent, wilson
 from cvg.composition import LabelSet
 from cvg.evaluation.rows import PlainRow, Row
 from cvg.evaluation.suites import Score
@@ -14,6 +14,8 @@ from cvg.evaluation.suites import Score
 OUTCOMES: Final = ("right", "opposite", "wrong", "cannot tell", "not found")
 """What is shown: the label asked for, its opposite, another of its group; or nothing, since the judge could not tell or
 did not find the entities."""
+TOLD: Final = OUTCOMES[:3]
+"""Those of which the judge could tell what is shown."""
 OPPOSING: Final = ("horizontal", "vertical", "time")
 """Mirrors whose image of a label is its opposite."""
 
@@ -37,14 +39,17 @@ def outcome(wanted: str, seen: str | None, found: bool, labels: LabelSet) -> str
     return "opposite" if seen in {mirrors[axis] for axis in OPPOSING if axis in mirrors} else "wrong"
 
 
-def _entry(outcomes: Sequence[str]) -> dict[str, Any]:
-    counts = Counter(outcomes)
-    told = counts["right"] + counts["opposite"] + counts["wrong"]
+def _entry(outcomes: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Outcomes, each with the prompt that it is of."""
+    counts = Counter(name for name, _ in outcomes)
+    decided = [(name == "right", prompt) for name, prompt in outcomes if name in TOLD]
+    told = len(decided)
+    part = independent([hit for hit, _ in decided], [prompt for _, prompt in decided]) / told if told else 0.0
     return {
         "n": len(outcomes),
         "counts": {name: counts[name] for name in OUTCOMES},
         "accuracy": counts["right"] / told if told else None,
-        "ci95": list(wilson(counts["right"], told)),
+        "ci95": list(wilson(counts["right"] * part, told * part)),
         "told": told,
     }
 
@@ -53,7 +58,7 @@ def directions(rows: Sequence[Row], groups: Sequence[str], labels: LabelSet) -> 
     """Per side, over all and per group of the suite: how many relations had which outcome.
 
     ``accuracy`` is the share of those right among those of which the judge could tell anything (``told``), with its
-    interval.
+    interval, in which the relations of one prompt count together.
 
     Args:
         rows: one per case.
@@ -65,15 +70,15 @@ def directions(rows: Sequence[Row], groups: Sequence[str], labels: LabelSet) -> 
         seen = zip(row.labels, score.labels, score.found, strict=True)
         return [outcome(wanted, label, found, labels) for wanted, label, found in seen]
 
-    sides: dict[str, list[tuple[str, list[str]]]] = {
-        "unguided": [(row.group, of(row.unguided, row)) for row in rows],
-        "guided": [(row.group, of(row.guided, row)) for row in rows],
+    sides: dict[str, list[tuple[str, str, str]]] = {
+        side: [(row.group, name, row.prompt) for row in rows for name in of(getattr(row, side), row)]
+        for side in ("unguided", "guided")
     }
     return {
-        side: _entry([name for _, names in found for name in names])
+        side: _entry([(name, prompt) for _, name, prompt in found])
         | {
             "groups": {
-                group: _entry([name for of_group, names in found if of_group == group for name in names])
+                group: _entry([(name, prompt) for of_group, name, prompt in found if of_group == group])
                 for group in groups
             }
         }

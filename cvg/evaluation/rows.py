@@ -9,7 +9,7 @@ from cvg.common.files import read_json, write_json
 from cvg.common.typed import read, record, to_dict
 from cvg.evaluation.suites.base import Score
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """Version of the file; a reader refuses another."""
 
 
@@ -143,7 +143,7 @@ class Setup:
         versions: of the software.
     """
 
-    schema: Literal[3]
+    schema: Literal[4]
     suite: str
     settings: dict[str, Any]
     generator: dict[str, Any]

@@ -1,11 +1,15 @@
-"""Rows -> figures: shares with their intervals, paired gains, controls. Pure functions of the rows and the timing."""
+"""Rows -> figures: shares with their intervals, paired gains, controls. Pure functions of the rows and the timing.
+
+Videos of one prompt count together in intervals and p-values: they tend to be right or wrong together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from cvg.common.statistics import mcnemar, mean, paired_bootstrap, paired_shares, wilson
+from cvg.common.statistics import independent, mcnemar, mean, paired_bootstrap, paired_shares, sign_flips, wilson
 from cvg.composition import LabelSet
 from cvg.evaluation.directions import directions, plainly
 from cvg.evaluation.rows import Candidate, Figures, PlainRow, Row
@@ -19,22 +23,48 @@ MEASURES = ("smoothness", "flicker", "static_share")
 """Of a video's motion, fields of :class:`Score`."""
 
 
-def share(hits: Sequence[bool], name: str = "share") -> Entry:
-    """A share with its Wilson interval; the share of nothing is None."""
-    return {name: mean(hits), "ci95": list(wilson(sum(hits), len(hits))), "n": len(hits)}
+def share(hits: Sequence[bool], prompts: Sequence[Hashable], name: str = "share") -> Entry:
+    """A share with its Wilson interval; the share of nothing is None.
+
+    Args:
+        hits: one per item.
+        prompts: which prompt each is of.
+        name: of the share.
+    """
+    part = independent(hits, prompts) / len(hits) if hits else 0.0
+    return {name: mean(hits), "ci95": list(wilson(sum(hits) * part, len(hits) * part)), "n": len(hits)}
 
 
-def gain(before: Sequence[bool], after: Sequence[bool]) -> Entry:
-    """The difference of two shares over the same cases, with interval and exact McNemar p-value."""
-    won = sum(b and not a for a, b in zip(before, after, strict=True))
-    lost = sum(a and not b for a, b in zip(before, after, strict=True))
+def _share_of(hits: Sequence[tuple[bool, str]], name: str) -> Entry:
+    """A share of hits that come with their prompts."""
+    return share([hit for hit, _ in hits], [prompt for _, prompt in hits], name)
+
+
+def gain(before: Sequence[bool], after: Sequence[bool], prompts: Sequence[Hashable] | None = None) -> Entry:
+    """The difference of two shares over the same cases, with interval and p-value.
+
+    Args:
+        before: whether each case was right the first time.
+        after: the second time.
+        prompts: which prompt each is of; each of one of its own when None.
+
+    Returns:
+        Also how many were won and lost, and of how many prompts. Where each case is of its own prompt, p is the exact
+        McNemar value, else that of flipping the signs of whole prompts.
+    """
+    prompts = range(len(before)) if prompts is None else prompts
+    change = [int(a) - int(b) for b, a in zip(before, after, strict=True)]
+    won, lost, count = change.count(1), change.count(-1), len(change)
+    part = independent(change, prompts) / count if count else 1.0
+    different = len(set(prompts))
     return {
-        "value": (won - lost) / max(1, len(before)),
-        "ci95": list(paired_shares(won, lost, len(before))),
-        "p": mcnemar(won, lost),
+        "value": (won - lost) / max(1, count),
+        "ci95": list(paired_shares(won * part, lost * part, count * part)),
+        "p": mcnemar(won, lost) if different == count else sign_flips(change, prompts),
         "won": won,
         "lost": lost,
-        "n": len(before),
+        "n": count,
+        "prompts": different,
     }
 
 
@@ -49,34 +79,35 @@ def _right(rows: Sequence[Row], side: str) -> list[bool]:
     return [_side(row, side).right for row in rows]
 
 
+def _prompts(rows: Sequence[Row]) -> list[str]:
+    return [row.prompt for row in rows]
+
+
 def _accuracy(rows: Sequence[Row], side: str, groups: Sequence[str], labels: LabelSet) -> Entry:
-    relations = [
-        (labels[wanted].group, seen == wanted)
-        for row in rows
-        for wanted, seen in zip(row.labels, _side(row, side).labels, strict=True)
-    ]
+    parts = {group: [row for row in rows if row.group == group] for group in groups}
+    relations: dict[str, list[tuple[bool, str]]] = {group: [] for group in labels.groups}
+    for row in rows:
+        for wanted, seen in zip(row.labels, _side(row, side).labels, strict=True):
+            relations[labels[wanted].group].append((seen == wanted, row.prompt))
     return {
-        **share(_right(rows, side), "accuracy"),
-        "groups": {
-            group: share(_right([row for row in rows if row.group == group], side), "accuracy") for group in groups
-        },
-        "relations": {
-            group: share([right for name, right in relations if name == group], "accuracy") for group in labels.groups
-        },
+        **share(_right(rows, side), _prompts(rows), "accuracy"),
+        "groups": {name: share(_right(part, side), _prompts(part), "accuracy") for name, part in parts.items()},
+        "relations": {group: _share_of(hits, "accuracy") for group, hits in relations.items()},
     }
 
 
 def quality(rows: Sequence[Row]) -> Entry:
     """What guidance must not spoil: the entities, and what can be said of the motion without a model."""
     entities = {side: [_side(row, side).entities_right for row in rows] for side in SIDES}
-    found: Entry = {side: {"entities_right": share(entities[side])} for side in SIDES}
-    found["difference"] = {"entities_right": gain(*entities.values())}
+    prompts = _prompts(rows)
+    found: Entry = {side: {"entities_right": share(entities[side], prompts)} for side in SIDES}
+    found["difference"] = {"entities_right": gain(entities["unguided"], entities["guided"], prompts)}
     for name in MEASURES:
         values = {side: [getattr(_side(row, side), name) for row in rows] for side in SIDES}
         change = [after - before for before, after in zip(*values.values(), strict=True)]
         for side in SIDES:
             found[side][name] = mean(values[side])
-        found["difference"][name] = {"value": mean(change), "ci95": list(paired_bootstrap(change))}
+        found["difference"][name] = {"value": mean(change), "ci95": list(paired_bootstrap(change, prompts))}
     return found
 
 
@@ -99,13 +130,14 @@ def best_of(rows: Sequence[Row], timing: Timing, ratio: float) -> Entry:
     guidance pays for, and at least the whole videos that its time buys.
     """
     tried = [(row, row.candidates) for row in rows if row.candidates is not None]
+    prompts = _prompts([row for row, _ in tried])
     total = sum(timing.unguided)
     table = []
     for n in range(1, min((len(candidates) for _, candidates in tried), default=0) + 1):
         verdicts = n * sum(timing.verdict) if n > 1 else 0.0
         table.append(
             {
-                **share([_picked(candidates, n).right for _, candidates in tried], "accuracy"),
+                **share([_picked(candidates, n).right for _, candidates in tried], prompts, "accuracy"),
                 "prompts": len(tried),
                 "n": n,
                 "any_right": mean([any(candidate.right for candidate in candidates[:n]) for _, candidates in tried]),
@@ -119,7 +151,7 @@ def best_of(rows: Sequence[Row], timing: Timing, ratio: float) -> Entry:
     equal = None
     if affordable:
         chosen = [_picked(candidates, affordable[-1]["n"]).right for _, candidates in tried]
-        equal = affordable[-1] | {"guided_gain": gain(chosen, _right([row for row, _ in tried], "guided"))}
+        equal = affordable[-1] | {"guided_gain": gain(chosen, _right([row for row, _ in tried], "guided"), prompts)}
     return {"best_of_n": table, "best_of_n_equal_time": equal}
 
 
@@ -133,7 +165,7 @@ def controls(rows: Sequence[Row]) -> Entry | None:
     rows = [row for row in rows if row.zero_step is not None]
     if not rows:
         return None
-    plain = _right(rows, "unguided")
+    plain, prompts = _right(rows, "unguided"), _prompts(rows)
     wrong = [row.wrong_target for row in rows if row.wrong_target is not None]
 
     def shows(scores: Sequence[Score]) -> list[bool]:
@@ -146,19 +178,19 @@ def controls(rows: Sequence[Row]) -> Entry | None:
     zero = [row.zero_step.max_abs_difference for row in rows if row.zero_step is not None]
     return {
         "n": len(rows),
-        "guided": {"gain": gain(plain, _right(rows, "guided"))},
+        "guided": {"gain": gain(plain, _right(rows, "guided"), prompts)},
         "zero_step": {
             "max_abs_difference": max(zero),
             "identical": max(zero) == 0,
-            "gain": gain(plain, _right(rows, "zero_step")),
+            "gain": gain(plain, _right(rows, "zero_step"), prompts),
         },
-        "untrained": {"gain": gain(plain, _right(rows, "untrained"))},
+        "untrained": {"gain": gain(plain, _right(rows, "untrained"), prompts)},
         "wrong_target": {
-            "follows_target": share(misled),
-            "follows_prompt": share(_right(rows, "wrong_target")),
-            "unguided_follows_target": share(unguided),
-            "unguided_follows_prompt": share(plain),
-            "gain": gain(unguided, misled),
+            "follows_target": share(misled, prompts),
+            "follows_prompt": share(_right(rows, "wrong_target"), prompts),
+            "unguided_follows_target": share(unguided, prompts),
+            "unguided_follows_prompt": share(plain, prompts),
+            "gain": gain(unguided, misled, prompts),
         },
     }
 
@@ -171,7 +203,7 @@ def predictability(rows: Sequence[Row], labels: LabelSet) -> list[Entry]:
     """
     table = []
     for index, first in enumerate(rows[0].early if rows else []):
-        agree: dict[str, list[bool]] = {group: [] for group in labels.groups}
+        agree: dict[str, list[tuple[bool, str]]] = {group: [] for group in labels.groups}
         target: dict[bool, list[float]] = {True: [], False: []}
         chance = []
         for row in rows:
@@ -180,7 +212,7 @@ def predictability(rows: Sequence[Row], labels: LabelSet) -> list[Entry]:
                 row.labels, early.labels, row.unguided.labels, early.probability, strict=True
             ):
                 if seen is not None:
-                    agree[labels[wanted].group].append(said == seen)
+                    agree[labels[wanted].group].append((said == seen, row.prompt))
                     target[seen == wanted].append(p)
                     chance.append(1 / len(labels.groups[labels[wanted].group]))
         everything = [hit for hits in agree.values() for hit in hits]
@@ -188,9 +220,9 @@ def predictability(rows: Sequence[Row], labels: LabelSet) -> list[Entry]:
             {
                 "guided_step": first.guided_step,
                 "step": first.step,
-                **share(everything, "agreement"),
+                **_share_of(everything, "agreement"),
                 "chance": mean(chance),
-                "groups": {group: share(hits, "agreement") for group, hits in agree.items()},
+                "groups": {group: _share_of(hits, "agreement") for group, hits in agree.items()},
                 "target_when_right": mean(target[True]),
                 "target_when_wrong": mean(target[False]),
             }
@@ -209,15 +241,16 @@ def satisfied(rows: Sequence[Row], threshold: float) -> Entry:
     def average(probabilities: Sequence[Sequence[float | None]]) -> float | None:
         return mean([p for of_row in probabilities for p in of_row if p is not None])
 
-    done = [row.guided for row, of_row in zip(rows, after, strict=True) if passes(of_row)]
+    prompts = _prompts(rows)
+    done = [row for row, of_row in zip(rows, after, strict=True) if passes(of_row)]
     return {
         "threshold": threshold,
         "probability_before": average(before),
         "probability_after": average(after),
-        "before": share([passes(of_row) for of_row in before]),
-        "after": share([passes(of_row) for of_row in after]),
-        "wrong_though_satisfied": share([not score.right for score in done]),
-        "entities_wrong_though_satisfied": share([not score.entities_right for score in done]),
+        "before": share([passes(of_row) for of_row in before], prompts),
+        "after": share([passes(of_row) for of_row in after], prompts),
+        "wrong_though_satisfied": share([not row.guided.right for row in done], _prompts(done)),
+        "entities_wrong_though_satisfied": share([not row.guided.entities_right for row in done], _prompts(done)),
     }
 
 
@@ -228,6 +261,7 @@ def summarise(
     labels: LabelSet,
     threshold: float,
     plain_rows: Sequence[PlainRow] = (),
+    drawn: bool = False,
 ) -> Figures:
     """All figures of an evaluation.
 
@@ -238,16 +272,21 @@ def summarise(
         labels: of the suite.
         threshold: target probability from which guidance leaves a sample alone.
         plain_rows: one per other case.
+        drawn: prompts are drawn at random, so that the same one twice is chance, and each counts by itself.
     """
+    if drawn:
+        rows = [replace(row, prompt=f"{place}: {row.prompt}") for place, row in enumerate(rows)]
     ratio = sum(timing.guided) / sum(timing.unguided)
-    by_group = {
-        group: gain(*(_right([row for row in rows if row.group == group], side) for side in SIDES)) for group in groups
-    }
+
+    def gained(some: Sequence[Row]) -> Entry:
+        return gain(_right(some, "unguided"), _right(some, "guided"), _prompts(some))
+
+    by_group = {group: gained([row for row in rows if row.group == group]) for group in groups}
     chosen = best_of(rows, timing, ratio)
     return Figures(
         unguided=_accuracy(rows, "unguided", groups, labels),
         guided=_accuracy(rows, "guided", groups, labels),
-        gain=gain(*(_right(rows, side) for side in SIDES)) | {"groups": by_group},
+        gain=gained(rows) | {"groups": by_group},
         quality=quality(rows),
         time_ratio=ratio,
         timing=timing_summary(timing),

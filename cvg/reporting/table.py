@@ -38,7 +38,7 @@ def render(result: Figures) -> str:
     done, gain = result.satisfied, result.gain
     summary = [
         f"time guided / unguided: {number(result.time_ratio)}",
-        f"better {gain['won']}, worse {gain['lost']} of {gain['n']} (McNemar p = {gain['p']:.2g})",
+        f"better {gain['won']}, worse {gain['lost']} of {gain['n']} ({_test(gain)} = {gain['p']:.2g})",
         f"target probability: {number(done['probability_before'])} before guidance, "
         f"{number(done['probability_after'])} after; wrong though satisfied: "
         f"{interval(done['wrong_though_satisfied'], 'share')}",
@@ -51,6 +51,10 @@ def render(result: Figures) -> str:
     if result.controls:
         blocks.append(columns(control_rows(result.controls)))
     return "\n\n".join([*blocks, columns(predictability_rows(result.predictability))])
+
+
+def _test(gain: dict[str, Any]) -> str:
+    return "McNemar p" if gain["prompts"] == gain["n"] else f"of {gain['prompts']} prompts: p"
 
 
 def main_rows(result: Figures) -> list[list[str]]:

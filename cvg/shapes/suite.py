@@ -31,7 +31,7 @@ class ShapesSuite(Suite):
             prompt can be made.
     """
 
-    name = "shapes"
+    name, drawn = "shapes", True
 
     def __init__(
         self, labels: LabelSet | None = None, device: str = "cpu", settings: SuiteSettings | None = None

@@ -80,16 +80,21 @@ def test_mcnemar_by_hand() -> None:
 
 
 def test_paired_bootstrap() -> None:
-    assert paired_bootstrap([0.25] * 7) == (0.25, 0.25)
+    assert paired_bootstrap([0.25] * 7, range(7)) == (0.25, 0.25)
     # The mean of 100 fair coins: binomial quantiles 40 and 60.
-    assert paired_bootstrap([0.0, 1.0] * 50) == pytest.approx((0.40, 0.60), abs=0.011)
-    assert paired_bootstrap([0.0, 1.0, 2.0]) == paired_bootstrap([0.0, 1.0, 2.0])
-    assert paired_bootstrap([]) == (0.0, 0.0)
+    assert paired_bootstrap([0.0, 1.0] * 50, range(100)) == pytest.approx((0.40, 0.60), abs=0.011)
+    assert paired_bootstrap([0.0, 1.0, 2.0], "abc") == paired_bootstrap([0.0, 1.0, 2.0], "abc")
+    assert paired_bootstrap([], []) == (0.0, 0.0)
 
 
 def test_gain_counts_pairs() -> None:
     found = gain([True, False, False, True], [True, True, True, False])
     assert (found["won"], found["lost"], found["value"], found["n"]) == (2, 1, 0.25, 4)
+    assert found["prompts"] == 4 and found["ci95"] == list(paired_shares(2, 1, 4)) and found["p"] == mcnemar(2, 1)
+    before, after, prompts = [False] * 12, [True] * 12, [prompt for prompt in "abcd" for _ in range(3)]
+    together, alone = gain(before, after, prompts), gain(before, after)
+    assert together["value"] == alone["value"] == 1 and together["prompts"] == 4
+    assert together["p"] > alone["p"] and together["ci95"][0] < alone["ci95"][0]
 
 
 # Suite
@@ -217,7 +222,12 @@ def test_controls_predictability_and_satisfied() -> None:
 
 
 def test_summary_and_table() -> None:
-    found = summarise(ROWS, TIMING, KINDS, LABELS, 0.95)
+    found = summarise(ROWS, TIMING, KINDS, LABELS, 0.95, drawn=True)
+    together = summarise(ROWS, TIMING, KINDS, LABELS, 0.95)  # they are of one prompt
+    assert found.gain["prompts"] == 4 and together.gain["prompts"] == 1
+    for one, other in ((found.guided, together.guided), (found.directions["guided"], together.directions["guided"])):
+        assert one["accuracy"] == other["accuracy"] and one["ci95"][0] > other["ci95"][0]
+    assert "McNemar p" in render_table(found) and "of 1 prompts: p = 1" in render_table(together)
     assert found.unguided["accuracy"] == 0.5 and found.guided["accuracy"] == 0.75
     assert found.gain["value"] == 0.25 and found.gain["groups"]["motion"]["won"] == 1
     assert found.unguided["groups"]["spatial"]["accuracy"] is None

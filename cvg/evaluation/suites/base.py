@@ -138,8 +138,11 @@ class Suite(Protocol):
         labels: the label set that its prompts are made of.
         groups: the parts it is counted in, in order.
         judge: who reads its videos. The suite has a judge; it is none.
+        drawn: whether its prompts are drawn at random, so that the same one twice is chance, and each video counts by
+            itself in intervals; of a fixed list, all videos of a prompt count together.
     """
 
+    drawn: bool
     name: str
     labels: LabelSet
     groups: tuple[str, ...]

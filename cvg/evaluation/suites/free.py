@@ -35,6 +35,8 @@ class FreeSuite(Suite):
         PromptError: what is said by hand of a prompt does not fit it.
     """
 
+    drawn = False
+
     def __init__(
         self,
         name: str,
