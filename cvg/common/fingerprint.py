@@ -17,7 +17,7 @@ FUSED = ("to_qkv", "to_kv", "to_added_qkv", "to_added_kv")
 
 
 def fingerprint(parts: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> str:
-    """Sixteen hexadecimal digits that a frozen model's weights and settings determine.
+    """Sixteen hexadecimal digits that a frozen model's weights and settings determine, in float32 and in bfloat16.
 
     The weights are those that act: adapters (LoRA) with their strengths while they are enabled; not what compiling
     calls them, nor whether projections are fused.
@@ -28,21 +28,51 @@ def fingerprint(parts: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> str:
     Raises:
         ModelError: weights are quantised, so that they have no values of their own.
     """
-    digest = hashlib.sha256()
+    return fingerprints(parts)["fingerprint"]
+
+
+def fingerprints(parts: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> dict[str, str]:
+    """``fingerprint``, and where loading the model in float16 changes it, as ``float16`` what it is then.
+
+    Weights that were rounded to float16 are not always rounded to the same bfloat16 as those that were not.
+    :func:`same_generator` compares.
+
+    Args:
+        parts: see :func:`fingerprint`.
+
+    Raises:
+        ModelError: see there.
+    """
+    digests = {"fingerprint": hashlib.sha256(), "float16": hashlib.sha256()}
     for module, settings in parts:
-        digest.update(json.dumps(dict(settings), sort_keys=True, default=str).encode())
+        told = json.dumps(dict(settings), sort_keys=True, default=str).encode()
+        for digest in digests.values():
+            digest.update(told)
         for name, value in sorted(_acting(module).items()):
-            digest.update(name.encode() + (_sample(name, value) if isinstance(value, Tensor) else repr(value).encode()))
-    return digest.hexdigest()[:16]
+            samples = _samples(name, value) if isinstance(value, Tensor) else [repr(value).encode()] * len(digests)
+            for digest, sample in zip(digests.values(), samples, strict=True):
+                digest.update(name.encode() + sample)
+    found = {name: digest.hexdigest()[:16] for name, digest in digests.items()}
+    return found if len(set(found.values())) > 1 else {"fingerprint": found["fingerprint"]}
 
 
-def _sample(name: str, weight: Tensor) -> bytes:
-    """Sixteen of a weight's values, as coarse as bfloat16, so that a model is the same in it and in float32."""
+def same_generator(ours: Mapping[str, str], theirs: Mapping[str, str]) -> bool:
+    """Whether two identities are of the same weights, in whatever precision they were loaded.
+
+    With one exception: of a model whose files are in float32, loaded in float16 here and in bfloat16 there, either may
+    have lost what the other kept. Those are not taken for the same.
+    """
+    prints = [{each[name] for name in ("fingerprint", "float16") if name in each} for each in (ours, theirs)]
+    return bool(prints[0] & prints[1])
+
+
+def _samples(name: str, weight: Tensor) -> list[bytes]:
+    """Sixteen of a weight's values, as coarse as bfloat16: as they are, and after rounding to float16."""
     try:
         if weight.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
             raise TypeError(str(weight.dtype))
-        sample = weight.detach().flatten()[:: max(1, weight.numel() // 16)][:16]
-        return sample.bfloat16().float().cpu().numpy().tobytes()
+        sample = weight.detach().flatten()[:: max(1, weight.numel() // 16)][:16].float().cpu()
+        return [values.bfloat16().float().numpy().tobytes() for values in (sample, sample.half())]
     except (NotImplementedError, RuntimeError, TypeError, AttributeError) as error:
         kind = str(weight.dtype) if type(weight) in (Tensor, nn.Parameter) else type(weight).__name__
         raise ModelError(
@@ -104,8 +134,10 @@ def first_difference(ours: Any, theirs: Any, fields: Iterable[str]) -> str | Non
     The generator's name is no difference: the same model may be a Hub id here and a folder there.
     """
 
-    def counts(owner: Any, name: str) -> Any:
-        value = getattr(owner, name)
-        return {key: part for key, part in value.items() if key != "name"} if name == "generator" else value
+    def differ(name: str) -> bool:
+        mine, other = getattr(ours, name), getattr(theirs, name)
+        if name == "generator":
+            return mine["class"] != other["class"] or not same_generator(mine, other)
+        return bool(mine != other)
 
-    return next((name for name in fields if counts(ours, name) != counts(theirs, name)), None)
+    return next((name for name in fields if differ(name)), None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cvg.common.errors import SettingsError
-from cvg.common.fingerprint import fingerprint
+from cvg.common.fingerprint import fingerprints
 from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
 from cvg.generators.conditioning import Conditioning
@@ -212,11 +212,14 @@ class Generator(Family):
             raise SettingsError(f"size {list(size)}: videos of {self.name} have {'; '.join(wrong)}")
 
     def identity(self) -> dict[str, str]:
-        """Name, pipeline class and a fingerprint of the weights, to tell whether two runs used the same generator."""
+        """Name, pipeline class and fingerprints of the weights, to tell whether two runs used the same generator.
+
+        See :func:`cvg.common.fingerprint.same_generator`.
+        """
         # Private entries tell of the folder it was loaded from and of the library's version.
         parts = [
             (network, {key: value for key, value in network.config.items() if not key.startswith("_")})
             for network in self.networks
         ]
         parts[0][1].update(self.map_settings)
-        return {"name": self.name, "class": type(self.pipeline).__name__, "fingerprint": fingerprint(parts)}
+        return {"name": self.name, "class": type(self.pipeline).__name__, **fingerprints(parts)}

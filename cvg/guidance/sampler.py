@@ -20,6 +20,7 @@ from torch import Tensor
 from cvg.classifier import CompositionClassifier
 from cvg.common.clock import wall_clock
 from cvg.common.errors import ModelError, SettingsError, require
+from cvg.common.fingerprint import same_generator
 from cvg.common.sizes import Size
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
@@ -256,12 +257,12 @@ class GuidedSampler:
         ours, theirs = self.generator.identity(), self.classifier.config.generator
         if theirs is None:
             return
-        if ours["fingerprint"] != theirs["fingerprint"]:
+        if not same_generator(ours, theirs):
             trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
             weights = [weight for network in self.generator.networks for weight in network.parameters()]
             remedy = "use that generator, or train a classifier on this one"
             if any(weight.dtype == torch.float16 for weight in weights):
-                remedy = "float16 rounds weights to those of another model: load it in bfloat16 or float32"
+                remedy = "in float16 it cannot be told from another model: load it in bfloat16 or float32"
             raise ModelError(
                 f"classifier: trained on the attention of {trained}, but the generator is {given}; {remedy}"
             )

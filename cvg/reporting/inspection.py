@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.errors import DataError, SettingsError
+from cvg.common.fingerprint import same_generator
 from cvg.probing.probe import Probe, TooFewVideos
 from cvg.reporting.page import Section
 from cvg.reporting.views import Part, probe_part, sample_part, weights_part
@@ -26,7 +27,7 @@ def read_by(classifier: CompositionClassifier | None, stored: ShardInfo, folder:
         return stored
     config = classifier.config
     problems = {
-        "another generator": config.generator["fingerprint"] != stored.generator["fingerprint"],
+        "another generator": not same_generator(config.generator, stored.generator),
         f"heads {config.heads}": config.heads != stored.heads,
         f"layers {config.layers}": not set(config.layers) <= set(stored.layers),
         f"noise levels {config.sigmas}": not set(config.sigmas) <= set(stored.sigmas),

@@ -12,6 +12,7 @@ from diffusers import WanPipeline
 from torch import Tensor, nn
 
 from cvg.common.errors import ModelError
+from cvg.common.fingerprint import same_generator
 from cvg.generators import wrap_pipeline
 from cvg.guidance.sampler import GuidedSampler
 from tests.generators.families.test_wan import build
@@ -116,12 +117,27 @@ def test_a_network_put_in_later_is_frozen_too() -> None:
     assert not network.training and not any(weight.requires_grad for weight in network.parameters())
 
 
-def test_float16_is_told_from_another_model() -> None:
-    generator = wrap_pipeline(tiny_pipeline(), "tiny")
-    classifier = tiny_classifier(generator)
-    generator.pipeline.transformer.half()
-    with pytest.raises(ModelError, match="float16 rounds weights to those of another model: load it in bfloat16 or"):
-        GuidedSampler(generator, classifier)
+@pytest.mark.parametrize("trained", [torch.float32, torch.float16])
+@pytest.mark.parametrize("given", [torch.float32, torch.float16])
+def test_float16_is_the_same_model(trained: torch.dtype, given: torch.dtype) -> None:
+    classifier = tiny_classifier(wrap_pipeline(tiny_pipeline().to(trained), "tiny"))
+    assert GuidedSampler(wrap_pipeline(tiny_pipeline().to(given), "tiny"), classifier)
+    with pytest.raises(ModelError, match="trained on the attention of"):
+        GuidedSampler(wrap_pipeline(tiny_pipeline(7).to(given), "tiny"), classifier)
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_of_files_in_few_digits_every_precision_is_the_same_model(stored: torch.dtype) -> None:
+    precisions = (torch.float32, torch.float16, torch.bfloat16)
+    made = [wrap_pipeline(tiny_pipeline().to(stored).to(each), "tiny").identity() for each in precisions]
+    assert all(same_generator(one, other) for one in made for other in made)
+    assert stored == torch.bfloat16 or "float16" not in made[0]
+
+
+def test_float16_of_what_was_rounded_otherwise_is_refused_with_a_remedy() -> None:
+    classifier = tiny_classifier(wrap_pipeline(tiny_pipeline().to(torch.bfloat16), "tiny"))
+    with pytest.raises(ModelError, match="in float16.*: load it in bfloat16 or float32"):
+        GuidedSampler(wrap_pipeline(tiny_pipeline().to(torch.float16), "tiny"), classifier)
 
 
 class Packed(Tensor):
