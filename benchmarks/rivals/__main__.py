@@ -1,0 +1,178 @@
+"""Guidance and its rivals, side by side.
+
+python -m benchmarks.rivals --prompts 32 --seed 4711
+python -m benchmarks.rivals --generators '[shapes-wan]' --classifiers '[runs/no-vlm]'
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.rivals.arena import Arena, empty
+from benchmarks.rivals.attend_and_excite import attend_and_excite
+from benchmarks.rivals.base import Ring, Rival
+from benchmarks.rivals.flowmo import flowmo
+from benchmarks.rivals.learn_to_steer import learn_to_steer
+from benchmarks.rivals.ours import BestOf, Guided, Pruned, Unguided
+from benchmarks.rivals.table import figures, markdown
+from cvg.classifier import CompositionClassifier
+from cvg.common.cli import run
+from cvg.common.errors import DataError, ModelError, SettingsError, require
+from cvg.common.files import alone, atomic, read_json, require_writable, write_json
+from cvg.common.versions import versions
+from cvg.evaluation.suites import CANDIDATES, load_suite
+from cvg.generators import Loading, load_generator
+from cvg.guidance.rules import Rules
+
+SHIPPED = {"shapes-wan": "shapes-classifier", "shapes-cogvideox": "shapes-cogvideox-classifier"}
+"""Generator -> the classifier that ships for it."""
+RULES_STEP_SIZES = (0.1, 0.17)
+SHORT = 12
+"""Denoising steps of the videos whose peak memory is measured: the fewest that have the rules' noise levels apart."""
+WHOLE = 2
+"""Whole videos of each prompt for best-of-n: the least that is a choice."""
+
+
+def rivals_on(ring: Ring, others: Sequence[tuple[str, CompositionClassifier]]) -> list[Rival]:
+    """The rows of the table, in order.
+
+    Args:
+        ring: where they run.
+        others: further classifiers of this generator, by the names of their rows.
+    """
+    rules = Rules.of(ring.generator, ring.classifier.labels, ring.size)
+    return [
+        Unguided("unguided", ring),
+        Guided("classifier", ring, ring.classifier),
+        Guided("classifier, two guided steps", ring, ring.classifier, guided_steps=2),
+        Guided("rules", ring, rules, step_sizes=RULES_STEP_SIZES),
+        *(Guided(name, ring, classifier) for name, classifier in others),
+        BestOf(f"best of {WHOLE}, by the classifier", ring, WHOLE),
+        Pruned(f"best of {CANDIDATES}, by the classifier, early", ring, CANDIDATES),
+        attend_and_excite(ring),
+        flowmo(ring),
+        learn_to_steer(ring),
+    ]
+
+
+def main(
+    out: Path = Path("runs/rivals"),
+    generators: list[str] = list(SHIPPED),  # noqa: B006  (never changed)
+    classifiers: list[str] = [],  # noqa: B006  (never changed)
+    prompts: int = 32,
+    seed: int = 0,
+    tune_prompts: int = 16,
+    tune_seed: int = 1000,
+    steps: int = 50,
+    batch_size: int = 16,
+    loading: Loading = Loading(),  # noqa: B008  (frozen)
+) -> None:
+    """Run all rivals on the same prompts and seeds, and write OUT/rivals.json and OUT/rivals.md.
+
+    First the step sizes of those that have none of their own are chosen, on other prompts. Whatever is done stands in
+    OUT/rivals.json at once; the same command goes on from there. Time is a multiple of the unguided pipeline's in the
+    same run: wall time on a GPU, processor time elsewhere.
+
+    Args:
+        out: folder to write.
+        generators: shipped generators.
+        classifiers: folders of further classifiers, each a row where its generator is among these.
+        prompts: prompts that count, of the shapes world.
+        seed: of these prompts and their initial noise.
+        tune_prompts: prompts for choosing step sizes.
+        tune_seed: of these; another than ``seed``.
+        steps: denoising steps.
+        batch_size: videos at a time.
+        loading: where and how the generators are computed.
+    """
+    require(1, prompts=prompts, tune_prompts=tune_prompts, steps=steps, batch_size=batch_size)
+    require(0, seed=seed, tune_seed=tune_seed)
+    if unknown := [name for name in generators if name not in SHIPPED] or not generators:
+        raise SettingsError(f"generators {unknown or []}: give some of {', '.join(SHIPPED)}")
+    if seed == tune_seed:
+        raise SettingsError(
+            f"tune_seed {tune_seed}: step sizes would be chosen on the prompts that count; give another"
+        )
+    given = [(Path(name).name, CompositionClassifier.from_pretrained(name)) for name in classifiers]
+    path = out / "rivals.json"
+    require_writable(path, out / "rivals.md")
+    settings: dict[str, Any] = {
+        "prompts": prompts,
+        "seed": seed,
+        "tune_prompts": tune_prompts,
+        "tune_seed": tune_seed,
+        "steps": steps,
+    }
+    settings |= {"batch_size": batch_size, **vars(loading), "threads": torch.get_num_threads(), "versions": versions()}
+    with alone(out):
+        record = _begun(path, json.loads(json.dumps(settings)))
+        rings = {name: _ring(name, steps, loading) for name in generators}
+        if strange := [row for row, model in given if not any(_is_of(model, ring) for ring in rings.values())]:
+            raise ModelError(f"classifier {strange[0]}: it is of none of the generators {', '.join(generators)}")
+        for name, ring in rings.items():
+            _fight(name, ring, [(row, model) for row, model in given if _is_of(model, ring)], record, path)
+            print(f"\n{markdown(name, record['generators'][name]['rows'])}\n", flush=True)
+    print(f"wrote {path} and {out / 'rivals.md'}")
+
+
+def _fight(
+    name: str, ring: Ring, others: Sequence[tuple[str, CompositionClassifier]], record: dict[str, Any], path: Path
+) -> None:
+    """Choose, measure and run on one generator, each told of on stderr and kept at once."""
+    settings, suite = record["settings"], load_suite("shapes")
+    contenders, results = rivals_on(ring, others), record["generators"].setdefault(name, empty())
+
+    def told(line: str) -> None:
+        print(f"{name}: {line}", file=sys.stderr, flush=True)
+
+    def keep() -> None:
+        results["rows"] = figures(results, [rival.name for rival in contenders])
+        write_json(path, record)
+        tables = [markdown(each, of["rows"]) for each, of in record["generators"].items()]
+        with atomic(path.with_suffix(".md")) as file:
+            file.write_text("\n\n".join([*filter(None, tables), ""]), encoding="utf-8")
+
+    cases = suite.cases(settings["prompts"], settings["seed"])
+    arena = Arena(suite, ring, contenders, results, keep)
+    contenders[0](cases[:1])  # one-time costs
+    arena.tune(suite.cases(settings["tune_prompts"], settings["tune_seed"]), settings["batch_size"], told)
+    arena.measure(cases[0], rivals_on(replace(ring, steps=SHORT), others))
+    arena.run(cases, settings["batch_size"], told)
+    keep()
+
+
+def _ring(name: str, steps: int, loading: Loading) -> Ring:
+    classifier = CompositionClassifier.from_pretrained(SHIPPED[name])
+    generator = load_generator(name, loading)
+    classifier = classifier.eval().requires_grad_(False).to(generator.device)
+    size = generator.pixel_size(classifier.config.token_grid)
+    return Ring(generator, classifier, steps, classifier.config.sampling.guidance_scale, size)
+
+
+def _is_of(classifier: CompositionClassifier, ring: Ring) -> bool:
+    return bool(classifier.config.generator["fingerprint"] == ring.generator.identity()["fingerprint"])
+
+
+def _begun(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What is there already, of a run with the same settings; else a new record."""
+    if not path.exists():
+        return {"settings": settings, "generators": {}}
+    record = read_json(path)
+    known = record.get("settings") if isinstance(record, dict) else None
+    if known != settings:
+        differing = [
+            name for name, value in settings.items() if not isinstance(known, dict) or known.get(name) != value
+        ]
+        raise DataError(f"{path}: of a run with other {', '.join(differing) or 'settings'}; choose another folder")
+    return record
+
+
+if __name__ == "__main__":
+    run(main, prog="python -m benchmarks.rivals")

@@ -1,0 +1,133 @@
+"""All rivals on the same prompts: the search for their step sizes, the batches, and what is kept of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.measure import clock, peak_bytes, weight_bytes
+from benchmarks.rivals.base import Ring, Rival
+from cvg.evaluation.suites import Case, Score, Suite, scores
+from cvg.media.pixels import to_frames
+
+Results = dict[str, Any]
+"""What is known of one generator, as JSON has it: ``tuning`` by rival, ``batches`` (of each the rows by rival) and
+``memory`` by rival, in bytes."""
+
+
+def empty() -> Results:
+    """Before anything is known."""
+    return {"tuning": {}, "batches": [], "memory": {}}
+
+
+class Arena:
+    """Runs rivals on one generator; what it knows already it does not run again.
+
+    Args:
+        suite: prompts and their judge.
+        ring: what the rivals have in common.
+        rivals: in the order of the table; the first is the pipeline as it is, whose time the others' is a multiple of.
+        results: of an earlier run that was stopped, or :func:`empty`.
+        keep: called whenever there is more in ``results``.
+    """
+
+    def __init__(
+        self, suite: Suite, ring: Ring, rivals: Sequence[Rival], results: Results, keep: Callable[[], None]
+    ) -> None:
+        self.suite, self.ring, self.rivals, self.results, self.keep = suite, ring, rivals, results, keep
+
+    def tune(self, cases: Sequence[Case], batch_size: int, told: Callable[[str], None]) -> None:
+        """Give every rival the step size that has most videos right.
+
+        Of equals it is the one with most entities right, and of these the smallest.
+
+        Args:
+            cases: for choosing alone.
+            batch_size: cases at a time.
+            told: shown every figure.
+        """
+        for rival in self.rivals:
+            if not rival.step_sizes:
+                continue
+            known = self.results["tuning"].setdefault(rival.name, {"measured": None, "step_sizes": {}})
+            if known["measured"] is None:
+                known["measured"] = rival.prepare(cases)
+            rival.adopt(known["measured"])
+            for step_size in rival.step_sizes:
+                if str(step_size) not in known["step_sizes"]:
+                    rival.step_size = step_size
+                    parts = [cases[at : at + batch_size] for at in range(0, len(cases), batch_size)]
+                    found = [score for part in parts for score in self._scores(rival, part)]
+                    known["step_sizes"][str(step_size)] = _shares(found)
+                    self.keep()
+                found_there = known["step_sizes"][str(step_size)]
+                told(f"{rival.name}: step size {step_size}: {found_there['right']} of {len(cases)} right")
+
+            def merit(step_size: float, of: dict[str, Any] = known["step_sizes"]) -> tuple[int, int, float]:
+                shares = of[str(step_size)]
+                return shares["right"], shares["entities_right"], -step_size
+
+            rival.step_size = known["chosen"] = max(rival.step_sizes, key=merit)
+            self.keep()
+
+    def run(self, cases: Sequence[Case], batch_size: int, told: Callable[[str], None]) -> None:
+        """Run the cases, batch after batch, each by all rivals in turn, so that a drift of the machine's speed cancels.
+
+        Args:
+            cases: the prompts that count.
+            batch_size: cases at a time.
+            told: shown how far it is.
+        """
+        batches = self.results["batches"]
+        for number, at in enumerate(range(0, len(cases), batch_size)):
+            if number == len(batches):
+                batches.append({})
+            for rival in self.rivals:
+                if rival.name not in batches[number]:
+                    batches[number][rival.name] = self._row(rival, cases[at : at + batch_size])
+                    self.keep()
+                row = batches[number][rival.name]
+                told(
+                    f"batch {number}: {rival.name}: {sum(row['right'])} of {len(row['right'])}, {row['seconds']:.0f} s"
+                )
+
+    def measure(self, case: Case, short: Sequence[Rival]) -> None:
+        """Peak memory of sampling one case, with the weights of the network and of what a rival needs beside it.
+
+        Args:
+            case: any.
+            short: the same rivals with fewer denoising steps, which have the same peak.
+        """
+        network = weight_bytes(*self.ring.generator.networks)
+        for rival, other in zip(self.rivals, short, strict=True):
+            if rival.name in self.results["memory"]:
+                continue
+            other.step_size = rival.step_size
+            if rival.name in self.results["tuning"]:
+                other.adopt(self.results["tuning"][rival.name]["measured"])
+            peak = peak_bytes(lambda other=other: other([case]), self.ring.generator.device)  # type: ignore[misc]
+            total = None if peak is None else network + weight_bytes(*rival.weights) + peak
+            self.results["memory"][rival.name] = total
+            self.keep()
+
+    def _row(self, rival: Rival, cases: Sequence[Case]) -> dict[str, Any]:
+        began = clock(self.ring.generator.device)
+        video_BCFHW = rival(cases)
+        seconds = clock(self.ring.generator.device) - began
+        found = self._judged(video_BCFHW, cases)
+        rows = {name: [getattr(score, name) for score in found] for name in ("right", "entities_right")}
+        return rows | {"seconds": seconds}
+
+    def _scores(self, rival: Rival, cases: Sequence[Case]) -> list[Score]:
+        return self._judged(rival(cases), cases)
+
+    def _judged(self, video_BCFHW: Any, cases: Sequence[Case]) -> list[Score]:
+        return scores(self.suite, [to_frames(video) for video in video_BCFHW], [case.asked for case in cases])
+
+
+def _shares(found: Sequence[Score]) -> dict[str, int]:
+    return {
+        "right": sum(score.right for score in found),
+        "entities_right": sum(score.entities_right for score in found),
+        "n": len(found),
+    }

@@ -1,0 +1,142 @@
+"""This project's own ways: none, guidance by a classifier or by rules, and the choice among seeds by a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.rivals.base import Ring
+from cvg.classifier import CompositionClassifier
+from cvg.composition import RelationBatch
+from cvg.evaluation.early import early_verdicts, run_plain
+from cvg.evaluation.suites import Case
+from cvg.guidance.choice import BestSeed
+from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.rules import Rules
+from cvg.guidance.sampler import GuidedSampler
+
+
+class Ours:
+    """What the rivals of this file have in common: nothing to measure beforehand.
+
+    Args:
+        name: the row.
+        ring: where it runs.
+    """
+
+    step_sizes: tuple[float, ...] = ()
+    step_size: float | None = None
+
+    def __init__(self, name: str, ring: Ring) -> None:
+        self.name, self.ring = name, ring
+        self.weights: list[nn.Module] = []
+
+    def prepare(self, cases: Sequence[Case]) -> dict[str, float]:
+        """See :class:`benchmarks.rivals.base.Rival`."""
+        return {}
+
+    def adopt(self, measured: dict[str, float]) -> None:
+        """See :class:`benchmarks.rivals.base.Rival`."""
+
+
+class Unguided(Ours):
+    """The pipeline as it is."""
+
+    def __call__(self, cases: Sequence[Case]) -> Tensor:
+        """See :class:`benchmarks.rivals.base.Rival`."""
+        return self.ring.videos(cases)
+
+
+class Guided(Ours):
+    """Guided steps, by a classifier or by rules.
+
+    Args:
+        name: the row.
+        ring: where it runs.
+        reader: what gives the verdicts.
+        guided_steps: how many, noisiest first; the default when None.
+        step_sizes: to choose from; none: the one that the classifier names.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ring: Ring,
+        reader: CompositionClassifier | Rules,
+        guided_steps: int | None = None,
+        step_sizes: tuple[float, ...] = (),
+    ) -> None:
+        super().__init__(name, ring)
+        self.reader, self.step_sizes = reader, step_sizes
+        config = GuidanceConfig()
+        self.config = config if guided_steps is None else replace(config, guided_steps=guided_steps)
+        self.weights = modules_of(reader)
+
+    def __call__(self, cases: Sequence[Case]) -> Tensor:
+        """See :class:`benchmarks.rivals.base.Rival`."""
+        ring = self.ring
+        sampler = GuidedSampler(ring.generator, self.reader, replace(self.config, step_size=self.step_size))
+        prompts, seeds = [case.prompt for case in cases], [case.seeds[0] for case in cases]
+        asked = [case.asked for case in cases]
+        return sampler(prompts, seeds, asked, True, ring.steps, ring.guidance_scale, ring.size).video_BCFHW
+
+
+class Pruned(Ours):
+    """Several seeds up to the last guided step, where the classifier keeps one (:mod:`cvg.guidance.choice`).
+
+    Args:
+        name: the row.
+        ring: where it runs.
+        candidates: seeds of each prompt.
+    """
+
+    def __init__(self, name: str, ring: Ring, candidates: int) -> None:
+        super().__init__(name, ring)
+        self.candidates, self.weights = candidates, modules_of(ring.classifier)
+
+    def __call__(self, cases: Sequence[Case]) -> Tensor:
+        """See :class:`benchmarks.rivals.base.Rival`."""
+        ring = self.ring
+        choose = BestSeed(GuidedSampler(ring.generator, ring.classifier))
+        prompts, asked = [case.prompt for case in cases], [case.asked for case in cases]
+        seeds = [case.seeds[: self.candidates] for case in cases]
+        return choose(prompts, seeds, asked, ring.steps, ring.guidance_scale, ring.size).video_BCFHW
+
+
+class BestOf(Ours):
+    """Several whole unguided videos, of which the classifier's verdict at the last guided step picks one.
+
+    Args:
+        name: the row.
+        ring: where it runs.
+        candidates: seeds of each prompt.
+    """
+
+    def __init__(self, name: str, ring: Ring, candidates: int) -> None:
+        super().__init__(name, ring)
+        self.candidates, self.weights = candidates, modules_of(ring.classifier)
+
+    def __call__(self, cases: Sequence[Case]) -> Tensor:
+        """See :class:`benchmarks.rivals.base.Rival`."""
+        ring, asked = self.ring, [case.asked for case in cases]
+        sampler = GuidedSampler(ring.generator, ring.classifier)
+        relations = RelationBatch.of(asked, ring.classifier.labels)
+        videos, preference = [], []
+        for number in range(self.candidates):
+            seeds = [case.seeds[number] for case in cases]
+            run = run_plain(sampler, asked, seeds, ring.steps, ring.guidance_scale)
+            last = max(early_verdicts(sampler, asked, run.early), key=lambda verdict: verdict.guided_step)
+            log_target_R = last.log_probability_RY[range(len(relations)), list(relations.target_R)]
+            preference.append([float(log_target_R[relations.rows((prompt,))].sum()) for prompt in range(len(cases))])
+            videos.append(run.video_BCFHW)
+        best_B = torch.tensor(preference).argmax(0)
+        return torch.stack([videos[int(number)][prompt] for prompt, number in enumerate(best_B)])
+
+
+def modules_of(reader: CompositionClassifier | Rules) -> list[nn.Module]:
+    """A classifier, and the frozen model behind it, which is no submodule."""
+    tower = reader.backbone.tower if isinstance(reader, CompositionClassifier) else None
+    return [reader, *([] if tower is None else [tower])]

@@ -1,0 +1,60 @@
+"""What the rivals come to, as rows of figures and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.rivals.arena import Results
+from cvg.common.statistics import wilson
+from cvg.reporting.table import number
+
+HEADER = ["", "composition right", "entities right", "time", "memory", "step size"]
+
+
+def figures(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows, over the batches that every rival has done.
+
+    Args:
+        results: of one generator.
+        names: of the rivals; time and memory are multiples of the first one's.
+
+    Returns:
+        Per rival ``name``, ``n``, ``right`` and ``entities_right`` (shares, None of nothing), ``ci95`` of the first,
+        ``time`` and ``memory`` (multiples) and ``step_size`` (None where none was chosen).
+    """
+    done = [batch for batch in results["batches"] if all(name in batch for name in names)]
+    rows = []
+    for name in names:
+        right, entities = ([hit for batch in done for hit in batch[name][of]] for of in ("right", "entities_right"))
+        seconds, plain = (sum(batch[of]["seconds"] for batch in done) for of in (name, names[0]))
+        peak, least = results["memory"].get(name), results["memory"].get(names[0])
+        rows.append(
+            {
+                "name": name,
+                "n": len(right),
+                "right": sum(right) / len(right) if right else None,
+                "ci95": list(wilson(sum(right), len(right))),
+                "entities_right": sum(entities) / len(entities) if entities else None,
+                "time": seconds / plain if plain else None,
+                "memory": peak / least if peak and least else None,
+                "step_size": results["tuning"].get(name, {}).get("chosen"),
+            }
+        )
+    return rows
+
+
+def markdown(generator: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The table of one generator; empty where no batch is done."""
+    if not rows or not rows[0]["n"]:
+        return ""
+    cells = [HEADER[:]]
+    cells[0][0] = f"`{generator}`, {rows[0]['n']} prompts"
+    for row in rows:
+        low, high = row["ci95"]
+        right = f"{number(row['right'])} ({number(low)} to {number(high)})"
+        size = "" if row["step_size"] is None else f"{row['step_size']:g}"
+        multiples = [number(row[name]) for name in ("entities_right", "time", "memory")]
+        cells.append([row["name"], right, *multiples, size])
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "---|" * len(HEADER), *lines[1:]])
