@@ -76,7 +76,7 @@ def main(
 ) -> None:
     """Run all rivals on the same prompts and seeds, and write OUT/rivals.json and OUT/rivals.md.
 
-    First the step sizes of those that have none of their own are chosen, on other prompts. Whatever is done stands in
+    The step sizes of those that have none of their own are chosen first, on other prompts. Whatever is done stands in
     OUT/rivals.json at once; the same command goes on from there. Time is a multiple of the unguided pipeline's in the
     same run: wall time on a GPU, processor time elsewhere.
 
@@ -142,10 +142,13 @@ def _fight(
     cases = suite.cases(settings["prompts"], settings["seed"])
     arena = Arena(suite, ring, contenders, results, keep)
     contenders[0](cases[:1])  # one-time costs
-    arena.tune(suite.cases(settings["tune_prompts"], settings["tune_seed"]), settings["batch_size"], told)
+    arena.run([rival for rival in contenders if not rival.step_sizes], cases, settings["batch_size"], told)
+    apart = suite.cases(settings["tune_prompts"], settings["tune_seed"])
+    for rival in contenders:
+        if rival.step_sizes:
+            arena.tune(rival, apart, settings["batch_size"], told)
+            arena.run([rival], cases, settings["batch_size"], told)
     arena.measure(cases[0], rivals_on(replace(ring, steps=SHORT), others))
-    arena.run(cases, settings["batch_size"], told)
-    keep()
 
 
 def _ring(name: str, steps: int, loading: Loading) -> Ring:
@@ -167,10 +170,9 @@ def _begun(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     record = read_json(path)
     known = record.get("settings") if isinstance(record, dict) else None
     if known != settings:
-        differing = [
-            name for name, value in settings.items() if not isinstance(known, dict) or known.get(name) != value
-        ]
-        raise DataError(f"{path}: of a run with other {', '.join(differing) or 'settings'}; choose another folder")
+        known = known if isinstance(known, dict) else {}
+        other = [name for name in {**settings, **known} if settings.get(name) != known.get(name)]
+        raise DataError(f"{path}: of a run with other settings ({', '.join(other)}); choose another folder")
     return record
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from benchmarks.measure import clock, peak_bytes, weight_bytes
 from benchmarks.rivals.base import Ring, Rival
 from cvg.evaluation.suites import Case, Score, Suite, scores
@@ -36,44 +38,42 @@ class Arena:
     ) -> None:
         self.suite, self.ring, self.rivals, self.results, self.keep = suite, ring, rivals, results, keep
 
-    def tune(self, cases: Sequence[Case], batch_size: int, told: Callable[[str], None]) -> None:
-        """Give every rival the step size that has most videos right.
+    def tune(self, rival: Rival, cases: Sequence[Case], batch_size: int, told: Callable[[str], None]) -> None:
+        """Give a rival the step size that has most videos right.
 
         Of equals it is the one with most entities right, and of these the smallest.
 
         Args:
+            rival: one of them, which has step sizes to choose from.
             cases: for choosing alone.
             batch_size: cases at a time.
             told: shown every figure.
         """
-        for rival in self.rivals:
-            if not rival.step_sizes:
-                continue
-            known = self.results["tuning"].setdefault(rival.name, {"measured": None, "step_sizes": {}})
-            if known["measured"] is None:
-                known["measured"] = rival.prepare(cases)
-            rival.adopt(known["measured"])
-            for step_size in rival.step_sizes:
-                if str(step_size) not in known["step_sizes"]:
-                    rival.step_size = step_size
-                    parts = [cases[at : at + batch_size] for at in range(0, len(cases), batch_size)]
-                    found = [score for part in parts for score in self._scores(rival, part)]
-                    known["step_sizes"][str(step_size)] = _shares(found)
-                    self.keep()
-                found_there = known["step_sizes"][str(step_size)]
-                told(f"{rival.name}: step size {step_size}: {found_there['right']} of {len(cases)} right")
+        known = self.results["tuning"].setdefault(rival.name, {"measured": None, "step_sizes": {}})
+        if known["measured"] is None:
+            known["measured"] = rival.prepare(cases)
+        rival.adopt(known["measured"])
+        shares = known["step_sizes"]
+        for step_size in rival.step_sizes:
+            if str(step_size) not in shares:
+                rival.step_size = step_size
+                parts = [cases[at : at + batch_size] for at in range(0, len(cases), batch_size)]
+                shares[str(step_size)] = _counts([score for part in parts for score in self._judged(rival(part), part)])
+                self.keep()
+            told(f"{rival.name}: step size {step_size}: {shares[str(step_size)]['right']} of {len(cases)} right")
 
-            def merit(step_size: float, of: dict[str, Any] = known["step_sizes"]) -> tuple[int, int, float]:
-                shares = of[str(step_size)]
-                return shares["right"], shares["entities_right"], -step_size
+        def merit(step_size: float) -> tuple[int, int, float]:
+            found = shares[str(step_size)]
+            return found["right"], found["entities_right"], -step_size
 
-            rival.step_size = known["chosen"] = max(rival.step_sizes, key=merit)
-            self.keep()
+        rival.step_size = known["chosen"] = max(rival.step_sizes, key=merit)
+        self.keep()
 
-    def run(self, cases: Sequence[Case], batch_size: int, told: Callable[[str], None]) -> None:
-        """Run the cases, batch after batch, each by all rivals in turn, so that a drift of the machine's speed cancels.
+    def run(self, rivals: Sequence[Rival], cases: Sequence[Case], batch_size: int, told: Callable[[str], None]) -> None:
+        """Run the cases, batch after batch, each by some rivals in turn, so that a drift of speed cancels.
 
         Args:
+            rivals: some of them.
             cases: the prompts that count.
             batch_size: cases at a time.
             told: shown how far it is.
@@ -82,14 +82,13 @@ class Arena:
         for number, at in enumerate(range(0, len(cases), batch_size)):
             if number == len(batches):
                 batches.append({})
-            for rival in self.rivals:
+            for rival in rivals:
                 if rival.name not in batches[number]:
                     batches[number][rival.name] = self._row(rival, cases[at : at + batch_size])
                     self.keep()
                 row = batches[number][rival.name]
-                told(
-                    f"batch {number}: {rival.name}: {sum(row['right'])} of {len(row['right'])}, {row['seconds']:.0f} s"
-                )
+                counts = f"{sum(row['right'])} of {len(row['right'])} right"
+                told(f"batch {number}: {rival.name}: {counts}, {row['seconds']:.0f} s")
 
     def measure(self, case: Case, short: Sequence[Rival]) -> None:
         """Peak memory of sampling one case, with the weights of the network and of what a rival needs beside it.
@@ -118,14 +117,11 @@ class Arena:
         rows = {name: [getattr(score, name) for score in found] for name in ("right", "entities_right")}
         return rows | {"seconds": seconds}
 
-    def _scores(self, rival: Rival, cases: Sequence[Case]) -> list[Score]:
-        return self._judged(rival(cases), cases)
-
-    def _judged(self, video_BCFHW: Any, cases: Sequence[Case]) -> list[Score]:
+    def _judged(self, video_BCFHW: Tensor, cases: Sequence[Case]) -> list[Score]:
         return scores(self.suite, [to_frames(video) for video in video_BCFHW], [case.asked for case in cases])
 
 
-def _shares(found: Sequence[Score]) -> dict[str, int]:
+def _counts(found: Sequence[Score]) -> dict[str, int]:
     return {
         "right": sum(score.right for score in found),
         "entities_right": sum(score.entities_right for score in found),

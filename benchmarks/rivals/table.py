@@ -13,7 +13,7 @@ HEADER = ["", "composition right", "entities right", "time", "memory", "step siz
 
 
 def figures(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows, over the batches that every rival has done.
+    """Rows, each over the batches that the rival has done; time is that of the first one over the same batches.
 
     Args:
         results: of one generator.
@@ -23,9 +23,9 @@ def figures(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
         Per rival ``name``, ``n``, ``right`` and ``entities_right`` (shares, None of nothing), ``ci95`` of the first,
         ``time`` and ``memory`` (multiples) and ``step_size`` (None where none was chosen).
     """
-    done = [batch for batch in results["batches"] if all(name in batch for name in names)]
     rows = []
     for name in names:
+        done = [batch for batch in results["batches"] if name in batch and names[0] in batch]
         right, entities = ([hit for batch in done for hit in batch[name][of]] for of in ("right", "entities_right"))
         seconds, plain = (sum(batch[of]["seconds"] for batch in done) for of in (name, names[0]))
         peak, least = results["memory"].get(name), results["memory"].get(names[0])
@@ -48,13 +48,15 @@ def markdown(generator: str, rows: Sequence[dict[str, Any]]) -> str:
     """The table of one generator; empty where no batch is done."""
     if not rows or not rows[0]["n"]:
         return ""
+    count = rows[0]["n"]
     cells = [HEADER[:]]
-    cells[0][0] = f"`{generator}`, {rows[0]['n']} prompts"
-    for row in rows:
+    cells[0][0] = f"`{generator}`, {count} prompts"
+    for row in (row for row in rows if row["n"]):
         low, high = row["ci95"]
         right = f"{number(row['right'])} ({number(low)} to {number(high)})"
         size = "" if row["step_size"] is None else f"{row['step_size']:g}"
-        multiples = [number(row[name]) for name in ("entities_right", "time", "memory")]
-        cells.append([row["name"], right, *multiples, size])
+        multiples = [number(row[of]) for of in ("entities_right", "time", "memory")]
+        name = row["name"] if row["n"] == count else f"{row['name']} ({row['n']} prompts)"
+        cells.append([name, right, *multiples, size])
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([lines[0], "|" + "---|" * len(HEADER), *lines[1:]])
