@@ -24,6 +24,7 @@ def told(composition: Composition, labels: LabelSet) -> list[str]:
         label, entities = labels[relation.label], ", ".join(entity.phrase for entity in relation.entities)
         said = f"by {relation.wording!r}" if relation.wording else "said by hand"
         lines.append(f"  {label.name} ({entities}), {label.category}, {said}")
+    lines += [f"  left out: {reason}" for reason in composition.left_out]
     try:
         lines.append(f"  wrong would be: {contradict(composition, labels, random.Random(0)).prompt!r}")
     except PromptError:

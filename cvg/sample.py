@@ -228,6 +228,7 @@ def _understood(line: PromptLine, labels: LabelSet, needed: bool) -> Composition
         composition = found.composition
     relations = [in_words(each.label, [entity.phrase for entity in each.entities]) for each in composition.relations]
     print(f"{line.prompt!r} was understood as: {'; '.join(relations)}")
+    print("".join(f"left out: {reason}\n" for reason in composition.left_out), end="")
     return composition
 
 

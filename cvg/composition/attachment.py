@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cvg.composition.language import Word
-from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase, noun_phrases
+from cvg.composition.language import PREPOSITIONS, Word
+from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
+from cvg.composition.referents import RELATIVE, referent
 from cvg.composition.statements import Match
+from cvg.composition.surroundings import Surroundings
 
 _SUBJECTS = ("nsubj", "nsubjpass")
+_FINITE = ("VBZ", "VBP", "VBD")
+_MOVERS = frozenset(
+    "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling launch drop shoot blow roll slide "
+    "move pour swing send spin fly put place set lay stack hang insert dip".split()
+)
+"""Verbs whose object is what moves: "a crane lifts a container upwards", "puts a cup on a table"."""
+_KEEPERS = frozenset("eat drink hold read carry wear play chew munch use ride smoke write nibble".split())
+"""Verbs whose object is where the subject is: "a panda eats bamboo to the left of a tree"."""
+_CARRYING = ("on", "inside")
+"""Rules by which what an entity is beside or above is so of what it carries too."""
 _OWN_CLAUSE = ("conj", "advcl", "xcomp", "ccomp", "dep", "aux", "auxpass")
 _DEEPEST = 6
 
 
-class Attachment:
+class Attachment(Surroundings):
     """Finds the entities of matches.
 
     Args:
@@ -22,10 +34,7 @@ class Attachment:
     """
 
     def __init__(self, words: Sequence[Word], matches: Sequence[Match]) -> None:
-        self.words, self.matches = words, matches
-        self.owner = {place: match for match in matches for place in match.places}
-        self.phrases = noun_phrases(words, self.owner)
-        self._at = {place: phrase for phrase in self.phrases for place in range(phrase.first, phrase.last + 1)}
+        super().__init__(words, matches)
         self._subjects: dict[int, list[Phrase]] = {}
 
     # Slots
@@ -40,20 +49,25 @@ class Attachment:
 
     def objects(self, match: Match) -> list[Phrase]:
         """The phrases that stand right after a relation: several where they are joined; none where there is none."""
+        if (pronoun := self._pronoun(match)) is not None:
+            found = referent(self.words, self.phrases, pronoun, self._heads(pronoun), self.subjects(match))
+            return [found] if found is not None else []
         phrase = self._following(match.places[-1])
         if phrase is None:
             after = self._next_match(match)
             joints = self._between(match.places[-1], after.places[0]) if after else ["?"]
-            if after and after.label.has_object and joints in ([], ["and"], ["and", "to"]):
+            if after and after.label.has_object and joints in (["and"], ["and", "to"]):
                 return self.objects(after)  # "left of and above a car"
             return []
-        found = [phrase]
-        while (more := self._joined_after(found[-1])) and not self._continues(more):
-            found.append(more)
-        return found
+        found_all = [phrase]
+        while (more := self._joined_after(found_all[-1])) and not self._continues(more):
+            found_all.append(more)
+        return found_all
 
     def _found_subjects(self, match: Match, number: int) -> list[Phrase]:
-        spoken = self._spoken_of(match, number)
+        spoken = self._beside_pronoun(match)
+        if spoken is None:
+            spoken = self._spoken_of(match, number)
         if spoken is None:
             spoken = self._fronted(match)
         if spoken is None:
@@ -65,7 +79,8 @@ class Attachment:
     def _spoken_of(self, match: Match, number: int) -> Phrase | None:
         linear = self._linear(match, number)
         if match.verb is not None:
-            return self._of_verb(match.verb, linear, match)
+            moved = self._moved(match.verb, match)
+            return moved or self._of_verb(match.verb, linear, match)
         before = self._before(match.places[0])
         if before is None:
             return linear
@@ -79,22 +94,87 @@ class Attachment:
         phrase = self._at.get(before)
         if phrase is None:
             return linear
-        head = self.words[match.places[0]].head
-        if phrase.first <= head <= phrase.last and self.words[phrase.head].dep == "dobj" and not phrase.governed:
+        return self._of_object(phrase, match) or linear
+
+    def _of_object(self, phrase: Phrase, match: Match) -> Phrase | None:
+        """Whom a relation right after a phrase is of, where that is not the subject of its clause."""
+        head, opener = self.words[match.places[0]].head, self._opener(phrase)
+        if opener is not None and self.words[opener].is_verb and self.words[opener].forms & _MOVERS:
             return phrase
-        return linear
+        inside = phrase.first <= head <= phrase.last
+        if opener is not None and self.words[opener].is_verb and self.words[opener].forms & _KEEPERS:
+            return self._of_verb(opener, None, match)
+        if inside and not phrase.governed and self.words[phrase.head].dep == "dobj":
+            return phrase
+        if inside and opener is not None and self.words[opener].text == "at":
+            return phrase
+        led = self._led(phrase)
+        if led is not None and led.label.rule in _CARRYING and self.words[head].is_verb and head < led.places[0]:
+            shared = self.subjects(led)  # "stands on a table to the right of a clock"
+            return shared[0] if shared else None
+        return None
+
+    def _moved(self, verb: int, match: Match) -> Phrase | None:
+        """What a verb moves: "a crane lifts a container upwards"."""
+        if match.places[0] <= verb or not self.words[verb].forms & _MOVERS:
+            return None
+        phrase = self._following(verb)
+        return phrase if phrase is not None and phrase.last < match.places[0] else None
+
+    # Pronouns
+
+    def _pronoun(self, match: Match) -> int | None:
+        """Place of the pronoun that is a relation's object: "behind it", "to its left"."""
+        if not match.label.has_object:
+            return None
+        own = [place for place in match.places if self.words[place].tag == "PRP$"]
+        if own and own[0] > match.places[0]:
+            return own[0]
+        after = self._at.get(match.places[-1] + 1)
+        return after.head if after is not None and after.pronoun else None
+
+    def _beside_pronoun(self, match: Match) -> Phrase | None:
+        """The subject of a relation to a pronoun, right before or after: "a dog to its left", "below it a river"."""
+        pronoun = self._pronoun(match)
+        if pronoun is None or self.words[pronoun].text in RELATIVE:
+            return None
+        first, last = match.places[0], max(pronoun, match.places[-1])
+        before = self._at.get(first - 1)
+        if before is not None and not before.pronoun:
+            return before
+        opened = first == 0 or self.words[first - 1].text in JOINTS or self.words[first - 1].is_sign
+        opened = opened or self.words[first - 1].sentence != self.words[first].sentence
+        after = last + 1
+        while after < len(self.words) and (self.words[after].is_verb or self.words[after].text in DETERMINERS):
+            after += 1
+        return self._at.get(after) if opened else None
+
+    def _meant(self, pronoun: Phrase, number: int) -> list[Phrase]:
+        """What a subject that is a pronoun stands for: the subject of before, else what the last clause is about."""
+        if self.words[pronoun.head].text in RELATIVE:
+            found = referent(self.words, self.phrases, pronoun.head, (), ())
+            return [found] if found is not None else []
+        for other in reversed(self.matches[:number]):
+            if other.places[-1] < pronoun.first and (subjects := self.subjects(other)):
+                return subjects
+        named = [phrase for phrase in self.phrases if phrase.last < pronoun.first and not phrase.pronoun]
+        heads = [phrase for phrase in named if not phrase.governed] or named
+        return heads[-1:]
 
     # Verbs
 
     def _of_verb(self, verb: int, linear: Phrase | None, match: Match) -> Phrase | None:
         """The subject of a verb, by the parse; where that does not tell, ``linear``."""
         near = self._adjacent(verb)
+        if near is not None and self.words[verb].tag in _FINITE and (led := self._led(near)) is not None:
+            return self._around_object(near, led, verb)
         named = any(word.head == verb and word.dep in _SUBJECTS for word in self.words)
         if near is not None and not (named and self.words[near.head].dep in ("dobj", "pobj")):
             return near
         said = self._verb_subject(verb, 0)
         if said is None:
             return linear
+        said = self._not_enclosed(said, verb)
         noun = self.words[said.head]
         participle = self.words[verb].dep in ("acl", "relcl")
         if participle and linear is not None and said != linear and noun.dep != "dobj":
@@ -102,6 +182,15 @@ class Attachment:
         if said.first > match.places[-1] and linear is not None:
             return linear
         return said
+
+    def _around_object(self, phrase: Phrase, led: Match, verb: int) -> Phrase | None:
+        """The subject of a verb right after a relation's object: "a child on a swing waves", "on a rug lies a cat"."""
+        sentence = self.words[verb].sentence
+        clause = [place for place in range(led.places[0]) if self.words[place].sentence == sentence]
+        heads = [head for head in self._heads(led.places[0]) if head.first in clause]
+        joints = [place for place in clause if self.words[place].text in JOINTS]
+        heads = [head for head in heads if not joints or head.first > joints[-1]]
+        return heads[0] if heads else self._following(verb)
 
     def _verb_subject(self, verb: int, depth: int) -> Phrase | None:
         word = self.words[verb]
@@ -118,16 +207,6 @@ class Attachment:
             return self._verb_subject(word.head, depth + 1)
         return None
 
-    def _adjacent(self, verb: int) -> Phrase | None:
-        """The phrase that ends right before a verb, where no preposition governs it."""
-        for place in range(verb - 1, -1, -1):
-            if place in self._at:
-                phrase = self._at[place]
-                return phrase if phrase.last == place and not phrase.governed and not phrase.pronoun else None
-            if self.words[place].kind not in ("ADV", "AUX") or place in self.owner:
-                return None
-        return None
-
     # By position
 
     def _linear(self, match: Match, number: int) -> Phrase | None:
@@ -138,7 +217,8 @@ class Attachment:
         earlier = [other for other in self.matches[:number] if other.places[-1] < match.places[0]]
         before = earlier[-1] if earlier else None
         region = self._clauses(before.places[-1] + 1 if before else 0, match.places[0])
-        if before and before.label.has_object and len(region) > 1:
+        ends = before is not None and self.words[before.places[-1]].text in PREPOSITIONS
+        if before and (before.label.has_object or ends) and len(region) > 1:
             region = region[1:]
         for phrases in reversed(region):
             for phrase in phrases:
@@ -150,25 +230,6 @@ class Attachment:
             return None
         shared = self.subjects(before)
         return shared[0] if shared else None
-
-    def _is_style(self, phrase: Phrase, region: Sequence[Sequence[Phrase]], match: Match) -> bool:
-        """Whether a bare phrase between commas may be a style, and no entity: "a dog, cyberpunk, moving left"."""
-        after = phrase.last + 1
-        enclosed = phrase.bare and after < match.places[0] and self.words[after].text == ","
-        others = [other for phrases in region for other in phrases if other.last < phrase.first]
-        return enclosed and any(not other.bare and not other.governed for other in others)
-
-    def _clauses(self, first: int, end: int) -> list[list[Phrase]]:
-        """The phrases within ``words[first:end]``, by clause. Always at least one clause, maybe empty."""
-        found: list[list[Phrase]] = [[]]
-        for place in range(first, end):
-            phrase, word = self._at.get(place), self.words[place]
-            if phrase is not None:
-                if place == phrase.first:
-                    found[-1].append(phrase)
-            elif word.is_sign or word.text in JOINTS:
-                found.append([])
-        return found
 
     def _fronted(self, match: Match) -> Phrase | None:
         """The subject after the object: "To the left of the tree stands a dog", "Under the bridge, a boat drifts"."""
@@ -189,8 +250,6 @@ class Attachment:
                     return phrase if parted else None
         return None
 
-    # Joined phrases and pronouns
-
     def _with_joined(self, phrase: Phrase, match: Match) -> list[Phrase]:
         found = [phrase]
         while (previous := self._joined_before(found[0])) and not self._is_objects(previous):
@@ -200,69 +259,3 @@ class Attachment:
                 break
             found.append(more)
         return found
-
-    def _is_objects(self, phrase: Phrase) -> bool:
-        """Whether a phrase is the object of a verb or of a relation."""
-        if phrase.governed or self.words[phrase.head].dep in ("dobj", "pobj"):
-            return True
-        return (before := self._before(phrase.first)) is not None and before in self.owner
-
-    def _joined_before(self, phrase: Phrase) -> Phrase | None:
-        place = self.phrases.index(phrase)
-        previous = self.phrases[place - 1] if place else None
-        return previous if previous and self._between(previous.last, phrase.first) in (["and"], [",", "and"]) else None
-
-    def _joined_after(self, phrase: Phrase) -> Phrase | None:
-        place = self.phrases.index(phrase) + 1
-        after = self.phrases[place] if place < len(self.phrases) else None
-        if after is None or after.pronoun or after.governed:
-            return None
-        return after if self._between(phrase.last, after.first) in (["and"], [",", "and"]) else None
-
-    def _continues(self, phrase: Phrase, match: Match | None = None) -> bool:
-        """Whether a phrase begins a clause of its own: a verb or another relation follows it."""
-        after = phrase.last + 1
-        while after < len(self.words) and self.words[after].kind in ("ADV", "PART"):
-            after += 1
-        if after >= len(self.words) or (match is not None and after in match.places):
-            return False
-        if match is not None and match.verb is not None and after <= match.verb:
-            return False
-        return self.words[after].is_verb or after in self.owner or self.words[after].text in ("that", "which", "who")
-
-    def _meant(self, pronoun: Phrase, number: int) -> list[Phrase]:
-        """What a pronoun stands for: the subject of before, else the last phrase that heads a clause."""
-        for other in reversed(self.matches[:number]):
-            if other.places[-1] < pronoun.first and (found := self.subjects(other)):
-                return found
-        named = [phrase for phrase in self.phrases if phrase.last < pronoun.first and not phrase.pronoun]
-        heads = [phrase for phrase in named if not phrase.governed] or named
-        return heads[-1:]
-
-    # Words around
-
-    def _before(self, place: int) -> int | None:
-        """The word before, adverbs and commas passed over."""
-        for before in range(place - 1, -1, -1):
-            word = self.words[before]
-            if before in self.owner or not (word.kind in ("ADV", "PART") or word.text == "," or word.kind == "SPACE"):
-                return before
-        return None
-
-    def _following(self, place: int) -> Phrase | None:
-        """The phrase that begins right after a word."""
-        for after in range(place + 1, min(place + 4, len(self.words))):
-            phrase, word = self._at.get(after), self.words[after]
-            if phrase is not None:
-                return phrase if phrase.first == after and not phrase.pronoun else None
-            if not (word.text in DETERMINERS or word.kind in ("DET", "ADV")) or after in self.owner:
-                return None
-        return None
-
-    def _next_match(self, match: Match) -> Match | None:
-        later = [other for other in self.matches if other.places[0] > match.places[-1]]
-        return later[0] if later else None
-
-    def _between(self, last: int, first: int) -> list[str]:
-        """The words between two places, without determiners."""
-        return [word.text for word in self.words[last + 1 : first] if word.text not in DETERMINERS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import Formatter
 
 from cvg.common.errors import PromptError
@@ -40,10 +40,17 @@ class Relation:
 
 @dataclass(frozen=True)
 class Composition:
-    """A prompt, and the relations between entities that it states (at least one)."""
+    """A prompt, and the relations between entities that it states (at least one).
+
+    Attributes:
+        prompt: the text.
+        relations: what it states.
+        left_out: what it may state besides and could not be read, one reason each.
+    """
 
     prompt: str
     relations: tuple[Relation, ...]
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         assert self.relations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from cvg.composition.labels import Label
 from cvg.composition.language import Word
 from cvg.composition.patterns import Pattern, compiled, of_wording, verbs_of
 
+_SIDE = re.compile(r"(?:to|on) the ([a-z]+) of")
 ATTRIBUTE, NUMBER = "attribute", "number"
 """Categories whose labels are said by words inside of a noun phrase ("a red ball"), or of its subject ("is red")."""
 
@@ -22,10 +24,12 @@ class Lexicon:
     Attributes:
         values: word -> label that it states of its noun: labels of the categories attribute and number.
         verbs: plain forms of the verbs that patterns begin with.
+        sides: word -> label whose wordings have it in "to the ... of", as "left": where "its left" is.
     """
 
     def __init__(self, labels: Sequence[Label]) -> None:
         self.values: dict[str, Label] = {}
+        self.sides: dict[str, Label] = {}
         self._patterns: dict[str, list[tuple[Pattern, Label]]] = defaultdict(list)
         every: list[Pattern] = []
         for label in labels:
@@ -37,6 +41,9 @@ class Lexicon:
                 patterns = [compiled(" ".join(word.split())) for word in words if " " in word]
             else:
                 patterns += [pattern for wording in label.wordings if (pattern := of_wording(wording))]
+            for wording in label.wordings if label.has_object else ():
+                if found := _SIDE.fullmatch(wording):
+                    self.sides[found[1]] = label
             for pattern in patterns:
                 for option in pattern.parts[0] or ():
                     self._patterns[option].append((pattern, label))

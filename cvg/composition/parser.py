@@ -45,12 +45,16 @@ def parse(
             second "dog" of the prompt.
         label: the label of each relation by hand. Only their wordings are looked for; other relations are ignored.
 
+    What cannot be known is left out where the prompt states more: a relation without a clear subject or object, and
+    sentences that negate something or leave a choice; ``Composition.left_out`` says so.
+
     Raises:
         NothingToGuide: the prompt states nothing that the label set knows.
-        PromptError: an unknown label, words that negate or leave a choice, a missing or ambiguous entity, an ambiguous
-            wording, or a phrase that is not in the prompt. The message shows what was understood and how to say the
-            rest.
+        PromptError: an unknown label, relations that contradict each other, an ambiguous wording, or a phrase that is
+            not in the prompt; words that negate or leave a choice, or a missing entity, where nothing else is stated or
+            labels are given. The message shows what was understood and how to say the rest.
     """
+    relations, left_out = stated(prompt, labels, entities, [label] if isinstance(label, str) else label)
     found = Composition(
         prompt,
         tuple(
@@ -61,8 +65,9 @@ def parse(
                 match.end,
                 tuple(Entity(*span) for span in spans),
             )
-            for match, spans in stated(prompt, labels, entities, [label] if isinstance(label, str) else label)
+            for match, spans in relations
         ),
+        tuple(left_out),
     )
     refuse_swapped(found, labels)
     return found

@@ -3,7 +3,8 @@
 A pattern is words in a row, such as ``move|go left``. ``a|b`` stands for either word, ``<NAME>`` for one of a list of
 words that the group names under ``words``, and ``..`` for words between, of the same clause. Words are compared by
 their lemmas ("moves", "moving"), or as they stand; determiners and adverbs between them do not matter. A first word
-that is a verb in the dictionary must be one in the sentence.
+that is a verb in the dictionary must be one in the sentence. A last word after ``~`` must be the noun of the phrase
+that follows, and remains the entity's: ``in ~box|cage``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 from cvg.common.errors import DataError
 from cvg.composition.language import Word, is_verb, lemmas
 
-GAP = ".."
+GAP, AHEAD = "..", "~"
+_PHRASE = ("DET", "ADJ", "NOUN", "PROPN", "NUM", "VERB", "ADV", "PRON")
 _WIDEST = 14
 """Most words that a gap can hold."""
 _CLOSING = frozenset("and or but while whereas when where then because so which that who".split())
@@ -42,8 +44,12 @@ def expanded(pattern: str, words: Mapping[str, Sequence[str]], where: str) -> st
 
     full = re.sub(r"<([^<>]*)>", listed, pattern)
     parts = full.lower().split()
-    if parts[0] == GAP or parts[-1] == GAP or any(not option for part in parts for option in part.split("|")):
-        raise DataError(f"{where}: pattern {pattern!r}: expected words; '..' stands between words, '|' between two")
+    ahead = [part for part in parts if part.startswith(AHEAD)]
+    misplaced = GAP in (parts[0], parts[-1]) or len(parts) == len(ahead) or ahead not in ([], parts[-1:])
+    if misplaced or any(not option for part in parts for option in part.removeprefix(AHEAD).split("|")):
+        raise DataError(
+            f"{where}: pattern {pattern!r}: expected words, '..' between words, '|' between two, '~' before the last"
+        )
     return " ".join(parts)
 
 
@@ -54,10 +60,12 @@ class Pattern:
     Attributes:
         parts: the options of each word; None for a gap.
         verb: whether its first word must be a verb.
+        ahead: the nouns of which the phrase that follows must have one; any may follow where there are none.
     """
 
     parts: tuple[frozenset[str] | None, ...]
     verb: bool
+    ahead: frozenset[str] = frozenset()
 
     @property
     def open(self) -> bool:
@@ -68,7 +76,17 @@ class Pattern:
         """The places of its words, the first of them at ``start``; None where it does not match."""
         if not self._fits(words[start], 0) or (self.verb and not words[start].is_verb):
             return None
-        return self._rest(words, [start], 1)
+        found = self._rest(words, [start], 1)
+        return found if found is None or not self.ahead or self._leads(words, found[-1] + 1) else None
+
+    def _leads(self, words: Sequence[Word], place: int) -> bool:
+        """Whether the phrase from a place on has one of the nouns ahead."""
+        while place < len(words) and words[place].kind in _PHRASE:
+            last = place + 1 == len(words) or not words[place + 1].is_noun
+            if words[place].is_noun and last:
+                return not self.ahead.isdisjoint(words[place].forms)
+            place += 1
+        return False
 
     def _fits(self, word: Word, part: int) -> bool:
         options = self.parts[part]
@@ -83,7 +101,8 @@ class Pattern:
             word = words[place]
             if self._fits(word, part) and (rest := self._rest(words, [*found, place], part + 1)):
                 return rest
-            if word.sentence != words[found[-1]].sentence or word.is_sign:
+            parted = word.is_sign and (self.verb or not gap or word.text != ",")  # "from left to right, a dog crosses"
+            if word.sentence != words[found[-1]].sentence or parted:
                 return None
             if not gap and not (word.kind == "DET" or (word.tag in ("PRP$", "RB", "RP") and word.text != "not")):
                 return None
@@ -95,9 +114,12 @@ class Pattern:
 @functools.lru_cache(maxsize=1 << 16)
 def compiled(pattern: str) -> Pattern:
     """A pattern that has no lists any more."""
-    parts = tuple(None if part == GAP else frozenset(part.split("|")) for part in pattern.split())
+    own, _, ahead = pattern.partition(f" {AHEAD}")
+    parts = tuple(None if part == GAP else frozenset(part.split("|")) for part in own.split())
     first = parts[0] or frozenset()
-    return Pattern(parts, any(is_verb(option) for option in first))
+    return Pattern(
+        parts, any(is_verb(option) for option in first), frozenset(ahead.split("|")) if ahead else frozenset()
+    )
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cvg.common.errors import PromptError
-from cvg.composition.language import PREPOSITIONS, Word
+from cvg.composition.language import PREPOSITIONS, Word, lemmas
 
 DETERMINERS = frozenset(
     "a an the this that these those some another one its his her their my your our each every any no".split()
@@ -63,6 +64,7 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def word_pattern(phrase: str) -> re.Pattern[str]:
     """A phrase on word boundaries ("left-over" has no "left", no "over"), in any case, with any white space.
 
@@ -106,6 +108,10 @@ def locate(prompt: str, phrase: str) -> PhraseSpan:
     return match.group(), match.start(), match.end()
 
 
+def _is_adjective(word: Word) -> bool:
+    return word.kind == "ADJ" or (word.is_noun and word.tag not in ("NNS", "NNPS") and bool(lemmas(word.text, "ADJ")))
+
+
 def noun_phrases(words: Sequence[Word], blocked: Collection[int]) -> list[Phrase]:
     """The noun phrases of a prompt, in order.
 
@@ -146,19 +152,24 @@ class _Reader:
                 self.taken.append(word.index)  # "a dog's bowl"; but "a dog's running"
             else:
                 self.close()
-        elif word.text == "and" and last is not None and self._joins_modifiers(last, word):
-            self.taken.append(word.index)  # "a black and white cat"
-        elif word.text in DETERMINERS and word.kind != "NUM" and not (word.kind == "PRON" and word.tag != "PRP$"):
+        elif word.text in ("and", ",") and last is not None and self._joins_modifiers(last, word):
+            self.taken.append(word.index)
+        elif (
+            word.text in DETERMINERS
+            and not self._is_her(word)
+            and word.kind != "NUM"
+            and not (word.kind == "PRON" and word.tag != "PRP$")
+        ):
             self.close(keep=True)
             self.determined = True
         elif word.kind == "NUM" and word.text == "one" and not self._nominal(word.index + 1):
             self.close()
-        elif word.text in _RELATIVES and word.kind in ("PRON", "DET", "SCONJ"):
+        elif (word.text in _RELATIVES and word.kind in ("PRON", "DET", "SCONJ")) or self._is_her(word):
             self.close()
             self.phrases.append(Phrase(word.index, word.index, word.index, bare=True, pronoun=True))
         elif (word.kind == "ADP" or word.text in PREPOSITIONS or word.text == "to") and not self._is_round(word):
             self.close()
-            self.governed = True
+            self.governed = not self._opens_clause(word)
         elif self._belongs(word):
             if word.kind == "NUM" and last is not None and last.is_noun:
                 self.close()
@@ -169,6 +180,15 @@ class _Reader:
     def _is_round(self, word: Word) -> bool:
         """Whether "round" is the shape: "a round clock"."""
         return word.text == "round" and word.kind == "ADJ" and self.determined and self._nominal(word.index + 1)
+
+    def _is_her(self, word: Word) -> bool:
+        """Whether "her" stands alone: "behind her", not "her dog"."""
+        return word.text == "her" and not self._nominal(word.index + 1)
+
+    def _opens_clause(self, word: Word) -> bool:
+        """Whether "as" joins clauses: "sits as a jester juggles"; but "dressed as a clown"."""
+        before = self.words[word.index - 1] if word.index else None
+        return word.text in ("as", "while", "until", "since") and (before is None or before.tag not in ("VBN", "JJ"))
 
     def _belongs(self, word: Word) -> bool:
         if word.kind in ("NOUN", "PROPN", "ADJ", "NUM", "X", "SYM"):
@@ -193,8 +213,14 @@ class _Reader:
         return word.kind in ("NOUN", "PROPN", "ADJ", "NUM") or article or word.dep in ("amod", "compound")
 
     def _joins_modifiers(self, last: Word, word: Word) -> bool:
+        """Whether a sign or "and" is between adjectives of one noun: "a black and white cat", "a red, round ball"."""
         after = self.words[word.index + 1 : word.index + 3]
-        return last.kind == "ADJ" and len(after) == 2 and after[0].kind == "ADJ" and after[1].kind in ("NOUN", "ADJ")
+        if len(after) < 2 or not all(map(_is_adjective, (last, after[0]))):
+            return False
+        so_far = [self.words[place] for place in self.taken]
+        if word.text == "," and not (self.determined and all(_is_adjective(one) or one.is_sign for one in so_far)):
+            return False
+        return after[1].is_noun or after[1].kind == "ADJ" or (word.text == "," and after[1].text == ",")
 
     def close(self, keep: bool = False, drop: bool = False) -> None:
         """End the phrase being read, if any; ``keep`` that a preposition governs what follows, ``drop`` the phrase."""

@@ -4,78 +4,116 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from cvg.common.errors import NothingToGuide, PromptError
 from cvg.composition.attachment import Attachment
 from cvg.composition.labels import SLOT_NAMES, LabelSet
-from cvg.composition.language import Word, words_of
+from cvg.composition.language import Word
 from cvg.composition.phrases import FRAME, MEDIA, Phrase, PhraseSpan, locate
 from cvg.composition.refusals import (
+    half_known,
+    is_absence,
     refuse_contradictions,
-    refuse_directions,
     refuse_senses,
     refuse_unreadable,
     refuse_weights,
 )
 from cvg.composition.statements import Match, all_matches, literal_matches
+from cvg.composition.tagging import words_of
 from cvg.composition.values import stated_values
 
 _UNREAL = frozenset("pretend fail try attempt refuse want stop avoid plan hope prepare wish threaten forget".split())
+# Participles that tell how somebody is: "seated", "perched".
+_STATES = frozenset("seat perch sprawl huddle crouch hunch curl lie stand kneel lean recline".split())
+_CAST = frozenset(
+    "light lamplight sunlight moonlight daylight shadow night dusk silence darkness glow ray beam".split()
+)
 _SHOWN = 12
 """Most known wordings that a message lists."""
 
 Stated = tuple[Match, list[PhraseSpan]]
+Unread = list[tuple[Match, PromptError]]
+"""Words that may state a label, each with why it cannot be known."""
 
 
-def stated(prompt: str, labels: LabelSet, entities: list[str] | None, given: list[str] | None) -> list[Stated]:
+def stated(
+    prompt: str, labels: LabelSet, entities: list[str] | None, given: list[str] | None
+) -> tuple[list[Stated], list[str]]:
     """Find the relations of a prompt and the spans of their entities; see :func:`cvg.composition.parser.parse`.
 
     Returns:
-        Per relation, in order of appearance (or as ``given``), the match and its (subject,) or (subject, object).
+        Per relation, in order of appearance (or as ``given``), the match and its (subject,) or (subject, object); and
+        why others were left out, one line each.
     """
     if not prompt.strip():
         raise PromptError(f"the prompt is empty; describe a relation, such as 'a dog {labels.labels[0].wordings[0]}'")
     if given is not None and entities is not None:
-        return _by_hand(prompt, labels, entities, given)
+        return _by_hand(prompt, labels, entities, given), []
     if entities is None:
         refuse_weights(prompt)
     words = words_of(prompt, labels.lexicon.verbs)
     every = all_matches(prompt, labels, words) if given is None else _of_given(prompt, labels, given, words)
     wanted = every if given is None else _assign(prompt, [labels[name] for name in given], every)
     attachment = Attachment(words, every)
-    if given is None:
-        _refuse(prompt, wanted, labels, words)
+    unread = _unreadable(prompt, wanted, labels, words) if given is None else []
+    lost = {words[place].sentence for match, _ in unread for place in match.places[:1]}
+    wanted = [match for match in wanted if not any(match is other for other, _ in unread)]
     if entities is not None:
+        if unread:
+            raise unread[0][1]
         if not wanted:
             raise _nothing(prompt, labels, attachment)
         found = list(zip(wanted, _locate(prompt, wanted, attachment, entities), strict=True))
         refuse_contradictions(prompt, found)
-        return found
-    found = _attached(prompt, wanted, attachment)
+        return found, []
+    found = _attached(prompt, wanted, attachment, unread)
+    if given is not None and unread:
+        raise unread[0][1]
     if given is None:
-        found += stated_values(prompt, labels, words, attachment)
+        found += [
+            (match, spans)
+            for match, spans in stated_values(prompt, labels, words, attachment)
+            if words[match.places[0]].sentence not in lost
+        ]
         found.sort(key=lambda each: (each[0].start, each[0].end))
     found = _once(found)
     if not found:
-        raise _nothing(prompt, labels, attachment)
+        raise unread[0][1] if unread else _nothing(prompt, labels, attachment)
     refuse_contradictions(prompt, found)
-    return found
+    return found, [str(error).removeprefix(f"prompt {prompt!r}: ") for _, error in unread]
 
 
-def _refuse(prompt: str, matches: Sequence[Match], labels: LabelSet, words: Sequence[Word]) -> None:
-    """Refuse sentences that state something and negate it, or leave a choice; and directions that are half known."""
-    spans = []
-    for number in {words[match.places[0]].sentence for match in matches}:
-        inside = [word for word in words if word.sentence == number]
-        spans.append((inside[0].start, inside[-1].end))
-    refuse_unreadable(prompt, spans)
-    refuse_directions(prompt, [match for match in matches if match.label.rule or match.literal], labels)
+def _unreadable(prompt: str, matches: Sequence[Match], labels: LabelSet, words: Sequence[Word]) -> Unread:
+    """Matches in sentences that negate something or leave a choice; and directions that are half known."""
+    unread: Unread = []
+    for number in sorted({words[match.places[0]].sentence for match in matches}):
+        mine = [match for match in matches if words[match.places[0]].sentence == number]
+        try:
+            refuse_unreadable(prompt, _telling(prompt, mine, [word for word in words if word.sentence == number]))
+        except PromptError as error:
+            unread += [(match, error) for match in mine]
+    clear = [match for match in matches if not any(match is other for other, _ in unread)]
+    unread += half_known(prompt, [match for match in clear if match.label.rule or match.literal], labels)
+    return unread
 
 
-def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment) -> list[Stated]:
-    """Matches with their entities. Raises PromptError where one that is sure, or the only one, has none."""
+def _telling(prompt: str, matches: Sequence[Match], sentence: Sequence[Word]) -> list[tuple[int, int]]:
+    """The parts of a sentence between its commas, less those that only say what is not there: ", no people"."""
+    signs = [word.start for word in sentence if word.text in (",", ";")]
+    edges = [sentence[0].start, *signs, sentence[-1].end]
+    parts = pairwise(edges)
+    return [
+        (start, end)
+        for start, end in parts
+        if not is_absence(prompt[start:end]) or any(start <= match.start < end for match in matches)
+    ]
+
+
+def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unread: Unread) -> list[Stated]:
+    """Matches with their entities; those that are sure to state something of none that is clear become ``unread``."""
     found: list[Stated] = []
-    unclear: list[PromptError] = []
+    unclear: Unread = []
     for match in matches:
         if match.start == match.end:
             raise PromptError(
@@ -85,47 +123,52 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment) -> 
         if not match.sure and _is_unreal(match, attachment.words):
             continue
         slots = _slots(match, attachment)
+        if match.verb is not None and _is_cast(attachment.words[match.verb], slots[0], attachment.words):
+            continue
         spans = [_span(prompt, phrases[0], attachment.words) if phrases else None for phrases in slots]
         try:
             refuse_senses(prompt, match, spans)
-        except PromptError:
+        except PromptError as error:
             if match.literal:
-                raise
+                unread.append((match, error))
             continue
-        for what, phrases in zip(("subject before", "object after"), slots, strict=False):
-            if not phrases:
-                error = PromptError(
-                    f"prompt {prompt!r}: found no clear {what} {prompt[match.start : match.end]!r} (label "
-                    f"{match.label.name!r}). {_understood(prompt, attachment)}. Give the entities of every relation "
-                    "(and its label), or reword the prompt"
-                )
-                if match.sure:
-                    raise error
-                unclear.append(error)
-                break
-        else:
-            if any(attachment.words[phrase.head].text in FRAME | MEDIA for phrase in slots[0] if not match.sure):
-                continue
+        missing = [
+            what for what, phrases in zip(("subject before", "object after"), slots, strict=False) if not phrases
+        ]
+        if missing:
+            why = PromptError(
+                f"prompt {prompt!r}: found no clear {missing[0]} {prompt[match.start : match.end]!r} (label "
+                f"{match.label.name!r}). {_understood(prompt, attachment)}. Give the entities of every relation "
+                "(and its label), or reword the prompt"
+            )
+            (unread if match.sure else unclear).append((match, why))
+        elif not any(attachment.words[phrase.head].text in FRAME | MEDIA for phrase in slots[0] if not match.sure):
             for subject in slots[0]:
                 for others in slots[1] if len(slots) > 1 else [None]:
                     pair = [subject, *([others] if others else [])]
                     found.append((match, [_span(prompt, phrase, attachment.words) for phrase in pair]))
-    if unclear and not found and any(match.literal for match in matches):
-        raise unclear[0]
+    if not found and any(match.literal for match in matches):
+        unread += unclear
     return found
 
 
 def _slots(match: Match, attachment: Attachment) -> list[list[Phrase]]:
     """The phrases in each slot of a match; in the passive ("pulled by a donkey") the slots are exchanged."""
     slots = [attachment.subjects(match)]
+    passive = _has_agent(match, attachment.words)
+    if passive and (match.label.has_object or match.label.rule is None):
+        agents = attachment.objects(replace(match, places=(*match.places, match.places[-1] + 1)))
+        return [agents, slots[0]] if match.label.has_object else [agents]
     if not match.label.has_object:
         return slots
-    after = match.places[-1] + 1
-    passive = match.verb is not None and after < len(attachment.words) and attachment.words[after].text == "by"
-    if passive and attachment.words[match.places[0]].tag in ("VBN", "VBD"):
-        agents = attachment.objects(replace(match, places=(*match.places, after)))
-        return [agents, slots[0]]
     return [slots[0], [phrase for phrase in attachment.objects(match) if phrase not in slots[0]]]
+
+
+def _has_agent(match: Match, words: Sequence[Word]) -> bool:
+    """Whether a participle says by whom: "pulled by a donkey"."""
+    after = match.places[-1] + 1
+    passive = match.verb is not None and after < len(words) and words[after].text == "by"
+    return passive and words[match.places[0]].tag in ("VBN", "VBD")
 
 
 def _is_unreal(match: Match, words: Sequence[Word]) -> bool:
@@ -135,8 +178,22 @@ def _is_unreal(match: Match, words: Sequence[Word]) -> bool:
     verb = words[match.verb]
     if verb.dep == "xcomp" and words[verb.head].forms & _UNREAL:
         return True
-    passive = verb.tag == "VBN" and any(word.head == verb.index and word.dep == "auxpass" for word in words)
+    passive = verb.tag == "VBN" and (verb.dep == "acl" or any(_is_passive_of(word, verb) for word in words))
+    if _has_agent(match, words):
+        return False
+    after = words[verb.index + 1] if verb.index + 1 < len(words) else None
+    passive = passive or (verb.text.endswith("ed") and after is not None and after.kind == "ADJ")  # "painted yellow"
+    passive = passive and verb.forms.isdisjoint(_STATES)
     return passive and not match.label.has_object and match.label.rule is None
+
+
+def _is_cast(verb: Word, subjects: Sequence[Phrase], words: Sequence[Word]) -> bool:
+    """Whether light or night "falls", and so nothing does."""
+    return "fall" in verb.forms and any(not words[phrase.head].forms.isdisjoint(_CAST) for phrase in subjects)
+
+
+def _is_passive_of(word: Word, verb: Word) -> bool:
+    return word.head == verb.index and word.dep == "auxpass"
 
 
 def _span(prompt: str, phrase: Phrase, words: Sequence[Word]) -> PhraseSpan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cvg.common.errors import PromptError
 from cvg.composition.labels import Label, LabelSet
@@ -25,6 +25,7 @@ class Wording(Protocol):
     def end(self) -> int: ...  # noqa: D102
 
 
+Found = TypeVar("Found", bound=Wording)
 NEGATIONS = frozenset(
     "not no never without neither nor none nothing nobody cannot unless except instead hardly barely rarely".split()
 )
@@ -64,11 +65,11 @@ _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 def refuse_unreadable(prompt: str, spans: Sequence[tuple[int, int]]) -> None:
-    """Refuse words that turn or open what is said, in any of the sentences that state something.
+    """Refuse words that turn or open what is said.
 
     Args:
         prompt: the prompt.
-        spans: first character and end of each of these sentences.
+        spans: first character and end of the parts of it that are looked at.
 
     Raises:
         PromptError: naming the word.
@@ -83,6 +84,11 @@ def refuse_unreadable(prompt: str, spans: Sequence[tuple[int, int]]) -> None:
             raise _refused(prompt, f"{found.group()!r} leaves a choice", "one thing")
 
 
+def is_absence(fragment: str) -> bool:
+    """Whether words between commas only say what is not there: "no people", "without text"."""
+    return bool(re.match(r"\W*(no|without)\s+\w", fragment, re.IGNORECASE))
+
+
 def refuse_weights(prompt: str) -> None:
     """Refuse the weights of other programs' prompts, "(red circle:1.3)", which text encoders read as words."""
     if found := _WEIGHT.search(prompt):
@@ -92,10 +98,13 @@ def refuse_weights(prompt: str) -> None:
         )
 
 
-def refuse_directions(prompt: str, matches: Sequence[Wording], labels: LabelSet) -> None:
-    """Refuse a direction that is joined to a wording and is none itself: "moving left and up", "to the left and above".
+def half_known(prompt: str, matches: Sequence[Found], labels: LabelSet) -> Iterator[tuple[Found, PromptError]]:
+    """Wordings that a direction is joined to which is none itself: "moving left and up", "to the left and above".
 
     A direction is a word that only one label of its group has in its wordings.
+
+    Yields:
+        Each with its error.
     """
     words = _directions(labels, matches)
     for match in matches:
@@ -107,11 +116,11 @@ def refuse_directions(prompt: str, matches: Sequence[Wording], labels: LabelSet)
             rest = rest[1:]
         listed = joints != [","] or len(rest) < 2 or rest[1] in JOINTS or not rest[1][0].isalnum()
         if joints and rest and rest[0] in words and listed:
-            raise _two(prompt, prompt[match.start : match.end], rest[0])
+            yield match, _two(prompt, prompt[match.start : match.end], rest[0])
         edge = max((other.end for other in matches if other.end <= match.start), default=0)
         joints, rest = _split([token.lower() for token in _TOKEN.findall(prompt[edge : match.start])][::-1])
         if joints and "," not in joints and rest and rest[0] in words:
-            raise _two(prompt, rest[0], prompt[match.start : match.end])
+            yield match, _two(prompt, rest[0], prompt[match.start : match.end])
 
 
 def refuse_senses(prompt: str, match: Wording, entities: Sequence[PhraseSpan | None]) -> None:

@@ -13,12 +13,19 @@ from cvg.composition.patterns import Pattern
 from cvg.composition.phrases import DETERMINERS, FRAME, word_pattern
 
 _IDIOMS = frozenset(
-    "fire top foot sale time board display way left right side background foreground morning night day holiday "
-    "vacation "
-    "tv television camera screen purpose duty earth average stage-left".split()
+    "fire top foot sale time board display tv television camera purpose duty earth average holiday vacation "
+    "stage-left".split()
 )
-"""Nouns after a bare preposition that make no place of it: "on fire", "on the left"."""
+"""Nouns after a bare preposition that make no place of it: "on fire"."""
+_NO_PLACES = frozenset(
+    "way left right side background foreground morning night day evening afternoon air distance phone wind moment "
+    "move go sky haze mist fog darkness view silence space focus action place position song".split()
+)
+"""Nouns that make no place even with an article: "on the left", "into the distance"."""
+_LOOKS = frozenset("look smell taste feel sound".split())
 _SINGLE = 2
+_OWNERS = frozenset("its his her their".split())
+_AT = frozenset("to on at".split())
 
 
 @dataclass(frozen=True)
@@ -94,13 +101,15 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
     Raises:
         PromptError: two wordings of different labels cross.
     """
-    literal = [match for match in literal_matches(prompt, labels.labels, words) if _says(words, match)]
-    taken = {place for match in literal for place in match.places}
     found = [
         (_own(pattern, places), pattern, label, places) for pattern, label, places in labels.lexicon.matches(words)
     ]
     found.sort(key=lambda each: (-len(each[1].parts), -len(each[0]), each[3][-1] - each[3][0]))
-    matches = list(literal)
+    longer = [set(own) for own, pattern, *_ in found if len(own) > 1 and not pattern.open]
+    literal = [match for match in literal_matches(prompt, labels.labels, words) if _says(words, match)]
+    literal = [match for match in literal if not _is_part(match, longer)]  # "playing" of "playing guitar"
+    matches = [*literal, *_possessive_matches(labels, words)]
+    taken = {place for match in matches for place in match.places}
     directed: dict[tuple[str, int | None], Label] = {}  # "floats from left to right down the stream": to the right
     for own, pattern, label, places in found:
         first, last = words[own[0]], words[own[-1]]
@@ -115,17 +124,53 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
     return sorted(matches, key=lambda match: (match.start, match.end))
 
 
+def _is_part(match: Match, longer: Sequence[set[int]]) -> bool:
+    """Whether a wording is one verb, of which a pattern knows more words."""
+    return match.verb is not None and len(match.places) == 1 and any(set(match.places) < own for own in longer)
+
+
+def _possessive_matches(labels: LabelSet, words: Sequence[Word]) -> list[Match]:
+    """Wordings whose object is a possessive pronoun: "to its left", "on her left side"."""
+    found = []
+    for word in words:
+        label = labels.lexicon.sides.get(word.text)
+        place = word.index
+        if label is None or place < 2 or words[place - 1].text not in _OWNERS or words[place - 2].text not in _AT:
+            continue
+        last = place
+        while last + 1 < len(words) and words[last + 1].text in ("side", "hand"):
+            last += 1
+        if last + 1 == len(words) or not words[last + 1].is_noun:
+            places = tuple(range(place - 2, last + 1))
+            found.append(Match(label, words[place - 2].start, words[last].end, places, None, False, False))
+    return found
+
+
 def _own(pattern: Pattern, places: list[int]) -> list[int]:
-    """The words that state the label: of a pattern with a gap those after the gap, as any of many verbs goes before."""
+    """The words that state the label: of a pattern with a gap those on its other side than any of many verbs."""
     if not pattern.open:
         return places
+    if not pattern.verb:
+        return places[: pattern.parts.index(None)]
     gaps = [index for index, part in enumerate(pattern.parts) if part is None]
     return places[gaps[-1] :]
 
 
 def _says(words: Sequence[Word], match: Match) -> bool:
     """Whether words state a label here: not to the picture, and not within a noun phrase ("a fishing boat")."""
-    return _is_place(words, match) and not _is_modifier(words, match)
+    return _is_place(words, match) and not _is_modifier(words, match) and not _is_other(words, match)
+
+
+def _is_other(words: Sequence[Word], match: Match) -> bool:
+    """Whether words of the label's look are something else: "a round pool", "a tall building", "looks green"."""
+    last = words[match.places[-1]] if match.places else None
+    if last is not None and last.text == "round" and last.kind == "ADJ" and last.head > last.index:
+        return True
+    if match.verb is None or len(match.places) > 1:
+        return False
+    verb = words[match.verb]
+    looks = verb.forms & _LOOKS and any(child.head == verb.index and child.dep == "acomp" for child in words)
+    return verb.is_noun or bool(looks)
 
 
 def _is_modifier(words: Sequence[Word], match: Match) -> bool:
@@ -149,7 +194,17 @@ def _is_place(words: Sequence[Word], match: Match) -> bool:
         return match.literal
     if after[0].text in FRAME and article not in ("a", "an"):
         return False
-    return match.literal or match.verb is not None or after[0].text not in _IDIOMS
+    if match.literal or match.verb is not None:
+        return True
+    vague = _noun_of(words, after[0].index) in _NO_PLACES and words[match.places[-1]].text in ("on", "into", "at", "in")
+    return not vague and (after[0].text not in _IDIOMS or article != after[0].text)
+
+
+def _noun_of(words: Sequence[Word], place: int) -> str:
+    """The noun of the phrase from a place on."""
+    while words[place].kind in ("ADJ", "NUM", "NOUN") and place + 1 < len(words) and words[place + 1].is_noun:
+        place += 1
+    return words[place].text
 
 
 def _begins_with_verb(wording: str, word: Word) -> bool:

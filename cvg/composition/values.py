@@ -9,9 +9,13 @@ from cvg.composition.labels import LabelSet
 from cvg.composition.language import Word
 from cvg.composition.lexicon import NUMBER
 from cvg.composition.phrases import MEDIA, QUALITY, Phrase, PhraseSpan
+from cvg.composition.referents import is_person
 from cvg.composition.statements import Match
 
 _COPULAS = frozenset("be look seem appear become remain stay".split())
+_MADE = frozenset("painted colored coloured dyed tinted made built carved crafted sculpted woven".split())
+_SHADES = frozenset("dark light bright pale deep solid pure".split())
+_BEFORE_VALUE = frozenset(("of", "a", "an", "the", *_SHADES))
 _LINKS = frozenset(("and", ",", "-"))
 _LIGHT = frozenset("light hour hours lighting sunlight sunset glow tone tones background color colors colour".split())
 """Nouns whose colour is the picture's rather than an entity's."""
@@ -31,12 +35,13 @@ def stated_values(
         if label is None or word.index in attachment.owner:
             continue
         phrase = next((each for each in attachment.phrases if each.first <= word.index <= each.last), None)
-        if phrase is not None and word.index < phrase.head:
-            start = _after_value(words, word.index, phrase)
+        described = None if phrase is None else _noun_after(words, word.index, phrase)
+        if phrase is not None and described is not None:
+            start = _after_value(words, word.index, described)
             if label.category == NUMBER and not _counts(words, word, phrase):
                 continue
-            entity, noun = (start, phrase.last), phrase.head
-        elif label.category != NUMBER and (subject := _of_copula(words, word, attachment)):
+            entity, noun = (start, phrase.last), described
+        elif label.category != NUMBER and (subject := _subject(words, word, attachment)):
             entity, noun = (subject.first, subject.last), subject.head
         else:
             continue
@@ -50,17 +55,46 @@ def stated_values(
     return [(match, spans) for match, noun, spans in found if len(said[match.label.group, noun]) == 1]
 
 
-def _after_value(words: Sequence[Word], place: int, phrase: Phrase) -> int:
+def _noun_after(words: Sequence[Word], place: int, phrase: Phrase) -> int | None:
+    """The noun that a word of a phrase describes: its head, or, after "of", the last ("a glass of red wine")."""
+    if place < phrase.head:
+        return phrase.head
+    return phrase.last if phrase.head < place < phrase.last and words[place - 1].text in _BEFORE_VALUE else None
+
+
+def _after_value(words: Sequence[Word], place: int, noun: int) -> int:
     """Where the entity begins: after the value, and after others that are joined to it ("red and white")."""
     start = place + 1
-    while start < phrase.head and words[start].text in _LINKS:
+    while start < noun and words[start].text in _LINKS:
         start += 2
-    return min(start, phrase.head)
+    return min(start, noun)
 
 
 def _counts(words: Sequence[Word], word: Word, phrase: Phrase) -> bool:
     """Whether a number counts the noun: "two dogs", not "a two dog night" or "5 inches"."""
     return word.kind == "NUM" and word.index == phrase.first and (word.text != "one" or phrase.bare)
+
+
+def _subject(words: Sequence[Word], word: Word, attachment: Attachment) -> Phrase | None:
+    """What a value outside of a noun phrase is said of: "is red", "painted red", "made of glass", "a circle in red"."""
+    found = _of_copula(words, word, attachment)
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    if found is not None or (after is not None and (after.is_noun or after.kind == "ADJ") and after.dep != "conj"):
+        return found
+    place = word.index - 1
+    while place > 0 and (words[place].text in _SHADES or words[place].kind == "ADV"):
+        place -= 1
+    worn = words[place].text == "in"
+    if words[place].text in ("in", "of", "from"):
+        place -= 1
+    made = words[place].tag in ("VBN", "VBD", "VBG", "NN") and words[place].text in _MADE
+    if not made and not worn:
+        return None
+    place -= made
+    while place > 0 and (words[place].kind in ("AUX", "ADV") or words[place].text in ("that", "which")):
+        place -= 1
+    near = [phrase for phrase in attachment.phrases if phrase.first <= place <= phrase.last and not phrase.pronoun]
+    return None if not near or (worn and not made and is_person(words[near[0].head])) else near[0]
 
 
 def _of_copula(words: Sequence[Word], word: Word, attachment: Attachment) -> Phrase | None:

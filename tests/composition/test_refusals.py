@@ -100,7 +100,7 @@ REFUSED = [
     ("a dog over here is a cat", "'over here' is a place"),
     ("a dog under there near a car", "'under there' is a place"),
     ("a dog jumping over and over again", "no clear object"),
-    ("a dog jumping over a cat over again", "'over again'"),
+    ("a dog jumping over again", "'over again'"),
     ("two dogs, one moving left", "which 'one' is meant"),
     ("a car pulling over near a tree", "'pulling over' is no place"),
     ("a robot taking over the city", "'taking over' is no place"),
@@ -129,6 +129,28 @@ def test_it_refuses(prompt: str, reason: str) -> None:
     with pytest.raises(PromptError) as caught:
         parse(prompt, LABELS)
     assert reason in str(caught.value) and prompt in caught.value.args[0].encode().decode().replace("\\'", "'")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected", "reason"),
+    [
+        ("a dog jumping over a cat over again", ("above", "dog", "cat"), "'over again' is a place or a manner"),
+        ("a dog to the left of a cat, with birds above", ("left of", "dog", "cat"), "no clear object after 'above'"),
+        ("a dog to the left of a cat. A bird is not moving up.", ("left of", "dog", "cat"), "'not' negates"),
+        ("a dog to the left of a cat. A bird moving left and up.", ("left of", "dog", "cat"), "'up' are joined"),
+    ],
+)
+def test_one_relation_that_is_unclear_is_left_out(prompt: str, expected: tuple[str, ...], reason: str) -> None:
+    found = parse(prompt, LABELS)
+    (relation,) = found.relations
+    assert (relation.label, *(entity.phrase for entity in relation.entities)) == expected
+    (left_out,) = found.left_out
+    assert reason in left_out and prompt not in left_out
+
+
+def test_what_only_says_that_something_is_absent_negates_nothing() -> None:
+    (relation,) = parse("a dog to the left of a cat, no people, without any text", LABELS).relations
+    assert relation.label == "left of"
 
 
 def test_what_is_given_by_hand_is_not_doubted() -> None:

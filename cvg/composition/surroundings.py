@@ -1,0 +1,143 @@
+"""What stands around the words that state a label: the noun phrases, and which of them a clause may be about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cvg.composition.language import Word
+from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase, noun_phrases
+from cvg.composition.statements import Match
+
+
+class Surroundings:
+    """The noun phrases of a prompt, and looks around a place.
+
+    Args:
+        words: of the prompt.
+        matches: what states labels, in order of appearance.
+    """
+
+    def __init__(self, words: Sequence[Word], matches: Sequence[Match]) -> None:
+        self.words, self.matches = words, matches
+        self.owner = {place: match for match in matches for place in match.places}
+        self.phrases = noun_phrases(words, self.owner)
+        self._at = {place: phrase for phrase in self.phrases for place in range(phrase.first, phrase.last + 1)}
+
+    def _heads(self, end: int) -> list[Phrase]:
+        """The phrases before a place that a clause may be about: no preposition and no relation stands before them."""
+        return [
+            phrase for phrase in self.phrases if phrase.last < end and not phrase.governed and not self._led(phrase)
+        ]
+
+    def _led(self, phrase: Phrase) -> Match | None:
+        """The match whose last word, a preposition, stands right before a phrase."""
+        place = phrase.first - 1
+        while place >= 0 and self.words[place].text in DETERMINERS:
+            place -= 1
+        match = self.owner.get(place)
+        led = match is not None and match.places[-1] == place and not self.words[place].is_verb
+        return match if led else None
+
+    def _opener(self, phrase: Phrase) -> int | None:
+        """The word before a phrase and its determiner."""
+        place = phrase.first - 1
+        while place >= 0 and (self.words[place].text in DETERMINERS or self.words[place].tag == "PRP$"):
+            place -= 1
+        return place if place >= 0 else None
+
+    def _before(self, place: int) -> int | None:
+        """The word before, adverbs and commas passed over."""
+        for before in range(place - 1, -1, -1):
+            word = self.words[before]
+            if before in self.owner or not (word.kind in ("ADV", "PART") or word.text == "," or word.kind == "SPACE"):
+                return before
+        return None
+
+    def _following(self, place: int) -> Phrase | None:
+        """The phrase that begins right after a word."""
+        for after in range(place + 1, min(place + 4, len(self.words))):
+            phrase, word = self._at.get(after), self.words[after]
+            if phrase is not None:
+                return phrase if phrase.first == after and not phrase.pronoun else None
+            if not (word.text in DETERMINERS or word.kind in ("DET", "ADV")) or after in self.owner:
+                return None
+        return None
+
+    def _adjacent(self, verb: int) -> Phrase | None:
+        """The phrase that ends right before a verb, where no preposition governs it."""
+        for place in range(verb - 1, -1, -1):
+            if place in self._at:
+                phrase = self._at[place]
+                return phrase if phrase.last == place and not phrase.governed and not phrase.pronoun else None
+            if self.words[place].kind not in ("ADV", "AUX") or place in self.owner:
+                return None
+        return None
+
+    def _not_enclosed(self, phrase: Phrase, place: int) -> Phrase:
+        """A phrase, or the one before it where commas enclose it: "a crow, wings spread, lands"."""
+        first = phrase.first - 1
+        while first > 0 and self.words[first].text in DETERMINERS:
+            first -= 1
+        enclosed = first > 0 and self.words[first].text == "," and phrase.last < place
+        said = any(word.kind == "AUX" or word.tag == "VBZ" for word in self.words[phrase.last + 1 : place])
+        if not enclosed or said or self.words[place - 1].text != "," or self.words[phrase.last + 1].text == ",":
+            return phrase
+        sentence = self.words[phrase.first].sentence
+        earlier = [head for head in self._heads(first) if self.words[head.first].sentence == sentence]
+        return earlier[0] if earlier else phrase
+
+    def _is_style(self, phrase: Phrase, region: Sequence[Sequence[Phrase]], match: Match) -> bool:
+        """Whether a bare phrase between commas may be a style, and no entity: "a dog, cyberpunk, moving left"."""
+        after = phrase.last + 1
+        enclosed = phrase.bare and after < match.places[0] and self.words[after].text == ","
+        others = [other for phrases in region for other in phrases if other.last < phrase.first]
+        return enclosed and any(not other.bare and not other.governed for other in others)
+
+    def _clauses(self, first: int, end: int) -> list[list[Phrase]]:
+        """The phrases within ``words[first:end]``, by clause. Always at least one clause, maybe empty."""
+        found: list[list[Phrase]] = [[]]
+        for place in range(first, end):
+            phrase, word = self._at.get(place), self.words[place]
+            if phrase is not None:
+                if place == phrase.first:
+                    found[-1].append(phrase)
+            elif word.is_sign or word.text in JOINTS:
+                found.append([])
+        return found
+
+    def _joined_before(self, phrase: Phrase) -> Phrase | None:
+        place = self.phrases.index(phrase)
+        previous = self.phrases[place - 1] if place else None
+        return previous if previous and self._between(previous.last, phrase.first) in (["and"], [",", "and"]) else None
+
+    def _joined_after(self, phrase: Phrase) -> Phrase | None:
+        place = self.phrases.index(phrase) + 1
+        after = self.phrases[place] if place < len(self.phrases) else None
+        if after is None or after.pronoun or after.governed:
+            return None
+        return after if self._between(phrase.last, after.first) in (["and"], [",", "and"]) else None
+
+    def _is_objects(self, phrase: Phrase) -> bool:
+        """Whether a phrase is the object of a verb or of a relation."""
+        if phrase.governed or self.words[phrase.head].dep in ("dobj", "pobj"):
+            return True
+        return (before := self._before(phrase.first)) is not None and before in self.owner
+
+    def _continues(self, phrase: Phrase, match: Match | None = None) -> bool:
+        """Whether a phrase begins a clause of its own: a verb or another relation follows it."""
+        after = phrase.last + 1
+        while after < len(self.words) and self.words[after].kind in ("ADV", "PART"):
+            after += 1
+        if after >= len(self.words) or (match is not None and after in match.places):
+            return False
+        if match is not None and match.verb is not None and after <= match.verb:
+            return False
+        return self.words[after].is_verb or after in self.owner or self.words[after].text in ("that", "which", "who")
+
+    def _next_match(self, match: Match) -> Match | None:
+        later = [other for other in self.matches if other.places[0] > match.places[-1]]
+        return later[0] if later else None
+
+    def _between(self, last: int, first: int) -> list[str]:
+        """The words between two places, without determiners."""
+        return [word.text for word in self.words[last + 1 : first] if word.text not in DETERMINERS]

@@ -1,0 +1,203 @@
+"""Mending what the small model takes words for: verbs for nouns, nouns for verbs and adjectives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from cvg.composition.language import PREPOSITIONS, Word, lemmas, tokens_of
+
+_JOINTS = frozenset("and or but while whereas when where then as because so before after until".split())
+# Nouns that look like forms of verbs.
+_NOUNS = frozenset(
+    "building painting ceiling pudding duckling sibling gosling dumpling sapling earring offspring herring starling "
+    "railing awning wedding drawing viking seedling hatchling icing stocking lightning clothing carving crossing "
+    "evening morning ring wing king string spring thing swing sling clearing kayaking surfing footing".split()
+)
+_WAYS = frozenset("left right up down sky earth heaven".split())
+_SINGLE = frozenset("a an one each every another".split())
+_LINKS = frozenset(("and", ","))
+# "a toy sewing machine" is one thing, "a bear dancing ballet" does another.
+_TOOLS = frozenset(
+    "machine pool board room table rod car boat chair bag suit bike pot pan dog horse shoe boot stone track club "
+    "school gear kit set mat hall stick ball basket tool light plane bird fish tower bridge area stand line hat".split()
+)
+
+
+def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
+    """The words of a prompt.
+
+    Args:
+        prompt: the text.
+        verbs: plain forms of verbs to expect: where the model takes one for a noun ("a ball rolls"), it is a verb if
+            its clause has none.
+    """
+    words = tokens_of(prompt)
+    for word in words:
+        if _is_direction(words, word):
+            word.kind, word.tag = "ADV", "RB"
+        elif word.kind in ("ADJ", "INTJ", "X") and _is_only_noun(word.text):
+            many = lemmas(word.text, "NOUN") and word.text not in lemmas(word.text, "NOUN")
+            word.kind, word.tag = "NOUN", "NNS" if many else "NN"
+    for word in words:
+        _settle(words, word, verbs)
+    for word in words:
+        if _is_joined_verb(words, word, verbs):
+            word.kind, word.tag = "VERB", "VBZ"
+    for word in words:
+        known = lemmas(word.text, "VERB" if word.is_verb else "NOUN" if word.is_noun else "ADJ")
+        word.forms = word.forms | known | ({word.text.removesuffix("s")} if word.is_noun else set())
+    return words
+
+
+def clause(words: Sequence[Word], index: int) -> range:
+    """The places around a word up to the next signs, conjunctions and sentence's ends."""
+
+    def ends(word: Word) -> bool:
+        return word.sentence != words[index].sentence or word.is_sign or word.text in _JOINTS
+
+    first = next((i + 1 for i in range(index - 1, -1, -1) if ends(words[i])), 0)
+    last = next((i for i in range(index + 1, len(words)) if ends(words[i])), len(words))
+    return range(first, last)
+
+
+def _is_direction(words: Sequence[Word], word: Word) -> bool:
+    """Whether the model takes an adverb of direction for another kind of word: "runs left", "scuttles leftwards"."""
+    if word.text in ("left", "right"):
+        after = words[word.index + 1] if word.index + 1 < len(words) else None
+        return word.is_verb and not (after and after.kind in ("DET", "PRON"))
+    return word.text.endswith(("ward", "wards")) and word.text.removesuffix("s").removesuffix("ward") in _WAYS
+
+
+def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: frozenset[str]) -> bool:
+    """Whether the model takes a noun for a verb: "a can", "a sled slides", "the well", "a teddy bear"."""
+    if before is None:
+        return False
+    article = before.text in ("a", "an", "the")
+    if word.is_verb and word.tag != "VBZ" and word.text in lemmas(word.text, "NOUN") and _described(words, word.index):
+        return word.tag != "VBN"
+    if word.is_verb and (before.kind in ("DET", "NUM") or before.tag in ("PRP$", "POS")):
+        if word.tag in ("VB", "VBP", "VBZ", "VBD") and word.text not in verbs:
+            return True
+        named = word.text in lemmas(word.text, "NOUN") & lemmas(word.text, "VERB")
+        return article and (word.tag == "MD" or (word.tag == "VBN" and named))
+    if word.kind == "ADV" and article:
+        return word.dep in ("pobj", "nsubj", "dobj") and word.text in lemmas(word.text, "NOUN")
+    # A verb of this form does not follow "a" and one noun: "a teddy bear"; but "watch a dog run".
+    single = before.index > 0 and words[before.index - 1].text in ("a", "an") and before.tag in ("NN", "NNP")
+    if word.tag not in ("VB", "VBP") or not single or word.text not in lemmas(word.text, "NOUN"):
+        return False
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    joined = word.index > 2 and words[word.index - 3].text == "and"  # "a man and a woman lift a sofa"
+    return (
+        not joined
+        and not (after and after.kind == "DET")
+        and not any(words[place].is_verb for place in clause(words, word.index) if place < word.index)
+    )
+
+
+def _is_only_noun(word: str) -> bool:
+    """Whether a word can only be a noun: in the dictionary as one and as no adjective, or not at all ("seagull")."""
+    kinds = {kind for kind in ("NOUN", "VERB", "ADJ", "ADV") if lemmas(word, kind)}
+    return (
+        ("NOUN" in kinds or (not kinds and word.isalpha())) and "ADJ" not in kinds and not word.endswith(("ing", "ed"))
+    )
+
+
+def _described(words: Sequence[Word], index: int) -> bool:
+    """Whether only adjectives stand between "a" and a place: "a deep red", as before "rose"."""
+    place = index - 1
+    while place >= 0 and (words[place].kind == "ADJ" or lemmas(words[place].text, "ADJ")) and not words[place].is_sign:
+        place -= 1
+    return 0 <= place < index - 1 and words[place].text in _SINGLE
+
+
+def _is_single(words: Sequence[Word], index: int) -> bool:
+    """Whether a place ends a phrase of one thing, which no plural noun goes on: "a thief", "a bus driver"."""
+    place = index
+    while place >= 0 and (words[place].is_noun or words[place].kind == "ADJ"):
+        place -= 1
+    return 0 <= place < index and words[place].text in _SINGLE and words[index].tag not in ("NNS", "NNPS")
+
+
+def _ends_joined(words: Sequence[Word], index: int) -> bool:
+    """Whether a place ends two joined phrases of a subject: "a hat and a scarf"."""
+    place = index
+    while place >= 0 and (words[place].is_noun or words[place].kind == "ADJ" or words[place].kind == "DET"):
+        place -= 1
+    joined = 0 < place < index and words[place].text == "and" and words[place - 1].is_noun
+    return joined and not lemmas(words[index].text, "ADJ")
+
+
+def _is_joined_verb(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> bool:
+    """Whether a word that is taken for a noun is a second verb: "runs and barks", "rides a bike and waves"."""
+    if word.is_verb or word.index < 2 or words[word.index - 1].text not in _LINKS:
+        return False
+    plain = lemmas(word.text, "VERB")
+    if word.text in plain or not plain & verbs or not word.text.endswith("s") or word.text in PREPOSITIONS:
+        return False
+    link = word.index - 1
+    while link > 0 and words[link - 1].text in _LINKS:
+        link -= 1
+    earlier = [other for other in words[:link] if other.sentence == word.sentence and other.tag == "VBZ"]
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    if not earlier or (after is not None and (after.is_noun or after.kind == "ADJ") and after.tag != "PRP$"):
+        return False
+    if after is not None and (after.kind == "DET" or after.tag == "PRP$"):
+        return True
+    # "watches birds and flies": joined nouns.
+    return words[link - 1].tag not in ("NNS", "NNPS") and (
+        words[word.index - 1].text == "and" or earlier[-1].index == link - 1
+    )
+
+
+def _ends_subject(words: Sequence[Word], word: Word) -> bool:
+    """Whether a word that is tagged as no noun ends a subject: "a mechanic kneels", "a woman over 40 walks"."""
+    previous = words[word.index - 1].text if word.index else ""
+    if word.kind == "NUM":
+        return previous in ("over", "under", "above", "aged") and word.index > 1
+    return word.kind == "ADJ" and previous in ("a", "an") and word.text in lemmas(word.text, "NOUN")
+
+
+def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
+    """Mend what the small model often gets wrong: verbs that it takes for nouns, and nouns for verbs."""
+    before = words[word.index - 1] if word.index else None
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    if word.text in _NOUNS and not (after and (after.kind == "DET" or after.tag == "PRP$")):
+        if word.is_verb:
+            word.kind, word.tag = "NOUN", "NN"
+        return
+    determined = before is not None and (before.kind in ("DET", "NUM") or before.tag in ("PRP$", "POS"))
+    if before is not None and _ends_subject(words, before):
+        determined = False
+    if _is_noun(words, word, before, verbs):
+        word.kind, word.tag = "NOUN", "NN"
+        return
+    if word.is_verb or word.kind not in ("NOUN", "PROPN", "ADJ", "ADV", "INTJ", "X", "ADP"):
+        return
+    plain = lemmas(word.text, "VERB")
+    if not plain or word.text in PREPOSITIONS or before is None or determined:
+        return
+    named = before.is_noun or before.tag == "PRP" or _ends_subject(words, before)
+    ended = named and word.text not in plain and word.text.endswith("s")
+    single = ended and (before.text == "camera" or _is_single(words, word.index - 1))
+    if not plain & verbs and not single:
+        return
+    if word.text.endswith("ing"):
+        heads = word.dep in ("compound", "amod") and after is not None and (after.is_noun or after.kind == "ADJ")
+        if heads and before.is_noun and before.index and words[before.index - 1].text in _SINGLE:
+            heads = after is not None and not _TOOLS.isdisjoint({after.text, after.text.removesuffix("s")})
+        if named and not heads and re.search("[aeiouy]", word.text[:-3]):
+            word.kind, word.tag = "VERB", "VBG"
+        return
+    around = [words[i] for i in clause(words, word.index) if i != word.index]
+    follows = after is None or not (after.is_noun or after.kind == "ADJ") or after.tag == "PRP$"
+    # "pulled by two dogs moves": plural nouns have no verb of this form, so it is a verb of another.
+    passed = single or (ended and before.tag in ("NNS", "NNPS"))
+    finite = any(other.is_verb and other.tag not in (("VBG", "VBN") if passed else ()) for other in around)
+    if named and (follows or single) and not finite:
+        plural = word.text not in plain
+        if plural or before.tag in ("NNS", "NNPS") or _ends_joined(words, before.index):
+            word.kind, word.tag = "VERB", "VBZ" if plural else "VBP"
+            if before.kind == "ADJ":
+                before.kind, before.tag = "NOUN", "NN"
