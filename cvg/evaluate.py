@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,25 +13,26 @@ from typing import Any
 
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError, require
+from cvg.common.errors import DataError, SettingsError, require
 from cvg.common.files import alone, require_writable, sweep
 from cvg.common.versions import versions
 from cvg.composition import LabelSet
 from cvg.evaluation.batches import check_names, within
 from cvg.evaluation.comparison import Comparison
 from cvg.evaluation.journal import Journal
-from cvg.evaluation.official import Official, official_scores
+from cvg.evaluation.official import Official, Quality, official_scores, quality, quality_scores
 from cvg.evaluation.official import official as benchmark
 from cvg.evaluation.processes import Processes, processes
 from cvg.evaluation.rows import SCHEMA, Evaluation, PlainRow, read_evaluation, write_evaluation
 from cvg.evaluation.runner import Kept
-from cvg.evaluation.suites import Suite, SuiteSettings, load_suite
+from cvg.evaluation.suites import Case, Suite, SuiteSettings, load_suite
+from cvg.evaluation.suites.free import FreeSuite
 from cvg.evaluation.summary import summarise
 from cvg.generators import Loading, load_generator
 from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
-from cvg.reporting.table import columns, official_rows, render
+from cvg.reporting.table import columns, render, score_rows
 
 
 def load_classifier(name: str, labels: LabelSet | None) -> CompositionClassifier:
@@ -62,6 +65,7 @@ def main(
     asking: SuiteSettings = SuiteSettings(),  # noqa: B008  (frozen)
     official: Path | None = None,
     python: Path | None = None,
+    vbench: Path | None = None,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> Evaluation | None:
     """Measure guidance on held-out prompts.
@@ -95,7 +99,10 @@ def main(
         asking: what the suite takes besides.
         official: checkout of the benchmark, whose own scripts then score the videos too. An evaluation that is there
             with the same settings is not run again, but gets these scores.
-        python: the environment that the benchmark's requirements are installed in: its folder, or its Python.
+        python: the environment that the benchmark's requirements are installed in: its folder, or its Python. Scripts
+            that need another one fail, and the same command with that scores what is missing.
+        vbench: environment with the package vbench, whose own tool then says of all videos what VBench says of quality
+            where no prompt is asked for.
         loading: where and how the generator is computed.
 
     Returns:
@@ -119,6 +126,7 @@ def main(
         if videos:
             check_names(world, cases)
         tools = _tools(world, official, python, videos)
+        tool = None if vbench is None else quality(vbench, videos)
         sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], own), model, guiding)
         sampler.guided_steps(steps)
         scale = model.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
@@ -133,13 +141,14 @@ def main(
             "classifier": model.identity(classifier),
             "versions": versions(),
         }
-        result = None if tools is None else _finished(out, setup)
+        result = _finished(out, setup, cases) if tools or tool else None
         if result is None:
             others = {"controlled": controlled, "videos": videos and str(videos), "fps": fps if videos else None}
+            others["the prompts"] = whole.asked_for
             result = _compare(whole, Journal(journal_path, setup | others, crew.rank), crew, out, setup)
-        if tools is None or result is None:
+        if result is None or not (tools or tool):
             return result
-        return _with_official(out, result, tools, world) if crew.first else None
+        return _with_scores(out, result, tools, tool, world) if crew.first else None
 
 
 def _hold(out: Path, videos: Path | None, held: ExitStack) -> None:
@@ -190,23 +199,38 @@ def _tools(suite: Suite, repo: Path | None, python: Path | None, videos: Path | 
         return None
     if repo is None or python is None:
         raise SettingsError("--official and --python go together: the benchmark's checkout and its own environment")
-    return benchmark(suite.name, suite.groups, repo, python, videos)
+    return benchmark(suite.name, suite.lines if isinstance(suite, FreeSuite) else {}, repo, python, videos)
 
 
-def _finished(out: Path, setup: dict[str, Any]) -> Evaluation | None:
-    """The evaluation that is there already, if it is of this setup."""
+def _finished(out: Path, setup: dict[str, Any], cases: Sequence[Case]) -> Evaluation | None:
+    """The evaluation that is there already, if it is of this setup and these prompts."""
     if not out.exists():
         return None
     found = read_evaluation(out)
     same = all(getattr(found, name) == value for name, value in json.loads(json.dumps(setup)).items())
-    return found if same else None
+    prompts = [row.prompt for row in (*found.rows, *found.plain_rows)]
+    return found if same and Counter(prompts) == Counter(case.prompt for case in cases) else None
 
 
-def _with_official(out: Path, result: Evaluation, tools: Official, suite: Suite) -> Evaluation:
-    """The evaluation with the benchmark's own scores, written and shown."""
-    result = replace(result, official=official_scores(tools, suite.groups))
+def _with_scores(
+    out: Path, result: Evaluation, tools: Official | None, tool: Quality | None, suite: Suite
+) -> Evaluation:
+    """The evaluation with what other programs say of its videos, written and shown."""
+    problems = []
+    if tools is not None:
+        scores = official_scores(tools, suite.groups)
+        result, problems = replace(result, official=scores.found), [*problems, *scores.problems]
+    if tool is not None:
+        scores = quality_scores(tool)
+        result, problems = replace(result, vbench=scores.found), [*problems, *scores.problems]
     write_evaluation(out, result)
-    print(columns(official_rows(result)))
+    for title, found in (("the benchmark's own score", result.official), ("VBench's quality", result.vbench)):
+        if found is not None:
+            print(columns(score_rows(title, found)))
+    for problem in problems:
+        print(f"no score: {problem}")
+    if problems:
+        raise DataError(f"{len(problems)} scores could not be had, the first: {problems[0]}")
     return result
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -56,6 +58,16 @@ class Comparison:
     def batches(self) -> list[Batch]:
         """The cases, as they are sampled together."""
         return in_batches(self.cases, self.batch_size, self.controlled, plain=self.kept is not None)
+
+    @property
+    def asked_for(self) -> str:
+        """A fingerprint of the cases: a run that was stopped goes on with the same alone."""
+        told = [[case.prompt, case.group, case.number, case.sample, case.seeds, case.why] for case in self.cases]
+        relations = [
+            [[relation.label, [entity.phrase for entity in relation.entities]] for relation in asked.relations]
+            for asked in self.asked
+        ]
+        return hashlib.sha256(json.dumps([told, relations]).encode()).hexdigest()
 
     def settings(self) -> dict[str, Any]:
         """What the rows depend on, besides suite, generator and classifier; for the record."""

@@ -178,11 +178,13 @@ class Evaluation(Figures, Setup):
         rows: of the cases that were guided.
         plain_rows: of the others.
         official: the benchmark's own scores, per side and group, where its scripts were run.
+        vbench: what VBench's tool says of quality, per side and dimension, where it was run.
     """
 
     rows: list[Row]
     plain_rows: list[PlainRow]
     official: dict[str, dict[str, float | None]] | None = None
+    vbench: dict[str, dict[str, float | None]] | None = None
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:

@@ -16,10 +16,10 @@ from cvg.reporting.table import (
     direction_rows,
     main_rows,
     number,
-    official_rows,
     plain_line,
     predictability_rows,
     satisfied_rows,
+    score_rows,
 )
 
 
@@ -42,7 +42,14 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
     found.append({"title": "Directions", "note": note.strip(), "rows": direction_rows(result)})
     if result.official:
         note = "By the benchmark's own scripts, of the same videos."
-        found.append({"title": "The benchmark's own scores", "note": note, "rows": official_rows(result)})
+        rows = score_rows("category", result.official)
+        found.append({"title": "The benchmark's own scores", "note": note, "rows": rows})
+    if result.vbench:
+        note = (
+            "By VBench's own tool, of all videos. More is better, but of dynamic degree, the share of videos in which "
+            "much moves. Temporal flickering is of all videos, not of still ones alone, so that what moves lowers it."
+        )
+        found.append({"title": "VBench's quality", "note": note, "rows": score_rows("dimension", result.vbench)})
     if result.best_of_n:
         note = (
             "The rival of guidance: unguided videos of n seeds; the classifier picks one by its early latents. "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvg.evaluation.directions import OUTCOMES
-from cvg.evaluation.rows import Evaluation, Figures
+from cvg.evaluation.rows import Figures
 from cvg.evaluation.summary import MEASURES, SIDES
 
 
@@ -111,12 +111,16 @@ def direction_rows(result: Figures) -> list[list[str]]:
     return rows
 
 
-def official_rows(result: Evaluation) -> list[list[str]]:
-    """The benchmark's own scores."""
-    scores = result.official or {}
-    groups = list(scores["unguided"]) if scores else []
-    rows = [[group.replace("_", " "), *(number(scores[side][group], digits=4) for side in SIDES)] for group in groups]
-    return [["the benchmark's own score", *SIDES], *rows]
+def score_rows(title: str, scores: dict[str, dict[str, float | None]]) -> list[list[str]]:
+    """Scores by somebody else's program.
+
+    Args:
+        title: heading of the first column.
+        scores: per side and group.
+    """
+    groups = dict.fromkeys(name for side in SIDES for name in scores[side])
+    rows = [[name.replace("_", " "), *(number(scores[side].get(name), digits=4) for side in SIDES)] for name in groups]
+    return [[title, *SIDES], *rows]
 
 
 def plain_line(result: Figures) -> str:

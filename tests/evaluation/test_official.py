@@ -1,4 +1,4 @@
-"""A benchmark's own scripts, by a stand-in that a test writes."""
+"""Other people's programs on our videos, by stand-ins with their arguments and files of their form."""
 
 from __future__ import annotations
 
@@ -6,100 +6,154 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cvg import evaluate
 from cvg.common.errors import UserError
-from cvg.evaluation.official import official, official_scores, read_score
+from cvg.evaluation.official import official, official_scores, quality, quality_scores, read_score
+from cvg.evaluation.official.quality import DIMENSIONS
 from cvg.evaluation.rows import read_evaluation
 from cvg.evaluation.runner import Runner
 from cvg.evaluation.suites import SuiteSettings
-from cvg.reporting.table import columns, official_rows
-from tests.helpers import tiny
+from cvg.media.length import length
+from cvg.media.video import write_video
+from cvg.reporting.table import columns, score_rows
+from tests.helpers import benchmarks, tiny
+from tests.helpers.labels import written
 
-SCRIPT = """
-import argparse, csv, json, os
-parser = argparse.ArgumentParser()
-for name in ("video-path", "t2v-model", "output-path", "read-prompt-file"):
-    parser.add_argument("--" + name, required=True)
-args = parser.parse_args()
-told = json.load(open(args.read_prompt_file))
-os.makedirs(args.output_path, exist_ok=True)
-names = sorted(os.listdir(args.video_path))
-with open(os.path.join(args.output_path, args.t2v_model + "_score.csv"), "a", newline="") as file:
-    writer = csv.writer(file)
-    writer.writerow(["name", "prompt", "Score"])
-    for name in names:
-        writer.writerow([name, told[int(name[:4]) - 1]["prompt"], 0.5])
-    writer.writerow(["score: ", len(names) / 10 + (args.t2v_model == "guided")])
-"""
+PYTHON = Path(sys.executable)
+SOME = {"spatial_3": ["a red circle above a blue square"], "action_5": ["a red circle moving left", "a quiet lake"]}
+ALL = {group: ["a", "b"] for group in benchmarks.META}
 
 
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    scripts = tmp_path / "benchmark" / "LLaVA" / "llava" / "eval"
-    scripts.mkdir(parents=True)
-    (scripts / "compbench_eval_action_binding.py").write_text(SCRIPT)
-    told = [{"prompt": "a red circle moving left"}, {"prompt": "a quiet lake"}]
-    (tmp_path / "benchmark" / "meta_data").mkdir()
-    (tmp_path / "benchmark" / "meta_data" / "action_binding.json").write_text(json.dumps(told))
-    prompts = tmp_path / "benchmark" / "prompts"
-    prompts.mkdir()
-    (prompts / "5_action_binding.txt").write_text("\n".join(line["prompt"] for line in told))
-    (prompts / "3_spatial_relationship.txt").write_text("a red circle above a blue square")
-    return tmp_path / "benchmark"
+def clips(videos: Path, names: dict[str, list[str]], frames: int = 16, fps: int = 8) -> Path:
+    """Videos of both sides, by group."""
+    for side in ("unguided", "guided"):
+        for group, files in names.items():
+            for number, name in enumerate(files):
+                grey = np.full((frames, 16, 16, 3), 10 * number, np.uint8)
+                write_video(videos / side / group / name, grey, fps)
+    return videos
+
+
+def silent(line: str) -> None:
+    pass
 
 
 def test_its_scores_stand_beside_ours(
-    repo: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    repo = benchmarks.compbench(tmp_path / "benchmark", SOME)
+    tool = benchmarks.vbench_tool(tmp_path / "vbench")
     _, classifier = tiny.make_both(tmp_path_factory.getbasetemp() / "tiny")
-    options = {"suite": "t2v-compbench", "labels": "shapes", "classifier": str(classifier), "steps": tiny.STEPS}
+    options = {
+        "suite": "t2v-compbench",
+        "labels": written(tmp_path),
+        "classifier": str(classifier),
+        "steps": tiny.STEPS,
+    }
     options |= {"asking": SuiteSettings(suite_dir=repo, judge="shapes"), "controls": False, "batch_size": 2}
     out, videos = tmp_path / "a.json", tmp_path / "videos"
     evaluate.main(out=out, videos=videos, **options)
-    assert read_evaluation(out).official is None
+    assert read_evaluation(out).official is read_evaluation(out).vbench is None
     monkeypatch.setattr(Runner, "batch", lambda *args, **options: pytest.fail("sampled again"))
-    found = evaluate.main(out=out, videos=videos, official=repo, python=Path(sys.executable), **options)
-    assert found is not None
+    # Its videos have 13 frames, which is too few for one of the scripts: it is told of, and the rest is scored.
+    too_short = r"2 scores could not be had, the first: unguided spatial_3: .* at least 16 frames .* 13; sample longer"
+    with pytest.raises(UserError, match=too_short):
+        evaluate.main(out=out, videos=videos, official=repo, python=PYTHON, vbench=tool, **options)
+    found = read_evaluation(out)
     expected = {side: {"spatial_3": None, "action_5": score} for side, score in (("unguided", 0.2), ("guided", 1.2))}
-    assert found.official == read_evaluation(out).official == expected
-    assert "1.2000" in columns(official_rows(found))
+    assert found.official == expected and found.vbench is not None
+    assert found.vbench["guided"] == dict.fromkeys(DIMENSIONS, 0.3) and "1.2000" in columns(score_rows("", expected))
     # What was scored is not scored again, and what the user scored by hand is read.
     (repo / "LLaVA" / "llava" / "eval" / "compbench_eval_action_binding.py").write_text("raise SystemExit(3)")
-    by_hand = videos / "official" / "guided" / "spatial_3"
-    by_hand.mkdir(parents=True)
-    (by_hand / "theirs.csv").write_text("name,Score\n0001.mp4,1\nscore: ,0.75\n")
-    found = evaluate.main(out=out, videos=videos, official=repo, python=Path(sys.executable), **options)
-    assert found is not None and found.official is not None and found.official["guided"]["spatial_3"] == 0.75
+    for side in ("unguided", "guided"):
+        (videos / "official" / side / "spatial_3" / "theirs.csv").write_text("name,Score\n0001.mp4,1\nscore: ,0.75\n")
+    done = evaluate.main(out=out, videos=videos, official=repo, python=PYTHON, **options)
+    assert done is not None and done.official is not None and done.official["guided"]["spatial_3"] == 0.75
+    assert done.vbench == found.vbench
 
 
-def test_what_is_absent_is_said_with_where_to_get_it(repo: Path, tmp_path: Path) -> None:
-    python, videos = Path(sys.executable), tmp_path / "videos"
-    for groups, folder, environment, message in (
-        ((), tmp_path / "none", python, "no such folder; get it by: git clone https://github.com/KaiyueSun98"),
-        ((), repo, tmp_path / "none", "no Python in it; make one"),
-        (("dynamic_attr_2",), repo, python, "has no .*compbench_eval_dynamic_attr.py; get the whole"),
+def test_all_seven_categories_are_scored_by_scripts_of_their_own(tmp_path: Path) -> None:
+    repo = benchmarks.compbench(tmp_path / "the benchmark", ALL)
+    videos = clips(tmp_path / "videos", {group: ["0001.mp4", "0002.mp4"] for group in ALL})
+    tools = official("t2v-compbench", ALL, repo, PYTHON, videos)
+    told: list[str] = []
+    scores = official_scores(tools, ALL, told.append)
+    assert scores.problems == []
+    assert scores.found == {"unguided": dict.fromkeys(ALL, 0.2), "guided": dict.fromkeys(ALL, 1.2)}
+    assert len(told) == 2 * 8  # motion takes two
+    assert official_scores(tools, ALL, lambda line: pytest.fail("scored again")).found == scores.found
+
+
+def test_motion_is_told_how_long_the_videos_are(tmp_path: Path) -> None:
+    group = {"motion_4": ["a"]}
+    repo = benchmarks.compbench(tmp_path / "benchmark", group)
+    videos = clips(tmp_path / "videos", {"motion_4": ["0001.mp4"]}, frames=33, fps=16)
+    assert length(videos / "guided" / "motion_4" / "0001.mp4") == (33, pytest.approx(16))
+    scores = official_scores(official("t2v-compbench", group, repo, PYTHON, videos), group, silent)
+    assert scores.problems == [] and scores.found["guided"] == {"motion_4": 1.1}
+    short = clips(tmp_path / "short", {"motion_4": ["0001.mp4"]}, frames=7, fps=8)
+    scores = official_scores(official("t2v-compbench", group, repo, PYTHON, short), group, silent)
+    assert "takes at least 8 frames of a video, and these have 7" in scores.problems[0]
+
+
+def test_scores_of_other_videos_are_not_taken_for_these(tmp_path: Path) -> None:
+    group = {"action_5": ["a"]}
+    repo = benchmarks.compbench(tmp_path / "benchmark", group)
+    videos = clips(tmp_path / "videos", {"action_5": ["0001.mp4"]})
+    tools = official("t2v-compbench", group, repo, PYTHON, videos)
+    official_scores(tools, group, silent)
+    write_video(videos / "guided" / "action_5" / "0001.mp4", np.full((16, 16, 16, 3), 200, np.uint8), 8)
+    with pytest.raises(UserError, match="guided/action_5: results of other videos .* delete the folder"):
+        official_scores(tools, group, silent)
+
+
+def test_a_script_that_fails_does_not_keep_others_from_scoring(tmp_path: Path) -> None:
+    """Its categories need two environments: what fails in one is scored with the other."""
+    repo = benchmarks.compbench(tmp_path / "benchmark", ALL)
+    videos = clips(tmp_path / "videos", {"action_5": ["0001.mp4"], "numeracy_7": ["0001.mp4"]})
+    script = repo / "LLaVA" / "llava" / "eval" / "compbench_eval_action_binding.py"
+    whole = script.read_text()
+    tools = official("t2v-compbench", ALL, repo, PYTHON, videos)
+    groups = ("action_5", "numeracy_7", "motion_4")
+    for broken, message in (
+        ("raise SystemExit('no weights')", "exit code 1 (no weights); all of its output is in"),
+        ("print('nothing done')", "left no score in"),
+    ):
+        script.write_text(broken)
+        scores = official_scores(tools, groups, silent)
+        assert [message in problem for problem in scores.problems] == [True, True]
+        assert scores.found["guided"] == {"action_5": None, "numeracy_7": 1.1, "motion_4": None}
+    script.write_text(whole)
+    assert official_scores(tools, groups, silent).problems == []
+
+
+def test_what_is_absent_is_said_with_where_to_get_it(tmp_path: Path) -> None:
+    repo, videos = benchmarks.compbench(tmp_path / "benchmark", SOME), tmp_path / "videos"
+    for prompts, folder, environment, message in (
+        ({}, tmp_path / "none", PYTHON, "no such folder; get it by: git clone -b V2 https://github.com/KaiyueSun98"),
+        ({}, repo, tmp_path / "none", "no Python in it; make one"),
+        ({"action_5": ["a"]}, repo, PYTHON, "has 2 entries, but the suite 1 prompts of action_5"),
     ):
         with pytest.raises(UserError, match=message):
-            official("t2v-compbench", groups, folder, environment, videos)
+            official("t2v-compbench", prompts, folder, environment, videos)
+    (repo / "dot" / "compbench_eval_motion_binding.py").unlink()
+    with pytest.raises(UserError, match="has no .*compbench_eval_motion_binding.py; get the whole"):
+        official("t2v-compbench", {"motion_4": ["a"]}, repo, PYTHON, videos)
     with pytest.raises(UserError, match="suite shapes: has no scripts of its own"):
-        official("shapes", (), repo, python, videos)
+        official("shapes", {}, repo, PYTHON, videos)
     with pytest.raises(UserError, match="no videos are kept"):
-        official("t2v-compbench", (), repo, python, None)
+        official("t2v-compbench", {}, repo, PYTHON, None)
     with pytest.raises(UserError, match="--official and --python go together"):
         evaluate._tools(evaluate.load_suite("shapes"), repo, None, videos)
-
-
-def test_a_script_that_fails_is_one_message_with_its_last_words(repo: Path, tmp_path: Path) -> None:
-    script = repo / "LLaVA" / "llava" / "eval" / "compbench_eval_action_binding.py"
-    tools = official("t2v-compbench", ["action_5"], repo, Path(sys.executable), tmp_path / "videos")
-    script.write_text("raise SystemExit('no weights')")
-    with pytest.raises(UserError, match=r"exit code 1 \(no weights\); all of its output is in .*script.log"):
-        official_scores(tools, ["action_5"], say=lambda line: None)
-    script.write_text("")
-    with pytest.raises(UserError, match="the script left no score"):
-        official_scores(tools, ["action_5"], say=lambda line: None)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    with pytest.raises(UserError, match="has no program vbench; install it: pip install vbench"):
+        quality(tmp_path, videos)
+    with pytest.raises(UserError, match="quality by VBench: no videos are kept"):
+        quality(tmp_path, None)
 
 
 def test_results_of_both_forms_are_read(tmp_path: Path) -> None:
@@ -114,17 +168,19 @@ def test_results_of_both_forms_are_read(tmp_path: Path) -> None:
 
 
 def test_vbench_is_asked_by_dimension(tmp_path: Path) -> None:
-    (tmp_path / "VBench-2.0").mkdir()
-    for folder in (tmp_path, tmp_path / "VBench-2.0"):
-        (folder / "evaluate.py").write_text(
-            "import sys, json, os\n"
-            "told = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
-            "name = told['--dimension']\n"
-            "place = os.path.join(told['--output_path'], 'results_eval_results.json')\n"
-            "json.dump({name: [float(len(os.path.basename(os.getcwd()))), []]}, open(place, 'w'))\n"
-        )
-    groups = ["color", "Dynamic_Attribute"]
-    tools = official("vbench", groups, tmp_path, Path(sys.executable), tmp_path / "videos")
-    found = official_scores(tools, groups, say=lambda line: None)
-    assert found["guided"]["Dynamic_Attribute"] == len("VBench-2.0")
-    assert found["guided"]["color"] == len(tmp_path.name)
+    repo = benchmarks.vbench(tmp_path / "VBench")
+    three = [f"a cat-{sample}.mp4" for sample in range(3)]
+    videos = clips(tmp_path / "videos", {"color": three[:1], "Dynamic_Attribute": three, "Composition": three[:2]})
+    groups = {"color": ["a cat"], "Dynamic_Attribute": ["a cat"], "Composition": ["a cat"]}
+    scores = official_scores(official("vbench", groups, repo, PYTHON, videos), groups, silent)
+    assert scores.found["guided"] == {"color": 0.25, "Dynamic_Attribute": 0.75, "Composition": None}
+    assert "takes 3 videos of every prompt, and of 'a cat' there are 2; sample 3 of each" in scores.problems[0]
+
+
+def test_quality_is_of_all_videos_of_a_side(tmp_path: Path) -> None:
+    tool = benchmarks.vbench_tool(tmp_path / "an environment")
+    videos = clips(tmp_path / "the videos", {"spatial_3": ["0001.mp4", "0002.mp4"], "motion_4": ["0001.mp4"]})
+    tools = quality(tool, videos)
+    scores = quality_scores(tools, silent)
+    assert scores.problems == [] and scores.found["unguided"] == dict.fromkeys(DIMENSIONS, 0.3)
+    assert quality_scores(tools, lambda line: pytest.fail("scored again")).found == scores.found

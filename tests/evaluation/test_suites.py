@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from cvg.evaluation.batches import check_names, in_batches, within
 from cvg.evaluation.directions import directions, outcome
 from cvg.evaluation.processes import Processes
 from cvg.evaluation.rows import read_evaluation
+from cvg.evaluation.runner import Runner
 from cvg.evaluation.suites import Case, SuiteSettings, load_suite
 from cvg.judging.quality import flicker, static_share
 from cvg.reporting.table import render
 from tests.helpers import tiny
-from tests.helpers.labels import LABELS
+from tests.helpers.labels import LABELS, written
 
 PROMPTS = [
     "a red circle moving left",
@@ -49,7 +51,7 @@ def prompts(tmp_path: Path) -> SuiteSettings:
 
 def options(folder: Path, asking: SuiteSettings, **changes: Any) -> dict[str, Any]:
     _, classifier = tiny.make_both(folder)
-    values = {"suite": "prompts", "asking": asking, "labels": "shapes", "classifier": str(classifier)}
+    values = {"suite": "prompts", "asking": asking, "labels": written(folder), "classifier": str(classifier)}
     return values | {"steps": tiny.STEPS, "batch_size": 1, "controls": False} | changes
 
 
@@ -65,6 +67,47 @@ def test_a_file_of_prompts_is_a_suite(prompts: SuiteSettings) -> None:
     with pytest.raises(UserError, match="suite shapes has no use for it"):
         load_suite("shapes", settings=prompts)
     assert SuiteSettings.of(json.loads(json.dumps(prompts.to_dict()))) == prompts
+
+
+def test_numbers_are_of_prompts_and_empty_lines_have_none(tmp_path: Path, prompts: SuiteSettings) -> None:
+    suite = load_suite("prompts", LABELS, settings=prompts)
+    cases = suite.cases(None, 3)
+    (tmp_path / "spaced.txt").write_text("\n\n" + "\n \n\t\n".join(PROMPTS) + "\n\n")
+    spaced = load_suite("prompts", LABELS, settings=replace(prompts, prompts_file=tmp_path / "spaced.txt"))
+    assert spaced.cases(None, 3) == cases and [case.number for case in cases] == [0, 1, 2, 3]
+    assert [spaced.video_name(case) for case in cases] == [suite.video_name(case) for case in cases]
+    assert suite.video_name(cases[2]) == "0003-a-blue-square-above-a-green-circle-0.mp4"
+    asking = compbench(tmp_path / "benchmark")
+    (tmp_path / "benchmark" / "prompts" / "3_spatial_relationship.txt").write_text("\na cat\n\n\na dog\n")
+    numbered = load_suite("t2v-compbench", LABELS, settings=asking)
+    names = [numbered.video_name(case) for case in numbered.cases(None, 0) if case.group == "spatial_3"]
+    assert names == ["spatial_3/0001.mp4", "spatial_3/0002.mp4"]
+
+
+def test_a_stopped_run_goes_on_with_its_own_prompts_alone(
+    folder: Path, tmp_path: Path, prompts: SuiteSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Empty lines do not matter to it; another prompt in the place of one that is done does."""
+    evaluate.main(out=tmp_path / "whole.json", **options(folder, prompts))
+    batch, done = Runner.batch, 0
+
+    def stop(self: Runner, *args: Any, **given: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == 2:
+            raise KeyboardInterrupt
+        return batch(self, *args, **given)
+
+    monkeypatch.setattr(Runner, "batch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.main(out=tmp_path / "a.json", **options(folder, prompts))
+    assert prompts.prompts_file is not None
+    prompts.prompts_file.write_text("\n".join(["a green square moving down", *PROMPTS[1:]]))
+    with pytest.raises(UserError, match="stopped, with other settings .the prompts.; use the same"):
+        evaluate.main(out=tmp_path / "a.json", **options(folder, prompts))
+    prompts.prompts_file.write_text("\n\n" + "\n\n".join(PROMPTS))
+    evaluate.main(out=tmp_path / "a.json", **options(folder, prompts))
+    assert done == 4 and rows(tmp_path / "a.json") == rows(tmp_path / "whole.json")
 
 
 def test_what_a_classifier_does_not_know_is_not_guided() -> None:
@@ -157,7 +200,16 @@ def torchrun(folder: Path, prompts: SuiteSettings, out: Path) -> subprocess.Comp
     _, classifier = tiny.make_both(folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command += ["-m", "cvg.evaluate", "--suite", "prompts", "--prompts_file", str(prompts.prompts_file)]
-    command += ["--judge", "shapes", "--labels", "shapes", "--classifier", str(classifier), "--steps", str(tiny.STEPS)]
+    command += [
+        "--judge",
+        "shapes",
+        "--labels",
+        written(folder),
+        "--classifier",
+        str(classifier),
+        "--steps",
+        str(tiny.STEPS),
+    ]
     command += ["--batch_size", "1", "--controls", "false", "--out", str(out)]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}

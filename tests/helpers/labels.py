@@ -1,5 +1,9 @@
 """Labels for tests of whatever is not about an embedded world: wordings alone, as files of before hold them."""
 
+from pathlib import Path
+
+import yaml
+
 from cvg.composition import LabelSet
 
 LABELS = LabelSet.stored(
@@ -31,3 +35,11 @@ LABELS = LabelSet.stored(
         },
     }
 )
+
+
+def written(folder: Path) -> str:
+    """The same as a file, for commands."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "labels.yaml"
+    path.write_text(yaml.safe_dump(LABELS.to_dict(), sort_keys=False))
+    return str(path)

@@ -32,6 +32,7 @@ VBENCH2: Final = (
     "Dynamic_Spatial_Relationship",
     "Dynamic_Attribute",
     "Motion_Order_Understanding",
+    "Composition",
     "Human_Interaction",
 )
 """VBench-2.0's."""
@@ -42,7 +43,7 @@ VBENCH2_NAME: Final = 180
 class CompBenchSuite(FreeSuite):
     """T2V-CompBench, of either version. Its groups are its categories.
 
-    Videos are ``CATEGORY/0001.mp4``, by the prompt's line.
+    Videos are ``CATEGORY/0001.mp4``, by the prompt's number; an empty line has none.
 
     Args:
         labels: what prompts are read with; the set ``world`` when None.
