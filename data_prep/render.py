@@ -12,11 +12,11 @@ import numpy as np
 from tqdm import trange
 
 from cvg.common.cli import run
-from cvg.common.errors import DataError, SettingsError, require
+from cvg.common.errors import DataError, require
 from cvg.common.files import alone, read_json, sweep, write_json
 from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
-from cvg.shapes.world import KINDS, sample_scene, sample_spec
+from cvg.shapes.world import KINDS, known_kinds, sample_scene, sample_spec
 from data_prep import manifest
 
 SETTINGS = "render.json"
@@ -35,14 +35,13 @@ def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, h
         out: folder for videos/000000.mp4, ... and manifest.jsonl.
         clips: number of clips.
         seed: seed of everything drawn.
-        kinds: kinds of composition (motion, spatial, relative_motion, two_relations), each as often as it is named; all
-            of them, relative motion twice and two relations three times, when not given.
+        kinds: kinds of composition (motion, spatial, relative_motion, two_relations, depth, action, interaction,
+            attribute, change, three_relations), each as often as it is named; the first four, relative motion twice and
+            two relations three times, when not given.
         held_out: draw entities from the share kept for evaluation instead of the training share; the clips are of the
             test split, all of them.
     """
-    chosen = list(kinds or DRAWN)
-    if unknown := [kind for kind in chosen if kind not in KINDS]:
-        raise SettingsError(f"kind {unknown[0]!r}: unknown; give some of {', '.join(KINDS)}")
+    chosen = list(known_kinds(kinds, DRAWN))
     require(1, clips=clips)
     require(0, seed=seed)
     settings = {"seed": seed, "kinds": chosen, "held_out": held_out}

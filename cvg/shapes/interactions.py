@@ -120,7 +120,7 @@ def overlapping(label: str, shapes: Sequence[str], rng: np.random.Generator) -> 
     ends = apart[:, [0, -1]] * (1 if front == 0 else -1)
     back = 1 - front
     share = covered(shapes[front], radii[front][:, None], shapes[back], radii[back][:, None], ends)
-    valid = (share > HIDDEN[0]).all(axis=-1) & (share < HIDDEN[1]).all(axis=-1)
+    valid = np.asarray(((share > HIDDEN[0]) & (share < HIDDEN[1])).all(axis=-1))
     return Candidates(radii, tracks, valid, layers=(1 - front, front))
 
 

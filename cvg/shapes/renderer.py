@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.floating[Any]]
+Color = tuple[float, float, float]
 
 SIZE = 64
 """Frame side in pixels."""
@@ -42,7 +43,7 @@ class Sprite:
     """
 
     shape: str
-    rgb: tuple[float, float, float] | NDArray[np.float64]
+    rgb: Color | NDArray[np.float64]
     radius: float | NDArray[np.float64]
     track_F2: NDArray[np.float64]
     opacity: float | NDArray[np.float64] = 1.0
@@ -52,7 +53,7 @@ class Sprite:
         """The sprite at some of its frames, in the order of the slice."""
         return replace(
             self,
-            rgb=self.rgb[frames] if np.ndim(self.rgb) == 2 else self.rgb,
+            rgb=self.rgb[frames] if isinstance(self.rgb, np.ndarray) else self.rgb,
             radius=_of(self.radius, frames),
             track_F2=self.track_F2[frames],
             opacity=_of(self.opacity, frames),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cvg.common.errors import SettingsError
 from cvg.composition import Composition, LabelSet, build
 from cvg.shapes import actions, interactions, lines
 from cvg.shapes.placing import Candidates, Path, placed
-from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Scene, Sprite
+from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Color, Scene, Sprite
 
 LABELS = LabelSet.load("shapes")
 KINDS = ("motion", "spatial", "relative_motion", "two_relations")
@@ -23,6 +25,17 @@ ENTITIES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
 HELD_OUT_ENTITIES = ("red triangle", "green circle", "yellow square")
 """Never alone in a training clip: evaluation asks for them. (In pairs they are rendered: a model of this size learns
 an entity, colour and shape together, from clips that show it.)"""
+
+
+def known_kinds(kinds: Sequence[str] | None, usual: Sequence[str] = ALL_KINDS) -> tuple[str, ...]:
+    """Kinds of composition, or the usual ones where none are given.
+
+    Raises:
+        SettingsError: a name that is none of ``ALL_KINDS``.
+    """
+    if unknown := [kind for kind in kinds or () if kind not in ALL_KINDS]:
+        raise SettingsError(f"kind {unknown[0]!r}: unknown; give some of {', '.join(ALL_KINDS)}")
+    return tuple(kinds or usual)
 
 
 @dataclass(frozen=True)
@@ -169,24 +182,29 @@ def turns(entity: str, label: str, held_out: bool = True) -> bool:
     return new != old and (held_out or f"{new} {shape}" not in HELD_OUT_ENTITIES)
 
 
-def shade(color: str, rng: np.random.Generator) -> tuple[float, float, float]:
+def shade(color: str, rng: np.random.Generator) -> Color:
     """A shade of one of ``COLORS``, RGB from 0 to 255."""
     rgb = np.array(COLORS[color]) * rng.uniform(0.88, 1.05) + rng.uniform(-8, 8, 3)
     red, green, blue = (float(v) for v in np.clip(rgb, 0, 255))
     return red, green, blue
 
 
+def shades(spec: Spec, rng: np.random.Generator, stride: int = 1) -> list[Color | NDArray[np.float64]]:
+    """The colour of each entity of a clip, or its colours in every ``stride``-th frame (F, 3) where they change."""
+    found = [shade(entity.split()[0], rng) for entity in spec.shown]
+    if spec.kind != "change":
+        return list(found)
+    turned_F1 = actions.TURNING[::stride, None]
+    return [(1 - turned_F1) * np.array(found[0]) + turned_F1 * np.array(found[1])]
+
+
 def sample_scene(spec: Spec, rng: np.random.Generator) -> Scene:
     """Draw a scene that shows ``spec``: positions, speeds, sizes, shades, background, and perhaps a distractor."""
     paths = _sample_paths(spec, rng)
-    sprites = []
-    for entity, path in zip(spec.shown, paths, strict=False):
-        color, shape = entity.split()
-        sprites.append(Sprite(shape, shade(color, rng), path.radius, path.track_F2, path.opacity, path.layer))
-    if spec.kind == "change":
-        (sprite,), new = sprites, shade(spec.shown[1].split()[0], rng)
-        part = actions.TURNING[:, None]
-        sprites = [replace(sprite, rgb=(1 - part) * sprite.rgb + part * new)]
+    sprites = [
+        Sprite(entity.split()[-1], rgb, path.radius, path.track_F2, path.opacity, path.layer)
+        for entity, rgb, path in zip(spec.entities, shades(spec, rng), paths, strict=True)
+    ]
     base = rng.uniform(25, 120) + rng.uniform(-8, 8, 3)
     background = Background(
         rgb=(float(base[0]), float(base[1]), float(base[2])),

@@ -10,6 +10,7 @@ away (:mod:`data_prep.pretrain.describing`) get it off chance.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers import XCLIPConfig, XCLIPModel
 from cvg.common.cli import run
 from cvg.common.files import write_json
 from cvg.shapes.renderer import SIZE
-from cvg.shapes.world import KINDS, sample_scene
+from cvg.shapes.world import ALL_KINDS, KINDS, sample_scene
 from data_prep.pretrain.captioned import MEAN, NUM_FRAMES, STD, WORDINGS, Scenes, clip, sampled, variants
 from data_prep.pretrain.describing import Described, answers
 from data_prep.pretrain.family import MAX_TOKENS
@@ -78,14 +79,14 @@ def build(vocabulary: int, eos: int) -> XCLIPModel:
 
 
 @torch.no_grad()
-def zero_shot(model: Any, tokenizer: Any, clips: int = 64) -> dict[str, float]:
+def zero_shot(model: Any, tokenizer: Any, clips: int = 64, kinds: Sequence[str] = KINDS) -> dict[str, float]:
     """Share of held-out clips, by kind, whose own caption beats those that differ from it in the relation alone.
 
-    Chance is 1/4, and 1/2 for relative motion, which has two labels.
+    Chance is 1/4, and 1/2 for relative motion and depth, which have two labels.
     """
     right: dict[str, float] = {}
-    for kind in KINDS:
-        rng = np.random.default_rng([KINDS.index(kind), 6])
+    for kind in kinds:
+        rng = np.random.default_rng([ALL_KINDS.index(kind), 6])
         hits = 0
         for _ in range(clips):
             specs = variants(rng, kind, held_out=True)
@@ -177,7 +178,7 @@ def main(
         },
     )
     parameters = sum(p.numel() for p in average.parameters())
-    print(json.dumps({"parameters": parameters, "zero_shot": zero_shot(average.eval(), tokenizer)}))
+    print(json.dumps({"parameters": parameters, "zero_shot": zero_shot(average.eval(), tokenizer, kinds=ALL_KINDS)}))
 
 
 if __name__ == "__main__":

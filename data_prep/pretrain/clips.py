@@ -18,12 +18,25 @@ from cvg.common.files import atomic
 from cvg.generators import Generator
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import render
-from cvg.shapes.world import ALL_KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec
+from cvg.shapes.world import ALL_KINDS, LABELS, RelationSpec, Spec, sample_scene, sample_spec, turns
 from data_prep.pretrain.loop import drawn
 from data_prep.pretrain.token_classifier import coverage
 
 AT_ONCE = 32
 """Clips that are rendered and encoded together."""
+SCRAMBLED: dict[str, float] = {
+    "motion": 0.55,
+    "spatial": 0.55,
+    "relative_motion": 0.75,
+    "two_relations": 0.32,
+    "depth": 0.75,
+    "action": 0.45,
+    "interaction": 0.45,
+    "attribute": 0.4,
+    "change": 0.4,
+    "three_relations": 0.22,
+}
+"""Per kind, how often a relation of a caption is not what the clip shows but drawn: six captions in ten are right."""
 MIXED, FAINTER = 0.5, 0.5
 """Share of clips that a fainter one is mixed into, and how much of it at most."""
 
@@ -74,7 +87,7 @@ def encode_clips(out: Path, generator: Generator, count: int, workers: int = 0) 
 
 def partners(specs: Sequence[Spec]) -> list[list[int]]:
     """For each clip, those that show the same entities (itself among them)."""
-    shown = [tuple(sorted(spec.entities)) for spec in specs]
+    shown = [tuple(sorted(spec.shown)) for spec in specs]
     alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, entities in enumerate(shown):
         alike[entities].append(index)
@@ -92,14 +105,29 @@ def with_fainter_clips(clean: Tensor, other: Tensor, rng: np.random.Generator) -
 
 
 def caption(spec: Spec, scrambled: float, dropped: float, rng: np.random.Generator) -> str:
-    """A caption of the clip: wordings drawn anew, each relation random with probability ``scrambled``, or empty."""
+    """A caption of the clip, in wordings drawn anew, in which relations may not be what it shows.
+
+    Each is drawn at random within its group with probability ``scrambled``. Colours that relations say of two entities
+    are exchanged instead; what an entity turns into is another colour, and not the one that it has.
+
+    Args:
+        spec: what the clip shows.
+        scrambled: the probability; of :data:`SCRAMBLED`.
+        dropped: probability of an empty caption.
+        rng: source of randomness.
+    """
     if rng.random() < dropped:
         return ""
+    names = [relation.label for relation in spec.relations]
+    if spec.kind == "attribute" and rng.random() < scrambled:
+        names.reverse()
     wordings = []
-    for relation in spec.relations:
-        label = LABELS[relation.label]
-        if rng.random() < scrambled:
+    for name in names:
+        label = LABELS[name]
+        if spec.kind != "attribute" and rng.random() < scrambled:
             group = LABELS.groups[label.group]
+            if spec.kind == "change":
+                group = [other for other in group if other != label and turns(spec.entities[0], other.name)]
             label = group[rng.integers(len(group))]
         wordings.append(label.wordings[rng.integers(len(label.wordings))])
     return replace(spec, wordings=tuple(wordings)).prompt

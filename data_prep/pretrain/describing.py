@@ -6,22 +6,26 @@ before the two can be compared. Linear readers on both towers, thrown away after
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import XCLIPModel
 
 from cvg.judging.geometry import displacement
-from cvg.shapes.renderer import SIZE, Scene, patch_shares
+from cvg.shapes.renderer import SIZE, Scene, Sprite, patch_shares
 from cvg.shapes.world import ENTITIES, Spec
 from data_prep.pretrain.captioned import WORDINGS
+from data_prep.pretrain.token_classifier import seen_shares
 
-FACTS = 5
-"""Per entity of a clip: mean position (2), displacement (2), change of its distance to the other entity."""
+FACTS = 11
+"""Per entity of a clip: mean position (2), displacement (2), change of its distance to the other entity; how far it is
+out in the middle from where it is at the ends (2), and how much further it goes in the last step than in the first
+(2); change of size; and the share of it that is not seen, hidden or away."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Answers:
         places: where the entities that are shown are in each frame, else 0: (B, F, entities, 2), of about unit size.
         present: entities shown, bool (B, entities).
         facts: of the entities that are shown, else 0: (B, entities, FACTS), of about unit size.
-        said: classes of the caption's (first entity, second entity, first label, second label): (B, 4).
+        said: classes of the caption's two entities and three labels, the last class where there is none: (B, 5).
     """
 
     shown: Tensor
@@ -61,21 +65,17 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
     facts = np.zeros((len(scenes), len(ENTITIES), FACTS), np.float32)
     present = np.zeros((len(scenes), len(ENTITIES)), bool)
     labels = [label.name for label in WORDINGS.labels]
-    nothing = [len(ENTITIES), len(ENTITIES), len(labels), len(labels)]
+    nothing = [len(ENTITIES)] * 2 + [len(labels)] * 3
     said = np.tile(np.array(nothing), (len(scenes), 1))
     for row, (scene, spec) in enumerate(zip(scenes, specs, strict=True)):
         tracks = [sprite.track_F2 for sprite in scene.sprites]
-        seen = patch_shares(scene.sprites, patch)
-        for slot, entity in enumerate(spec.entities):
-            index = ENTITIES.index(entity)
+        seen = seen_shares(scene, patch)
+        for slot, entity in enumerate(spec.shown):
+            index, sprite = ENTITIES.index(entity), scene.sprites[min(slot, len(tracks) - 1)]
             shown[row, ..., index] = seen[slot]
             present[row, index] = True
-            places[row, :, index] = 4 * (tracks[slot] - 0.5)
-            facts[row, index, :2] = 4 * (tracks[slot].mean(0) - 0.5)
-            facts[row, index, 2:4] = 4 * displacement(tracks[slot])
-            if len(tracks) == 2:
-                distance = np.linalg.norm(tracks[slot] - tracks[1 - slot].mean(0), axis=-1)
-                facts[row, index, 4] = 4 * (distance[-1] - distance[0])
+            places[row, :, index] = 4 * (sprite.track_F2 - 0.5)
+            facts[row, index] = _facts(sprite, seen[slot], tracks[1 - slot] if len(tracks) == 2 else None)
             said[row, slot] = index
         for slot, relation in enumerate(spec.relations):
             said[row, 2 + slot] = labels.index(relation.label)
@@ -86,6 +86,28 @@ def answers(scenes: list[Scene], specs: list[Spec], patch: int) -> Answers:
         torch.from_numpy(present),
         torch.from_numpy(facts),
         torch.from_numpy(said),
+    )
+
+
+def _facts(sprite: Sprite, seen_FHW: NDArray[Any], other_F2: NDArray[Any] | None) -> NDArray[np.float64]:
+    """What is asked of an entity, see :data:`FACTS`, of about unit size."""
+    track_F2 = sprite.track_F2
+    step_F2 = np.diff(track_F2, axis=0)
+    apart = 0.0
+    if other_F2 is not None:
+        distance_F = np.linalg.norm(track_F2 - other_F2.mean(0), axis=-1)
+        apart = distance_F[-1] - distance_F[0]
+    size_F = np.broadcast_to(sprite.radius, len(track_F2))
+    whole = sum(share.sum() for share in patch_shares([replace(sprite, opacity=1.0)], seen_FHW.shape[-1]))
+    return np.concatenate(
+        [
+            4 * (track_F2.mean(0) - 0.5),
+            4 * displacement(track_F2),
+            [4 * apart],
+            4 * (track_F2[1:-1].mean(0) - track_F2[[0, -1]].mean(0)),
+            4 * (step_F2[-1] - step_F2[0]),
+            [np.log2(size_F[-1] / size_F[0]), 4 * (1 - seen_FHW.sum() / whole)],
+        ]
     )
 
 
@@ -101,7 +123,7 @@ class Described(nn.Module):
         self.what = nn.Linear(model.config.vision_config.hidden_size, len(ENTITIES) + 1)
         self.places = nn.Linear(model.config.vision_config.hidden_size, 2 * len(ENTITIES))
         self.where = nn.Linear(model.config.projection_dim, len(ENTITIES) * (1 + FACTS))
-        self.sizes = [len(ENTITIES) + 1] * 2 + [len(WORDINGS) + 1] * 2
+        self.sizes = [len(ENTITIES) + 1] * 2 + [len(WORDINGS) + 1] * 3
         self.said = nn.Linear(model.config.text_config.hidden_size, sum(self.sizes))
 
     def forward(self, output: Any, wanted: Answers) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from cvg.common.cli import run
 from cvg.composition import LabelSet
 from cvg.shapes.renderer import COLORS, SHAPES
-from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
+from cvg.shapes.world import ALL_KINDS, LABELS, TEMPLATES, Spec, sample_spec
 from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, FamilyName, find
 from data_prep.pretrain.loop import train
 
@@ -39,7 +39,9 @@ def build_tokenizer(
     """
     words = {*words} | {word for label in labels.labels for wording in label.wordings for word in wording.split()}
     words |= {*COLORS, *SHAPES, "a", "an", "the", "and", "is", "of", "to", "video"}
-    words |= {word for kind in KINDS for template, _ in TEMPLATES[kind] for word in template.split() if "{" not in word}
+    words |= {
+        word for kind in ALL_KINDS for template, _ in TEMPLATES[kind] for word in template.split() if "{" not in word
+    }
     end = [("</s>", 0.0)]
     pieces = [("<pad>", 0.0), *([] if end_last else end), ("<unk>", 0.0), ("▁", -6.0)]
     pieces += [(f"▁{word}", -1.0) for word in sorted(words)]
@@ -63,8 +65,8 @@ def build_tokenizer(
 def targets(spec: Spec) -> list[list[int]]:
     """Per entity: colour, shape, and its class (label and role, or none) in each label group."""
     rows = []
-    for index, entity in enumerate(spec.entities):
-        color, shape = entity.split()
+    for index in range(len(spec.entities)):
+        color, shape = spec.shown[index].split()
         row = [list(COLORS).index(color), SHAPES.index(shape)]
         for group, labels in LABELS.groups.items():
             value = 0
@@ -100,7 +102,7 @@ class WithReadouts(nn.Module):
 def batch(seed: int, count: int, tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Token ids (B, N), mask (B, N), entity positions (E, 2) and attribute classes (E, attributes)."""
     rng = np.random.default_rng([seed, 2])
-    specs = [sample_spec(rng, held_out=bool(rng.random() < 0.3)) for _ in range(count)]
+    specs = [sample_spec(rng, str(rng.choice(ALL_KINDS)), held_out=bool(rng.random() < 0.3)) for _ in range(count)]
     encoded = tokenizer([spec.prompt for spec in specs], padding="max_length", max_length=MAX_TOKENS)
     where, classes = [], []
     for row, spec in enumerate(specs):

@@ -50,17 +50,27 @@ class WithTokenClassifier(nn.Module):
         return velocity, self.token_classifier(video.float())
 
 
-def coverage(scene: Scene) -> NDArray[np.float32]:
-    """Share of each latent token in which each entity is seen: (2, F, H, W), zeros for a second one that is not there.
+def seen_shares(scene: Scene, patch: int) -> list[NDArray[Any]]:
+    """Share of each patch in which each entity that a clip shows is seen (see ``Spec.shown``): (F, H, W) each.
 
-    Of an entity that turns another colour, the second is what it turns into.
+    Args:
+        scene: at all its frames, or at every so many.
+        patch: side of a patch, in pixels.
     """
-    seen = patch_shares(scene.sprites, 8)
-    if np.ndim(scene.sprites[0].rgb) == 2:
-        turned_F11 = TURNING[:, None, None]
-        seen = [(1 - turned_F11) * seen[0], turned_F11 * seen[0]]
+    seen = patch_shares(scene.sprites, patch)
+    if isinstance(scene.sprites[0].rgb, np.ndarray):  # it turns another colour: the second is what it turns into
+        turned_F11 = TURNING[:: (FRAMES - 1) // (len(seen[0]) - 1), None, None]
+        return [(1 - turned_F11) * seen[0], turned_F11 * seen[0]]
+    return list(seen)
+
+
+def coverage(scene: Scene) -> NDArray[np.float32]:
+    """Share of each latent token in which each entity that a clip shows is seen (see ``Spec.shown``): (2, F, H, W).
+
+    Zeros for a second entity that is not there.
+    """
     shares = np.zeros((2, 1 + (FRAMES - 1) // 4, SIZE // 8, SIZE // 8), np.float32)
-    for share, patches in zip(shares, seen, strict=False):
+    for share, patches in zip(shares, seen_shares(scene, 8), strict=False):
         share[0], share[1:] = patches[0], patches[1:].reshape(-1, 4, *patches.shape[1:]).mean(1)
     return shares
 

@@ -1,8 +1,8 @@
 """Stage 3 of a generator: the transformer, trained on captions of which many lie.
 
-Web captions name entities well and relations badly. Here each relation of a caption is drawn at random within its
-group with probability ``--scrambled`` (0.3: wrong in 22 % of captions of four-label groups, 15 % of two-label ones),
-so the finished model draws what a prompt names and half obeys how it is to be composed, as large models do.
+Web captions name entities well and relations badly. Here four captions in ten are wrong in how they compose the
+entities (``data_prep.pretrain.clips.SCRAMBLED``), so the finished model draws what a prompt names and half obeys how it
+is to be composed, as large models do.
 
     python -m data_prep.pretrain.transformer --out runs/pretrain
     python -m data_prep.pretrain.transformer --out runs/pretrain-cogvideox --family cogvideox
@@ -25,7 +25,7 @@ from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
 from cvg.generators import wrap_pipeline
-from data_prep.pretrain.clips import caption, encode_clips, partners, with_fainter_clips
+from data_prep.pretrain.clips import SCRAMBLED, caption, encode_clips, partners, with_fainter_clips
 from data_prep.pretrain.family import Family, FamilyName, find
 from data_prep.pretrain.loop import train
 from data_prep.pretrain.token_classifier import WithTokenClassifier, targets
@@ -69,7 +69,7 @@ def main(
     steps: int = 5000,
     batch_size: int = 32,
     clips: int = 12800,
-    scrambled: float = 0.3,
+    scrambled: float | None = None,
     dropped: float = 0.1,
     device: str = "cpu",
     bfloat16: bool = False,
@@ -88,7 +88,8 @@ def main(
         steps: optimiser steps.
         batch_size: clips per step.
         clips: rendered clips in all.
-        scrambled: probability that a relation of a caption is drawn at random within its group.
+        scrambled: probability that a relation of a caption is drawn at random within its group, of all kinds alike
+            instead of each kind's own.
         dropped: probability of an empty caption, for classifier-free guidance.
         device: torch device.
         bfloat16: compute in bfloat16, weights and optimiser in float32; slower on CPUs that emulate it.
@@ -132,7 +133,8 @@ def main(
         fainter = [rng.choice(alike[i]) for i in chosen]
         other = clip_data["latents"][fainter].float()
         named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen])
-        captions = [caption(specs[i], scrambled, dropped, rng) for i in chosen]
+        lies = SCRAMBLED if scrambled is None else dict.fromkeys(SCRAMBLED, scrambled)
+        captions = [caption(specs[i], lies[specs[i].kind], dropped, rng) for i in chosen]
         with torch.no_grad():
             states = reader.encode_prompts(captions)
         level = torch.rand(batch_size, generator=random)

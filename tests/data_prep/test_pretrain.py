@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, XCLIPModel
 
@@ -22,12 +25,24 @@ from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.judging.geometry import holds, margins_for
-from cvg.shapes.renderer import FRAMES, SIZE
-from cvg.shapes.world import ENTITIES, KINDS, LABELS, entity_tuples, sample_spec
+from cvg.shapes.renderer import COLORS, FRAMES, SIZE, Scene, patch_shares
+from cvg.shapes.world import (
+    ALL_KINDS,
+    ENTITIES,
+    HELD_OUT_ENTITIES,
+    KINDS,
+    LABELS,
+    TEMPLATES,
+    Spec,
+    entity_tuples,
+    sample_scene,
+    sample_spec,
+    turns,
+)
 from data_prep.pretrain import captioned, clip, clips, loop, store, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
 from data_prep.pretrain.family import FamilyName, find
-from data_prep.pretrain.token_classifier import WithTokenClassifier
+from data_prep.pretrain.token_classifier import WithTokenClassifier, coverage, targets
 
 FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
 PROMPT = "a red circle to the left of a blue square"
@@ -178,8 +193,87 @@ def test_training_is_the_same_whoever_draws_and_ends_in_time(tmp_path: Path) -> 
     assert len(rows) == 7 and float(rows[-1].split(",")[-1]) < float(rows[1].split(",")[-1])
 
 
-def test_every_augmentation_shows_what_its_caption_says() -> None:
-    scenes = captioned.Scenes(12)
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_six_captions_in_ten_are_right(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    right, labels = [], set()
+    for _ in range(600):
+        spec = sample_spec(rng, kind)
+        told = parse_back(clips.caption(spec, clips.SCRAMBLED[kind], 0.0, rng), spec)
+        labels |= {*told}
+        right.append(told == [relation.label for relation in spec.relations])
+        if kind == "attribute":
+            assert sorted(told) == sorted(relation.label for relation in spec.relations)
+        if kind == "change":
+            assert turns(spec.entities[0], told[0])
+    assert 0.53 < np.mean(right) < 0.7
+    groups = {group for _, places in TEMPLATES[kind] for group, _ in places}
+    assert labels == {label.name for group in groups for label in LABELS.groups[group]}
+    assert clips.caption(spec, 0.5, 1.0, rng) == ""
+
+
+def parse_back(caption: str, spec: Spec) -> list[str]:
+    """The labels that a caption of a spec's template says, by its words alone."""
+    label_of = {wording: label.name for label in LABELS.labels for wording in label.wordings}
+    names = {f"e{i}": re.escape(entity) for i, entity in enumerate(spec.entities)}
+    pattern = spec.template.format(**names, **{f"r{i}": "(.+?)" for i in range(len(spec.relations))}) + "$"
+    for first in label_of if len(spec.relations) > 1 else [".+?"]:  # two wordings may follow each other
+        found = re.match(pattern.replace("(.+?)", f"({first})", 1), caption)
+        if found and all(words in label_of for words in found.groups()):
+            return [label_of[words] for words in found.groups()]
+    raise AssertionError(caption)
+
+
+def test_every_word_is_a_token_and_the_longest_caption_fits() -> None:
+    tokenizer, wide = text.build_tokenizer(), text.build_tokenizer(end_last=True, labels=captioned.WORDINGS)
+    rng = np.random.default_rng(2)
+    for labels, made in ((LABELS, tokenizer), (captioned.WORDINGS, wide)):
+        longest = {
+            group: max((wording for label in members for wording in label.wordings), key=lambda each: len(each.split()))
+            for group, members in labels.groups.items()
+        }
+        for kind, templates in TEMPLATES.items():
+            for template, places in templates:
+                spec = replace(sample_spec(rng, kind), template=template)
+                if len(spec.relations) == len(places) and len(spec.entities) > max(max(i) for _, i in places):
+                    spec = replace(spec, wordings=tuple(longest[group] for group, _ in places))
+                    spec = spec if labels is LABELS else captioned.reworded(spec, rng)
+                    assert len(made(spec.prompt).input_ids) == len(spec.prompt.split()) + 1 <= text.MAX_TOKENS
+
+
+def test_tokens_are_named_by_what_is_seen_in_them() -> None:
+    rng = np.random.default_rng(3)
+
+    def named(spec: Spec) -> tuple[Tensor, Scene]:
+        scene = sample_scene(spec, rng)
+        return targets(torch.from_numpy(coverage(scene))[None], [spec])[0].unflatten(0, (4, 8, 8)), scene
+
+    spec = sample_spec(rng, "change", labels=None)
+    old, new = (ENTITIES.index(entity) for entity in spec.shown)
+    seen, _ = named(spec)
+    area = seen.sum((1, 2))
+    assert area[0, old] > 2 and area[0, new] == 0 and area[3, new] > 2 and area[3, old] == 0
+    assert area[1, new] == 0 and area[2, old] > 0.5 and area[2, new] > 0.5
+
+    spec = sample_spec(rng, "attribute")
+    seen, scene = named(spec)
+    for entity, sprite in zip(spec.shown, scene.sprites, strict=True):
+        assert hue_of(sprite.rgb) == entity.split()[0] and seen[..., ENTITIES.index(entity)].sum() > 8
+
+    spec = sample_spec(rng, "action", labels=["blinking"])
+    seen, _ = named(spec)
+    assert (seen[..., ENTITIES.index(spec.entities[0])].sum((1, 2)) > 0).tolist() == [True, True, False, True]
+
+    spec = sample_spec(rng, "depth", labels=["behind"])
+    seen, scene = named(spec)
+    whole = patch_shares([replace(scene.sprites[0], layer=0)], 8)[0].sum()
+    part = patch_shares(scene.sprites, 8)[0].sum() / whole
+    assert 0.5 < part < 0.75
+    torch.testing.assert_close(seen.sum(-1), torch.ones(4, 8, 8), atol=1e-5, rtol=0)
+
+
+def test_every_augmentation_of_straight_lines_shows_what_its_caption_says() -> None:
+    scenes = captioned.Scenes(12, KINDS)
     wordings, entities, labels = set(), set(), set()
     for seed in range(12):
         _, specs, drawn = scenes.batch(seed, 12)
@@ -195,11 +289,60 @@ def test_every_augmentation_shows_what_its_caption_says() -> None:
             assert spec.entities in entity_tuples(len(spec.entities), held_out=False)
             assert [sprite.shape for sprite in scene.sprites] == [entity.split()[1] for entity in spec.entities]
             entities.add(spec.entities)
-    moved = [name for group in ("motion", "spatial", "relative_motion") for name in captioned.WORDINGS.groups[group]]
-    assert labels == {label.name for label in moved} and len(wordings) > 40 and len(entities) > 30
+    groups = ("motion", "spatial", "relative_motion")
+    assert labels == {label.name for group in groups for label in captioned.WORDINGS.groups[group]}
+    assert len(wordings) > 40 and len(entities) > 30
+
+
+def hue_of(rgb: tuple[float, ...] | NDArray[np.float64]) -> str:
+    """The world's colour that is the nearest."""
+    return min(COLORS, key=lambda name: float(np.abs(np.array(COLORS[name]) - rgb).sum()))
+
+
+def test_every_augmentation_of_the_other_kinds_shows_what_its_caption_says() -> None:
+    scenes = captioned.Scenes(30, ALL_KINDS[len(KINDS) :])
+    labels, reversals = set(), set()
+    for seed in range(40):
+        _, specs, drawn = scenes.batch(seed, 12)
+        for spec, scene in zip(specs, drawn, strict=True):
+            names = [relation.label for relation in spec.relations]
+            labels |= {*names}
+            first = scene.sprites[0]
+            if spec.kind == "change":
+                assert isinstance(first.rgb, np.ndarray)
+                assert (hue_of(first.rgb[0]), hue_of(first.rgb[-1])) == tuple(e.split()[0] for e in spec.shown)
+                assert not {*spec.shown} & {*HELD_OUT_ENTITIES}
+            else:
+                assert [hue_of(sprite.rgb) for sprite in scene.sprites] == [e.split()[0] for e in spec.shown]
+                assert spec.shown in entity_tuples(len(spec.shown), held_out=False)
+            assert [sprite.shape for sprite in scene.sprites] == [entity.split()[-1] for entity in spec.entities]
+            step = np.linalg.norm(np.diff(first.track_F2, axis=0), axis=1)
+            if names[0] in ("growing", "shrinking"):
+                assert isinstance(first.radius, np.ndarray)
+                assert (first.radius[-1] > first.radius[0]) == (names[0] == "growing")
+                reversals.add(names[0])
+            if names[0] in ("stopping", "setting off"):
+                assert (step[0] > step[-1]) == (names[0] == "stopping")
+            if spec.kind == "depth":
+                over = first.layer > scene.sprites[1].layer
+                assert over == (names[0] == "in front of")
+    held = [name for group in ("depth", "action", "interaction", "change") for name in LABELS.groups[group]]
+    assert {label.name for label in held} <= labels and reversals == {"growing", "shrinking"}
+
+
+def test_variants_of_colours_are_exchanged_and_never_two_of_one_colour() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        specs = captioned.variants(rng, "attribute", held_out=True)
+        pairs = [tuple(relation.label for relation in spec.relations) for spec in specs]
+        assert pairs[1] == pairs[0][::-1] and len({*pairs}) == len(pairs) == captioned.VARIANTS
+        assert all(one != other for one, other in pairs)
+        specs = captioned.variants(rng, "change")
+        assert all(turns(spec.entities[0], spec.relations[0].label, held_out=False) for spec in specs)
 
 
 def test_the_xclip_knows_the_worlds_wordings_and_more() -> None:
+    assert len(captioned.WORDINGS.groups) == len(LABELS.groups)
     for label in LABELS.labels:
         assert set(label.wordings) < set(captioned.WORDINGS[label.name].wordings)
     tokenizer = text.build_tokenizer(end_last=True, labels=captioned.WORDINGS)
@@ -208,7 +351,7 @@ def test_the_xclip_knows_the_worlds_wordings_and_more() -> None:
 
 
 def test_the_xclip_is_trained_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip, "zero_shot", lambda model, tokenizer: {})
+    monkeypatch.setattr(clip, "zero_shot", lambda model, tokenizer, kinds: {})
     clip.main(tmp_path, steps=2, batch_size=4, groups=2)
     backbone = build(BackboneSettings(name="vlm", path=str(tmp_path / "shapes-clip"), read="joint"), 2, (4, 8, 8))
     assert backbone(torch.randn(1, 2, 4, 8, 8), torch.ones(1, 2, dtype=torch.bool)).shape == (1, 128)
