@@ -15,6 +15,7 @@ from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError, require
 from cvg.common.files import alone, require_writable, sweep
+from cvg.common.sizes import Size
 from cvg.common.versions import versions
 from cvg.composition import LabelSet
 from cvg.evaluation.batches import check_names, within
@@ -28,20 +29,23 @@ from cvg.evaluation.runner import Kept
 from cvg.evaluation.suites import Case, Suite, SuiteSettings, load_suite
 from cvg.evaluation.suites.free import FreeSuite
 from cvg.evaluation.summary import summarise
-from cvg.generators import Loading, load_generator
+from cvg.generators import Loading
 from cvg.generators.vocabulary import vocabulary_warnings
+from cvg.guidance import rules
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import columns, render, score_rows
 
 
-def load_classifier(name: str, labels: LabelSet | None) -> CompositionClassifier:
-    """The classifier that is to guide.
+def load_classifier(name: str, labels: LabelSet | None) -> CompositionClassifier | None:
+    """The classifier that is to guide; None where rules are.
 
     Args:
-        name: exported classifier folder, hub id, or shipped name.
+        name: exported classifier folder, hub id, or shipped name; or "rules".
         labels: label set that it is to tell apart instead of its own, if any.
     """
+    if name == rules.NAME:
+        return None
     model = CompositionClassifier.from_pretrained(name)
     return model.with_labels(labels) if labels and labels != model.labels else model
 
@@ -56,6 +60,7 @@ def main(
     classifier: str = "shapes-classifier",
     labels: Path | None = None,
     generator: str | None = None,
+    size: Size | None = None,
     steps: int = 50,
     guidance_scale: float | None = None,
     guiding: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
@@ -85,16 +90,20 @@ def main(
             are not kept when left out. Prompts that ask for nothing that can be guided are sampled only for it: their
             one video is in both.
         fps: frames per second of the kept videos.
-        classifier: exported classifier folder, hub id, or shipped name.
+        classifier: exported classifier folder, hub id, or shipped name; or "rules", which need no training: formulas on
+            the attention maps of any generator, which is then to be named, and the size of its videos. Relations
+            without a formula are not guided, and that is counted.
         labels: label set (YAML, or one that ships) that the prompts are made of or read with, instead of the suite's
             own. A classifier with an anchored head is guided towards labels and wordings that it was never trained on.
             When left out, it guides those of the suite's that it knows.
         generator: pipeline folder, hub id, or shipped name; the one the classifier was trained on when left out.
+        size: frames, height, width in pixels, with rules; a classifier has its own.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when left out.
         guiding: how guided steps are taken.
         batch_size: videos at a time. Rounding differs between batch shapes, so compare runs of one batch size.
-        controls: also run zero step, untrained classifier, wrong target and best-of-n: four times the videos.
+        controls: also run zero step, untrained classifier (not with rules), wrong target and best-of-n: four times the
+            videos.
         control_prompts: how many prompts the controls use, rounded up to whole batches; all when left out.
         asking: what the suite takes besides.
         official: checkout of the benchmark, whose own scripts then score the videos too. An evaluation that is there
@@ -110,6 +119,7 @@ def main(
     """
     require(1, prompts=prompts, steps=steps, batch_size=batch_size, fps=fps, control_prompts=control_prompts)
     require(0, seed=seed)
+    _check_size(classifier, generator, size)
     if guiding.guided_steps < 1:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
     journal_path = out.with_name(f"{out.name}.rows.jsonl")
@@ -121,19 +131,22 @@ def main(
         crew.meet()
         own = replace(loading, device=crew.device(loading.device))
         world = load_suite(suite, LabelSet.load(labels) if labels else None, own.device, asking)
-        model = load_classifier(classifier, world.labels if labels else None)
-        cases = within(world.cases(prompts, seed), model.labels)
+        trained = load_classifier(classifier, world.labels if labels else None)
+        cases = within(
+            world.cases(prompts, seed), rules.stated(world.labels) if trained is None else trained.labels.names
+        )
         if videos:
             check_names(world, cases)
         tools = _tools(world, official, python, videos)
         tool = None if vbench is None else quality(vbench, videos)
-        sampler = GuidedSampler(load_generator(generator or model.config.generator["name"], own), model, guiding)
+        frozen, model = rules.with_generator(trained, world.labels, generator, size, own)
+        sampler = GuidedSampler(frozen, model, guiding)
         sampler.guided_steps(steps)
         scale = model.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
         controlled = 0 if not controls else len(cases) if control_prompts is None else control_prompts
         kept = Kept(videos, fps) if videos else None
         whole = Comparison(world, cases, sampler, steps, scale, seed, batch_size, controlled, kept)
-        own_labels = {"labels": world.labels.to_dict() if labels else None}
+        own_labels = {"labels": world.labels.to_dict() if labels else None, "size": size and list(size)}
         setup: dict[str, Any] = {
             "suite": suite,
             "settings": {**whole.settings(), **own_labels, "asking": asking.to_dict(), **asdict(loading)},
@@ -149,6 +162,16 @@ def main(
         if result is None or not (tools or tool):
             return result
         return _with_scores(out, result, tools, tool, world) if crew.first else None
+
+
+def _check_size(classifier: str, generator: str | None, size: Size | None) -> None:
+    """Raise SettingsError where rules miss what a classifier brings, or a classifier is given a size."""
+    if classifier == rules.NAME:
+        rules.require_named(generator=generator, size=size)
+    elif size is not None:
+        raise SettingsError(
+            f"size {list(size)}: a classifier is evaluated at its own; leave --size out, or give --classifier rules"
+        )
 
 
 def _hold(out: Path, videos: Path | None, held: ExitStack) -> None:
@@ -168,6 +191,8 @@ def _compare(
     crew.meet()  # nobody writes before all have read
     if crew.first:
         warnings = vocabulary_warnings(whole.sampler.generator, whole.asked)
+        if whole.sampler.config.rules and not isinstance(whole.sampler.classifier, rules.Rules):
+            warnings += rules.silent_about(whole.sampler.classifier.labels, whole.asked)
         sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
         if journal.done:
             print(

@@ -20,7 +20,7 @@ from cvg.common.typed import to_dict
 from cvg.common.versions import versions
 from cvg.composition import Composition, LabelSet, parse
 from cvg.composition.asking import PromptLine, read_prompts, understand
-from cvg.generators import Generator, Loading, load_generator
+from cvg.generators import Loading
 from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance import rules
 from cvg.guidance.config import GuidanceConfig
@@ -100,16 +100,19 @@ def main(
             trained = _with_new_labels(trained, label, entities, label_group)
         known = LabelSet.load(labels or _LABELS) if trained is None else trained.labels
         needed = guidance != "off" and prompts_file is None
-        understood = {line.prompt: _understood(line, known, needed) for line in lines}
+        ruled = trained is None and guidance != "off"
+        understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
         jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
-        frozen, model = _reader(trained, known, generator, size, loading)
+        frozen, model = rules.with_generator(trained, known, generator, size, loading)
         sampler = GuidedSampler(frozen, model, guiding)
         size = Size(*(size or sampler.size))
         _check_sides(size, scale)
         if guidance != "off":
             sampler.guided_steps(steps, size)
-            for line in [*vocabulary_warnings(frozen, asked(jobs)), *_unseen(trained, asked(jobs))]:
-                print(f"warning: {line}", file=sys.stderr)
+            warnings = [*vocabulary_warnings(frozen, asked(jobs)), *_unseen(trained, asked(jobs))]
+            if trained is not None and guiding.rules and guidance == "on":
+                warnings += rules.silent_about(known, asked(jobs))
+            sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
         settings: dict[str, Any] = {
             "guidance": guidance,
             "generator": sampler.generator.identity(),
@@ -142,23 +145,8 @@ def _trained(
                 "rules"
             )
         return CompositionClassifier.from_pretrained(classifier)
-    missing = [name for name, value in (("--generator", generator), ("--size", size)) if value is None]
-    if missing:
-        raise SettingsError(
-            f"classifier rules: rules go with any generator and size, so they name none; give {' and '.join(missing)}"
-        )
+    rules.require_named(generator=generator, size=size)
     return None
-
-
-def _reader(
-    trained: CompositionClassifier | None, labels: LabelSet, generator: str | None, size: Size | None, loading: Loading
-) -> tuple[Generator, CompositionClassifier | rules.Rules]:
-    """The generator, and what reads its maps: the classifier, else rules."""
-    if trained is not None:
-        return load_generator(generator or trained.config.generator["name"], loading), trained
-    assert generator is not None and size is not None
-    frozen = load_generator(generator, loading)
-    return frozen, rules.Rules.of(frozen, labels, Size(*size))
 
 
 def _unseen(model: CompositionClassifier | None, asked: Sequence[Composition]) -> list[str]:
@@ -216,8 +204,12 @@ def _said(lines: Sequence[PromptLine], path: Path | None) -> dict[str, Any]:
     return {} if path is None else {"lines": [to_dict(line) for line in lines if line.entities or line.labels]}
 
 
-def _understood(line: PromptLine, labels: LabelSet, needed: bool) -> Composition | None:
-    """What the prompt asks for, which is printed; None where it is not ``needed`` and cannot be read."""
+def _understood(line: PromptLine, labels: LabelSet, needed: bool, ruled: bool) -> Composition | None:
+    """What the prompt asks for, which is printed; None where it is not ``needed`` and cannot be read.
+
+    Where rules guide (``ruled``), it is what they know of that. What they do not know is told; what is ``needed`` and
+    wholly unknown to them is refused.
+    """
     if needed:
         composition = parse(line.prompt, labels, line.entities, line.labels)
     else:
@@ -226,9 +218,20 @@ def _understood(line: PromptLine, labels: LabelSet, needed: bool) -> Composition
             print(f"{line.prompt!r} is sampled plainly ({found.reason})")
             return None
         composition = found.composition
+    left_out: list[str] = []
+    if ruled:
+        mine, left_out = rules.stated_part(composition, labels)
+        if mine is None:
+            error = rules.unstated(labels, left_out[0])
+            if needed:
+                raise error
+            print(f"{line.prompt!r} is sampled plainly ({error})")
+            return None
+        composition = mine
     relations = [in_words(each.label, [entity.phrase for entity in each.entities]) for each in composition.relations]
     print(f"{line.prompt!r} was understood as: {'; '.join(relations)}")
-    print("".join(f"left out: {reason}\n" for reason in composition.left_out), end="")
+    reasons = [*composition.left_out, *(f"{label!r}: no rule on attention maps states it" for label in left_out)]
+    print("".join(f"left out: {reason}\n" for reason in reasons), end="")
     return composition
 
 

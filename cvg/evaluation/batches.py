@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cvg.common.errors import DataError, PromptError
-from cvg.composition import LabelSet
 from cvg.composition.asking import UNKNOWN
 from cvg.evaluation.journal import Journal
-from cvg.evaluation.runner import BATCH_RUNS, CONTROL_RUNS, Runner, Timing
+from cvg.evaluation.runner import BATCH_RUNS, Runner, Timing, control_runs
 from cvg.evaluation.suites import Case, Suite
 
 
@@ -33,10 +32,9 @@ class Batch:
         """Whether they are sampled both ways, or plainly."""
         return self.cases[0].composition is not None
 
-    @property
-    def runs(self) -> int:
-        """How often the sampler is called for it."""
-        return BATCH_RUNS + (CONTROL_RUNS if self.controls else 0) if self.guided else 1
+    def runs(self, trained: bool) -> int:
+        """How often the sampler is called for it, with a classifier that was trained or with rules."""
+        return BATCH_RUNS + (control_runs(trained) if self.controls else 0) if self.guided else 1
 
 
 def in_batches(cases: Sequence[Case], size: int, controlled: int, plain: bool) -> list[Batch]:
@@ -57,12 +55,12 @@ def in_batches(cases: Sequence[Case], size: int, controlled: int, plain: bool) -
     ]
 
 
-def within(cases: Sequence[Case], labels: LabelSet) -> list[Case]:
-    """The cases, with no more than a classifier can guide: of each the relations that it knows.
+def within(cases: Sequence[Case], known: Collection[str]) -> list[Case]:
+    """The cases, with no more than a classifier, or rules, can guide: of each the relations that it knows.
 
     Args:
         cases: of a suite.
-        labels: the classifier's.
+        known: names of the labels that it can guide towards.
 
     Raises:
         PromptError: there is nothing to guide in any of them.
@@ -70,20 +68,21 @@ def within(cases: Sequence[Case], labels: LabelSet) -> list[Case]:
     found = []
     for case in cases:
         relations = [] if case.composition is None else list(case.composition.relations)
-        known = tuple(relation for relation in relations if relation.label in labels)
-        if len(known) == len(relations):
+        mine = tuple(relation for relation in relations if relation.label in known)
+        unknown = tuple(relation.label for relation in relations if relation.label not in known)
+        if not unknown:
             found.append(case)
-        elif known:
-            found.append(replace(case, composition=replace(case.asked, relations=known)))
+        elif mine:
+            found.append(replace(case, composition=replace(case.asked, relations=mine), unknown=unknown))
         else:
-            why = f"the classifier does not know {', '.join(relation.label for relation in relations)}"
+            why = f"the classifier does not know {', '.join(unknown)}"
             found.append(replace(case, composition=None, reason=UNKNOWN, why=why))
     if all(case.composition is None for case in found):
         reasons = Counter(case.reason for case in found)
         told = ", ".join(f"{reason}: {count}" for reason, count in reasons.items())
         raise PromptError(
             f"none of the {len(found)} prompts can be guided ({told}; the first: {found[0].prompt!r}: {found[0].why}); "
-            f"the classifier knows {', '.join(labels.names)}"
+            f"the classifier knows {', '.join(known) or 'no label'}"
         )
     return found
 

@@ -19,6 +19,7 @@ from cvg.evaluation.journal import Journal
 from cvg.evaluation.processes import Processes
 from cvg.evaluation.runner import WARM_UP_RUNS, Kept, Runner
 from cvg.evaluation.suites import Case, Suite
+from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
 
 
@@ -92,9 +93,10 @@ class Comparison:
             DataError: another process has ended, or rows of other processes are not where they should be.
         """
         mine = crew.share([batch for batch in self.batches if batch.number not in journal.done])
-        skipped = sum(batch.runs for batch in self.batches if batch.number in journal.done)
+        trained = not isinstance(self.sampler.classifier, Rules)
+        skipped = sum(batch.runs(trained) for batch in self.batches if batch.number in journal.done)
         warm = WARM_UP_RUNS if any(batch.guided for batch in mine) else 0
-        total = warm + skipped + sum(batch.runs for batch in mine)
+        total = warm + skipped + sum(batch.runs(trained) for batch in mine)
         runner = Runner(self.suite, self.sampler, self.steps, self.guidance_scale, self.seed, self.kept)
         with StepBar("evaluate", total, self.steps, shown=crew.first) as bar:
             runner.observe = bar

@@ -86,17 +86,20 @@ def directions(rows: Sequence[Row], groups: Sequence[str], labels: LabelSet) -> 
     }
 
 
-def plainly(rows: Sequence[PlainRow], groups: Sequence[str], guided: int) -> dict[str, Any]:
-    """How many prompts ask for nothing that can be guided, by reason and by group.
+def plainly(rows: Sequence[PlainRow], groups: Sequence[str], guided: Sequence[Row]) -> dict[str, Any]:
+    """How many prompts ask for nothing that can be guided, by reason and by group; and of others, for something more.
 
     Args:
         rows: of these prompts.
         groups: of the suite.
-        guided: how many others there are.
+        guided: those of the others.
     """
+    unknown = [row.unknown for row in guided if row.unknown]
     return {
         "n": len(rows),
-        "of": len(rows) + guided,
+        "of": len(rows) + len(guided),
+        "in_part": len(unknown),
+        "unknown": dict(Counter(label for labels in unknown for label in labels)),
         "reasons": dict(Counter(row.reason for row in rows)),
         "groups": {group: sum(row.group == group for row in rows) for group in groups},
     }

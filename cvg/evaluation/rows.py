@@ -93,9 +93,11 @@ class Row:
         guided: score of the guided video from the same noise.
         early: verdicts on the unguided run's latents, earliest step first.
         zero_step: control, guidance that must change nothing; None (and not in the file) where controls were not run.
-        untrained: control, guidance by a classifier with fresh weights.
+        untrained: control, guidance by a classifier with fresh weights; None with rules, which have none.
         wrong_target: control, guidance to other labels.
         candidates: unguided videos of several seeds, that of ``seed`` first.
+        unknown: labels of relations that the prompt states too, and that are neither guided nor judged, since what
+            guides does not know them; None (and not in the file) where there is none.
     """
 
     prompt: str
@@ -109,6 +111,7 @@ class Row:
     untrained: Score | None = None
     wrong_target: WrongTargetScore | None = None
     candidates: list[Candidate] | None = None
+    unknown: list[str] | None = None
 
 
 @record
@@ -188,7 +191,7 @@ class Evaluation(Figures, Setup):
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Write an evaluation as JSON. Controls that were not run are left out of its rows."""
+    """Write an evaluation as JSON. Its rows have no controls that were not run."""
     rows = {name: [to_dict(row) for row in getattr(evaluation, name)] for name in ("rows", "plain_rows")}
     write_json(path, vars(evaluation) | rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -17,6 +17,7 @@ from cvg.composition import Composition, LabelSet, RelationBatch
 from cvg.evaluation.early import EarlyVerdict, PlainRun, early_verdicts, run_plain
 from cvg.evaluation.rows import Candidate, Early, GuidedScore, Row, WrongTargetScore, ZeroStepScore
 from cvg.evaluation.suites import CANDIDATES, Case, Score, Suite, scores
+from cvg.guidance.rules import Rules, stated
 from cvg.guidance.sampler import GuidedSampler, Observe, SampleResult
 from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
@@ -26,8 +27,6 @@ WARM_UP_RUNS: Final = 2
 """Calls of the sampler to warm up."""
 BATCH_RUNS: Final = 2
 """Calls of the sampler a batch: unguided and guided."""
-CONTROL_RUNS: Final = 3 + CANDIDATES - 1
-"""More of them where a batch gets controls: zero step, untrained, wrong target, and best-of-n's other seeds."""
 
 
 @dataclass
@@ -40,6 +39,15 @@ class Timing:
     verdict: list[float] = field(default_factory=list)
 
 
+def control_runs(trained: bool) -> int:
+    """More calls where a batch gets controls: zero step, wrong target, best-of-n's other seeds, and untrained.
+
+    Args:
+        trained: whether a classifier guides. Rules have no weights to be untrained.
+    """
+    return 2 + CANDIDATES - 1 + trained
+
+
 def untrained(classifier: CompositionClassifier, seed: int) -> CompositionClassifier:
     """The same classifier with fresh weights."""
     with torch.random.fork_rng(devices=[]):
@@ -47,10 +55,26 @@ def untrained(classifier: CompositionClassifier, seed: int) -> CompositionClassi
         return CompositionClassifier(classifier.config).eval()
 
 
-def wrong_target(composition: Composition, labels: LabelSet, seed: int) -> Composition:
-    """The same prompt, with another label of its group as every relation's target, among labels that can be one."""
+def wrong_target(
+    composition: Composition, labels: LabelSet, seed: int, known: Collection[str] | None = None
+) -> Composition:
+    """The same prompt, with another label of its group as every relation's target.
+
+    Args:
+        composition: the prompt.
+        labels: those of what guides.
+        seed: of the draw.
+        known: labels that can be targets, more than one of each relation's group; all when None.
+    """
     rng = Random(f"{seed}:{composition.prompt}")
-    relations = [replace(relation, label=labels.wrong(relation.label, rng).name) for relation in composition.relations]
+
+    def other(name: str) -> str:
+        drawn = labels.wrong(name, rng).name
+        while known is not None and drawn not in known:
+            drawn = labels.wrong(name, rng).name
+        return drawn
+
+    relations = [replace(relation, label=other(relation.label)) for relation in composition.relations]
     return replace(composition, relations=tuple(relations))
 
 
@@ -72,7 +96,7 @@ class Runner:
 
     Args:
         suite: prompts and their judge.
-        sampler: the generator and the classifier under test.
+        sampler: the generator and the classifier, or rules, under test.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when None.
         seed: of the untrained classifier and the wrong targets.
@@ -96,9 +120,12 @@ class Runner:
         self.timing = Timing()
         config = sampler.config
         self.zero = GuidedSampler(sampler.generator, sampler.classifier, replace(config, step_size=0.0))
-        assert isinstance(sampler.classifier, CompositionClassifier), "the controls are of a trained classifier"
-        fresh = untrained(sampler.classifier, seed)
-        self.untrained = GuidedSampler(sampler.generator, fresh, config)
+        self.known: list[str] | None = None
+        self.untrained: GuidedSampler | None = None
+        if isinstance(sampler.classifier, Rules):
+            self.known = stated(sampler.classifier.labels)
+        else:
+            self.untrained = GuidedSampler(sampler.generator, untrained(sampler.classifier, seed), config)
 
     def warm_up(self, case: Case) -> None:
         """Run one case both ways, so that one-time costs do not enter the timing."""
@@ -132,6 +159,7 @@ class Runner:
                     probability_after=[relation["probability_after"] for relation in details[index]],
                 ),
                 early=[self._early(verdict, relations, index) for verdict in early],
+                unknown=list(case.unknown) or None,
             )
             for index, case in enumerate(cases)
         ]
@@ -202,11 +230,14 @@ class Runner:
 
     def _with_controls(self, rows: Sequence[Row], cases: Sequence[Case], plain_BCFHW: Tensor) -> list[Row]:
         asked = [case.asked for case in cases]
-        wrong = [wrong_target(composition, self.sampler.classifier.labels, self.seed) for composition in asked]
+        labels = self.sampler.classifier.labels
+        wrong = [wrong_target(composition, labels, self.seed, self.known) for composition in asked]
         zero_BCFHW = self._guided(self.zero, cases, asked).video_BCFHW
-        fresh_BCFHW = self._guided(self.untrained, cases, asked).video_BCFHW
         misled_BCFHW = self._guided(self.sampler, cases, wrong).video_BCFHW
-        zero, fresh, misled = (self._scores(video, asked) for video in (zero_BCFHW, fresh_BCFHW, misled_BCFHW))
+        zero, misled = (self._scores(video, asked) for video in (zero_BCFHW, misled_BCFHW))
+        fresh: list[Score | None] = [None] * len(cases)
+        if self.untrained is not None:
+            fresh = list(self._scores(self._guided(self.untrained, cases, asked).video_BCFHW, asked))
         controlled = []
         for index, row in enumerate(rows):
             difference = float((zero_BCFHW[index] - plain_BCFHW[index]).abs().max())

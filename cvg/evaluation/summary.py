@@ -184,7 +184,7 @@ def controls(rows: Sequence[Row]) -> Entry | None:
             "identical": max(zero) == 0,
             "gain": gain(plain, _right(rows, "zero_step"), prompts),
         },
-        "untrained": {"gain": gain(plain, _right(rows, "untrained"), prompts)},
+        "untrained": {"gain": gain(plain, _right(rows, "untrained"), prompts)} if rows[0].untrained else None,
         "wrong_target": {
             "follows_target": share(misled, prompts),
             "follows_prompt": share(_right(rows, "wrong_target"), prompts),
@@ -296,5 +296,5 @@ def summarise(
         predictability=predictability(rows, labels),
         satisfied=satisfied(rows, threshold),
         directions=directions(rows, groups, labels),
-        plain=plainly(plain_rows, groups, len(rows)),
+        plain=plainly(plain_rows, groups, rows),
     )

@@ -6,19 +6,20 @@ They are also the plainest thing that a trained classifier must be better than.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cvg.classifier import CompositionClassifier
 from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import PromptError, SettingsError
 from cvg.common.sizes import Grid, Size
-from cvg.composition import LabelSet, RelationBatch
+from cvg.composition import Composition, LabelSet, RelationBatch
 from cvg.composition.labels import Label
-from cvg.generators import Generator
+from cvg.generators import Generator, Loading, load_generator
 from cvg.grounding.slots import slot_maps
 from cvg.guidance.formulas import FORMULAS, Formula, seen
 from cvg.guidance.places import place
@@ -60,7 +61,7 @@ class Rules(nn.Module):
     """The labels of a set that have a formula, told apart by geometry.
 
     Args:
-        labels: the label set; labels whose rule has no formula are never asked for, nor seen.
+        labels: the label set; those that :func:`stated` leaves out are never asked for.
         config: what is read.
     """
 
@@ -109,12 +110,85 @@ class Rules(nn.Module):
         """What guided, for the record; as a classifier's."""
         config = self.config
         read = {"layers": config.layers, "heads": config.heads, "sigmas": config.sigmas}
-        return {"name": name, **read, "temperature": TEMPERATURE, "labels": self.labels.names}
+        return {"name": name, **read, "temperature": TEMPERATURE, "labels": stated(self.labels)}
+
+
+def with_generator(
+    trained: CompositionClassifier | None, labels: LabelSet, generator: str | None, size: Size | None, loading: Loading
+) -> tuple[Generator, CompositionClassifier | Rules]:
+    """A generator, and what reads its maps: a classifier, else rules.
+
+    Args:
+        trained: the classifier; None for rules.
+        labels: of the rules.
+        generator: pipeline folder, hub id, or shipped name; the one that the classifier was trained on when None.
+        size: of the rules' videos.
+        loading: where and how the generator is computed.
+
+    Raises:
+        SettingsError: rules without generator or size, or a size that the generator's videos cannot have.
+        ModelError: the generator cannot be loaded.
+    """
+    if trained is not None:
+        return load_generator(generator or trained.config.generator["name"], loading), trained
+    require_named(generator=generator, size=size)
+    assert generator is not None and size is not None
+    frozen = load_generator(generator, loading)
+    return frozen, Rules.of(frozen, labels, Size(*size))
 
 
 def formula_of(label: Label) -> Formula | None:
     """The formula of a label's rule; None where it has none."""
     return FORMULAS[label.entities - 1].get(label.rule or "")
+
+
+def stated(labels: LabelSet) -> list[str]:
+    """The labels that rules can guide towards: those with a formula, and another one in their group to be told from."""
+    groups = [[label.name for label in group if formula_of(label)] for group in labels.groups.values()]
+    return [name for names in groups if len(names) > 1 for name in names]
+
+
+def stated_part(composition: Composition, labels: LabelSet) -> tuple[Composition | None, list[str]]:
+    """What rules can guide of what a prompt asks for.
+
+    Args:
+        composition: of labels of the set.
+        labels: the label set.
+
+    Returns:
+        The composition with the relations that rules know, None where it has none; and the labels of the others.
+    """
+    known, relations = stated(labels), composition.relations
+    mine = tuple(relation for relation in relations if relation.label in known)
+    left_out = [relation.label for relation in relations if relation.label not in known]
+    return (replace(composition, relations=mine) if mine else None), left_out
+
+
+def unstated(labels: LabelSet, name: str) -> PromptError:
+    """What is raised where rules alone are to guide towards a label that :func:`stated` leaves out."""
+    known = ", ".join(stated(labels)) or "none of this label set"
+    return PromptError(
+        f"label {name!r}: no rule on attention maps states it; rules know {known}; guide it with a trained classifier"
+    )
+
+
+def silent_about(labels: LabelSet, asked: Iterable[Composition]) -> list[str]:
+    """What to tell of labels to whose guidance by a classifier rules add nothing, one line a label."""
+    known = stated(labels)
+    names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
+    return [
+        f"rules add nothing to the guidance towards {name!r}: no rule on attention maps states it"
+        for name in names
+        if name not in known
+    ]
+
+
+def require_named(**named: object) -> None:
+    """Raise SettingsError where what rules cannot do without, and a classifier brings along, is None."""
+    if missing := [name for name, value in named.items() if value is None]:
+        raise SettingsError(
+            f"classifier rules: rules go with any generator and size, so they name none; give {' and '.join(missing)}"
+        )
 
 
 class StepRules:
@@ -129,20 +203,17 @@ class StepRules:
 
     def __init__(self, labels: LabelSet, relations: RelationBatch) -> None:
         self.labels, self.relations = labels, relations
+        self.known = {labels.index(name) for name in stated(labels)}
 
     def require_all(self) -> None:
         """Raise PromptError where a label is asked for that no formula states."""
         for target in sorted(set(self.relations.target_R)):
             if not self.knows(target):
-                known = ", ".join(label.name for label in self.labels.labels if formula_of(label))
-                raise PromptError(
-                    f"label {self.labels.names[target]!r}: no rule on attention maps states it; rules know "
-                    f"{known or 'none of this label set'}; guide it with a trained classifier"
-                )
+                raise unstated(self.labels, self.labels.names[target])
 
     def knows(self, label: int) -> bool:
-        """Whether the label of this class index has a formula."""
-        return formula_of(self.labels.labels[label]) is not None
+        """Whether rules can guide towards the label of this class index; see :func:`stated`."""
+        return label in self.known
 
     def __call__(self, maps_BLAEFHW: Tensor, samples: Sequence[int], guided_step: int) -> Verdict:
         """The verdict on some samples, differentiable in their maps; arguments as of ``StepClassifier``."""
@@ -157,14 +228,18 @@ class StepRules:
         return Verdict(rows, log_probability_RY, log_probability_RY[range(len(rows)), targets], place_RKFHW)
 
     def _scores(self, place_RKFHW: Tensor, rows: Sequence[int]) -> Tensor:
-        """Score of every label of each relation's group; minus infinity outside it, and where there is no formula."""
+        """Score of every label of each relation's group; minus infinity outside it, and where there is no formula.
+
+        In groups without any formula all labels have the same score: minus infinity alone would make gradients NaN.
+        """
         labels = self.labels.labels
         score_RY = place_RKFHW.new_full((len(rows), len(labels)), -math.inf)
         for group in sorted({self.relations.group_R[row] for row in rows}):
             mine = [i for i, row in enumerate(rows) if self.relations.group_R[row] == group]
             entities = [seen(place_RKFHW[mine, slot]) for slot in range(labels[group[0]].entities)]
-            for index in group:
-                if formula := formula_of(labels[index]):
-                    found = torch.tensor(mine, device=score_RY.device), torch.tensor([index], device=score_RY.device)
-                    score_RY = score_RY.index_put(found, formula(*entities))
+            formulas = {index: formula for index in group if (formula := formula_of(labels[index]))}
+            scores = {index: formula(*entities) for index, formula in formulas.items()}
+            for index, score_R in (scores or dict.fromkeys(group, score_RY.new_zeros(len(mine)))).items():
+                found = torch.tensor(mine, device=score_RY.device), torch.tensor([index], device=score_RY.device)
+                score_RY = score_RY.index_put(found, score_R)
         return score_RY

@@ -124,10 +124,15 @@ def score_rows(title: str, scores: dict[str, dict[str, float | None]]) -> list[l
 
 
 def plain_line(result: Figures) -> str:
-    """How many prompts were sampled plainly and why, in a line; empty where none was."""
-    plain = result.plain
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in plain["reasons"].items())
-    return f"{plain['n']} of {plain['of']} prompts are not guided and count nowhere else ({reasons})" if reasons else ""
+    """How many prompts were sampled plainly and why, and how many guided in part; empty where none was."""
+    plain, told = result.plain, []
+    if reasons := ", ".join(f"{reason}: {count}" for reason, count in plain["reasons"].items()):
+        told.append(f"{plain['n']} of {plain['of']} prompts are not guided and count nowhere else ({reasons})")
+    if labels := ", ".join(f"{label}: {count}" for label, count in plain["unknown"].items()):
+        told.append(
+            f"{plain['in_part']} are guided and judged in part: not by relations unknown to what guides ({labels})"
+        )
+    return "; ".join(told)
 
 
 def best_of_rows(result: Figures) -> list[list[str]]:
@@ -151,12 +156,14 @@ def best_of_rows(result: Figures) -> list[list[str]]:
 
 def control_rows(controls: dict[str, Any]) -> list[list[str]]:
     """The controls, beside guidance on the same prompts."""
-    zero, wrong = controls["zero_step"], controls["wrong_target"]
+    zero, wrong, fresh = controls["zero_step"], controls["wrong_target"], "none: rules have no weights"
+    if controls["untrained"] is not None:
+        fresh = f"gain {interval(controls['untrained']['gain'], 'value', signed=True)}"
     return [
         [f"control ({controls['n']} prompts)", "result"],
         ["none: guided", f"gain {interval(controls['guided']['gain'], 'value', signed=True)}"],
         ["zero step", "bit-identical" if zero["identical"] else f"differs by up to {zero['max_abs_difference']:.3g}"],
-        ["untrained classifier", f"gain {interval(controls['untrained']['gain'], 'value', signed=True)}"],
+        ["untrained classifier", fresh],
         [
             "wrong target",
             f"shows it: {interval(wrong['follows_target'], 'share')} "

@@ -479,6 +479,35 @@ def test_a_second_run_of_one_file_is_refused_at_once(tmp_path: Path, folder: Pat
     assert not list(tmp_path.iterdir())
 
 
+def test_rules_are_evaluated_like_a_classifier(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline, _ = tiny.make_both(folder)
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "rules.json"
+    prompts.write_text("a red circle moving left in front of a blue square\na red circle behind a blue square\n")
+    ruled: dict[str, Any] = {"suite": "prompts", "labels": "shapes", "classifier": "rules", "generator": str(pipeline)}
+    asking = SuiteSettings(prompts_file=prompts, judge="shapes")
+    found = main(**ruled, size=(13, 64, 64), steps=12, out=out, batch_size=1, asking=asking)
+    assert found is not None and [row.labels for row in found.rows] == [["left"]]
+    assert found.rows[0].unknown == ["in front of"] and found.plain["unknown"] == {"in front of": 1}
+    assert found.plain_rows[0].why == "the classifier does not know behind"
+    assert found.controls is not None and found.controls["zero_step"]["identical"]
+    assert found.controls["untrained"] is None and found.rows[0].untrained is None
+    assert found.rows[0].wrong_target is not None and found.rows[0].wrong_target.target[0] in ("right", "up", "down")
+    assert len(found.rows[0].candidates or []) == 4 and found.classifier["name"] == "rules"
+    said = capsys.readouterr().out
+    assert "untrained classifier" in said and "none: rules have no weights" in said
+    assert "1 are guided and judged in part: not by relations unknown to what guides (in front of: 1)" in said
+    page = report.main(out, tmp_path / "rules.html", maps=1)
+    assert "none: rules have no weights" in page.read_text()
+    for options, message in (
+        ({**ruled, "generator": None}, "give generator and size"),
+        ({"classifier": "shapes-classifier", "size": (13, 64, 64)}, "a classifier is evaluated at its own"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main(out=tmp_path / "other.json", **options)
+
+
 def test_words_that_the_generator_has_never_seen_are_warned_of(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

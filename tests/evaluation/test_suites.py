@@ -115,15 +115,15 @@ def test_what_a_classifier_does_not_know_is_not_guided() -> None:
     composition = parse("a red circle moving left above a blue square", LABELS)
     assert [relation.label for relation in composition.relations] == ["left", "above"]
     cases = [Case(composition.prompt, composition, "a", (0,))]
-    (case,) = within(cases, both)
-    assert [relation.label for relation in case.asked.relations] == ["left"]
+    (case,) = within(cases, both.names)
+    assert [relation.label for relation in case.asked.relations] == ["left"] and case.unknown == ("above",)
     above = parse("a red circle above a blue square", LABELS)
-    found = within([*cases, Case(above.prompt, above, "a", (1,))], both)
+    found = within([*cases, Case(above.prompt, above, "a", (1,))], both.names)
     assert found[1].composition is None and found[1].reason == UNKNOWN and "above" in found[1].why
     assert [batch.guided for batch in in_batches(found, 1, 1, plain=True)] == [True, False]
     assert [len(batch.cases) for batch in in_batches(found, 1, 1, plain=False)] == [1]
     with pytest.raises(UserError, match="none of the 1 prompts can be guided"):
-        within(found[1:], both)
+        within(found[1:], both.names)
 
 
 def test_prompts_with_nothing_to_guide_are_sampled_plainly_and_counted(

@@ -17,8 +17,10 @@ from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.formulas import ALONE, BETWEEN, seen, travelled
 from cvg.guidance.guide import Guide
 from cvg.guidance.places import place
-from cvg.guidance.rules import Rules, StepRules, formula_of
+from cvg.guidance.rules import Rules, StepRules, formula_of, stated
 from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.terms.base import EntityMaps, Taps
+from cvg.guidance.terms.rules import RulesTerm
 from cvg.judging.rules import RULES
 from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
 
@@ -125,11 +127,12 @@ def test_what_is_on_lies_on_top_and_what_is_next_to_lies_beside() -> None:
         assert max(found, key=found.__getitem__) == name, found
 
 
-@pytest.mark.parametrize("name", sorted(SHAPES.names))
+@pytest.mark.parametrize("name", sorted(stated(SHAPES)))
 def test_the_mirror_image_shows_the_mirrored_label_as_clearly(name: str) -> None:
     generator = torch.Generator().manual_seed(3)
     maps = torch.rand(1, 2, 3, SHAPES[name].entities, FRAMES, ROWS, COLUMNS, generator=generator)
     found, mirrored = (probabilities(SHAPES, name, each) for each in (maps, maps.flip(-1)))
+    assert sum(found.values()) == pytest.approx(1)
     for label, probability in found.items():
         assert mirrored[SHAPES[label].mirror] == pytest.approx(probability, rel=1e-3)
 
@@ -198,6 +201,7 @@ def test_a_label_without_a_formula_is_refused_and_never_seen(generator: Generato
     rules = Rules.of(generator, labels, SIZE)
     with pytest.raises(PromptError, match=r"label 'sits': no rule on attention maps states it; rules know left, right"):
         Guide(generator, rules, [asking(labels, "sits")], GuidanceConfig())
+    assert stated(labels) == rules.identity("rules")["labels"] == ["left", "right"]
     found = probabilities(labels, "left", maps_of(SHOWN["moves left"][0]))
     assert found["sits"] == 0 and found["left"] > 0.9
 
@@ -243,6 +247,20 @@ def test_rules_can_be_added_to_a_classifier(generator: Generator) -> None:
     expected = -2.0 * rules(maps.of(guides[1].read), [0], 0).log_target_R.sum()
     torch.testing.assert_close(values[1] - values[0], expected)
     assert STEPS
+
+
+def test_what_rules_do_not_know_leaves_the_gradient_of_what_they_know() -> None:
+    kinds = {"chases": ["is chasing"], "likes": ["is liking"]}
+    labels = LabelSet(ruled("left of", "right of").to_dict() | {"kind": {"entities": 2, "labels": kinds}})
+    both = RelationBatch.of([asking(labels, "left of"), asking(labels, "likes")], labels)
+    taps, generator = Taps.of([0, 1], [0, 1, 2]), torch.Generator().manual_seed(2)
+    maps = torch.rand(2, 2, 3, 2, FRAMES, ROWS, COLUMNS, generator=generator).requires_grad_()
+    rules = StepRules(labels, both)
+    value = RulesTerm(2.0, rules, taps)(EntityMaps(maps, taps), rules(maps, [0, 1], 0))
+    (gradient,) = torch.autograd.grad(value, maps)
+    assert gradient.isfinite().all() and gradient[0].any() and not gradient[1].any()
+    alone = StepRules(labels, RelationBatch.of([asking(labels, "left of")], labels))(maps[:1], [0], 0)
+    torch.testing.assert_close(value, -2.0 * alone.log_target_R.sum())
 
 
 @pytest.mark.parametrize("change", [{"layers": [99]}, {"heads": [99]}, {"heads": []}])

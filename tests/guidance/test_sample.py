@@ -10,9 +10,10 @@ import pytest
 
 from cvg import sample
 from cvg.classifier import CompositionClassifier
-from cvg.common.errors import SettingsError
+from cvg.common.errors import PromptError, SettingsError
 from cvg.common.files import read_json
-from cvg.guidance import making
+from cvg.composition import LabelSet, parse
+from cvg.guidance import making, rules
 from cvg.guidance.choice import candidate_seeds
 from cvg.guidance.sampler import GuidedSampler
 
@@ -135,8 +136,8 @@ def test_rules_take_the_classifiers_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classifier": "rules"}, "so they name none; give --generator and --size"),
-        ({"classifier": "rules", "generator": "shapes-wan"}, "so they name none; give --size"),
+        ({"classifier": "rules"}, "so they name none; give generator and size"),
+        ({"classifier": "rules", "generator": "shapes-wan"}, "so they name none; give size"),
         ({"labels": "shapes"}, "labels shapes: a classifier has a label set of its own"),
     ],
 )
@@ -145,6 +146,43 @@ def test_rules_want_what_a_classifier_brings_and_a_classifier_nothing_of_theirs(
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         sample.main(LEFT, out=tmp_path, **options)
+
+
+def test_what_no_rule_states_is_told_prompt_by_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    front, both = "a red circle in front of a blue square", "a red circle moving left in front of a blue square"
+    ruled = {"classifier": "rules", "labels": "shapes", "generator": "shapes-wan", **TINY}
+    with pytest.raises(
+        PromptError, match=r"label 'in front of': no rule on attention maps states it; rules know left,"
+    ):
+        sample.main(front, out=tmp_path / "one", **{**ruled, "generator": "no/such-generator"})  # before it is loaded
+    (tmp_path / "prompts.txt").write_text(f"{front}\n{both}\n")
+    videos = sample.main(prompts_file=tmp_path / "prompts.txt", out=tmp_path / "file", **ruled)
+    said = capsys.readouterr().out
+    assert f"{front!r} is sampled plainly (label 'in front of': no rule" in said
+    unstated = "left out: 'in front of': no rule on attention maps states it"
+    assert f"{both!r} was understood as: left (red circle)\n{unstated}\n" in said
+    told = [read_json(video.with_suffix(".json")) for video in videos]
+    assert [one["guidance"] for one in told] == ["off", "on"]
+    assert [relation["label"] for relation in told[1]["relations"]] == ["left"]
+
+
+def test_where_rules_add_nothing_to_a_classifier_it_is_told() -> None:
+    labels = LabelSet(
+        {
+            "motion": {
+                "entities": 1,
+                "labels": {
+                    "left": {"wordings": ["moving left"], "rule": "moves left"},
+                    "still": {"wordings": ["standing still"]},
+                },
+            }
+        }
+    )
+    assert rules.stated(labels) == []  # a formula with none to be told from says nothing
+    (line,) = rules.silent_about(labels, [parse("a red circle moving left", labels)])
+    assert line == "rules add nothing to the guidance towards 'left': no rule on attention maps states it"
+    shapes = LabelSet.load("shapes")
+    assert rules.silent_about(shapes, [parse("a red circle moving left", shapes)]) == []
 
 
 def test_prompts_of_a_file_that_ask_for_nothing_are_sampled_plainly(

@@ -33,6 +33,8 @@ class Case:
         sample: which of the prompt's videos it is, from 0, for suites that want several.
         reason: why it is sampled plainly, one of :data:`cvg.composition.asking.REASONS`; empty where it is not.
         why: the same in full.
+        unknown: labels of relations that the prompt states and that its composition has no more, since what guides
+            does not know them.
     """
 
     prompt: str
@@ -43,6 +45,7 @@ class Case:
     sample: int = 0
     reason: str = ""
     why: str = ""
+    unknown: tuple[str, ...] = ()
 
     @property
     def asked(self) -> Composition:

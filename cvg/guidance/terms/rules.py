@@ -10,7 +10,7 @@ from cvg.guidance.verdict import Verdict
 
 
 class RulesTerm:
-    """-weight * log of each target's probability by the rules, summed over the relations that have a formula.
+    """-weight * log of each target's probability by the rules, summed over the relations that rules know.
 
     Args:
         weight: beside the classifier's own term, which has 1.
@@ -28,6 +28,6 @@ class RulesTerm:
         relations = self.rules.relations
         samples = sorted({relations.prompt_R[row] for row in verdict.rows})
         log_target_R = self.rules(maps.of(self.taps), samples, 0).log_target_R
-        # Minus infinity, with no gradient, is what a label without a formula has.
+        # Minus infinity, with no gradient, is what a label without a formula has; a lone one has zero.
         known = [i for i, row in enumerate(verdict.rows) if self.rules.knows(relations.target_R[row])]
         return -self.weight * log_target_R[known].sum()
