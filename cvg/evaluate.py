@@ -233,7 +233,7 @@ def _finished(out: Path, setup: dict[str, Any], cases: Sequence[Case]) -> Evalua
         return None
     found = read_evaluation(out)
     same = all(getattr(found, name) == value for name, value in json.loads(json.dumps(setup)).items())
-    prompts = [row.prompt for row in (*found.rows, *found.plain_rows)]
+    prompts = [row.prompt for row in found.rows] + [row.prompt for row in found.plain_rows]
     return found if same and Counter(prompts) == Counter(case.prompt for case in cases) else None
 
 
@@ -241,7 +241,7 @@ def _with_scores(
     out: Path, result: Evaluation, tools: Official | None, tool: Quality | None, suite: Suite
 ) -> Evaluation:
     """The evaluation with what other programs say of its videos, written and shown."""
-    problems = []
+    problems: list[str] = []
     if tools is not None:
         scores = official_scores(tools, suite.groups)
         result, problems = replace(result, official=scores.found), [*problems, *scores.problems]

@@ -103,8 +103,8 @@ def calls(suite: str, task: Task) -> list[Call]:
         return [Call((python, str(script), *common, *depth, *pictures), repo)]
     # The first script writes masks, and the videos at 8 frames per second where the second wants them.
     masks, slow = str(task.out / "masks"), task.videos.parent / "video_standard" / task.videos.name
-    first = ("--video-path", str(task.videos), *told, "--output_dir", masks)
-    first += ("--total_frame", str(task.frames), "--fps", str(task.fps))
+    lengths = ("--total_frame", str(task.frames), "--fps", str(task.fps))
+    first = ("--video-path", str(task.videos), *told, *lengths, "--output_dir", masks)
     second = ("--video-path", str(slow), "--mask_folder", masks, "--output-path", str(task.out), *told, *pictures)
     return [
         Call((python, str(repo / _GSA / "compbench_motion_binding_seg.py"), *first), repo),
