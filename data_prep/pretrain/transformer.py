@@ -152,12 +152,12 @@ def main(
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             velocity, logits = model(generator, noisy, timestep, states)
         error = (velocity.float() - wanted).pow(2).mean((1, 2, 3, 4))
-        early = sigma / (alpha + sigma) > 0.8
+        early = (sigma / (alpha + sigma) > 0.8).float()
         naming = F.cross_entropy(logits.float().transpose(1, 2), named.transpose(1, 2))
         return {
             "loss": error.mean() + NAMING * naming,
             "velocity": error.mean(),
-            "early": error[early].sum() / early.sum().clamp(min=1),
+            "early": (error * early).sum() / early.sum().clamp(min=1),
             "naming": naming,
         }
 
