@@ -11,18 +11,25 @@ from cvg.common.files import slug
 from cvg.composition import Composition, LabelSet
 from cvg.evaluation.suites.base import CANDIDATES, Case, Score, Suite, SuiteSettings, all_or_nothing
 from cvg.judging import Frames, Reading, load_judge
-from cvg.shapes.world import KINDS, LABELS, TEMPLATES, Spec, sample_spec
+from cvg.shapes.world import ALL_KINDS, KINDS, LABELS, TEMPLATES, Spec, color_of, sample_spec, turns
 
 USUAL = 200
 """Prompts of an evaluation that names no number."""
+
+
+def _can_be_made(kind: str, labels: LabelSet) -> bool:
+    """Whether prompts of a kind can be made of a label set: it has their groups, and in those of colours no others."""
+    groups = {group for _, places in TEMPLATES[kind] for group, _ in places}
+    colours = groups & {"attribute", "change"}
+    return groups <= labels.groups.keys() and all(color_of(label.name) for g in colours for label in labels.groups[g])
 
 
 class ShapesSuite(Suite):
     """Prompts of the shapes world. Its groups are the world's kinds of prompts.
 
     Args:
-        labels: what prompts ask for, in these wordings; kinds of prompts that need other groups are left out. The
-            world's own labels when None.
+        labels: what prompts ask for, in these wordings; kinds of prompts that need other groups are left out. When
+            None the world's own labels, and of its kinds those that straight lines show.
         device: torch device of the judge.
         settings: another ``judge`` than the world's oracle, where wanted.
 
@@ -41,9 +48,7 @@ class ShapesSuite(Suite):
         self.labels = labels or LABELS
         self.judge = load_judge(settings.judge or "shapes", self.labels, device, settings.judge_cache)
         self.groups: tuple[str, ...] = tuple(
-            kind
-            for kind in KINDS
-            if all(group in self.labels.groups for _, places in TEMPLATES[kind] for group, _ in places)
+            kind for kind in (ALL_KINDS if labels else KINDS) if _can_be_made(kind, self.labels)
         )
         if not self.groups:
             raise SettingsError(f"suite shapes: no kind of prompt has the groups {', '.join(self.labels.groups)} alone")
@@ -55,7 +60,8 @@ class ShapesSuite(Suite):
         for index in range(USUAL if count is None else count):
             rng = np.random.default_rng([seed, index])
             kind = self.groups[index % len(self.groups)]
-            spec = self._deal(sample_spec(rng, kind, held_out=True), decks, rng)
+            among = self.labels if kind == "attribute" else LABELS
+            spec = self._deal(sample_spec(rng, kind, held_out=True, among=among), decks, rng)
             seeds = np.random.SeedSequence([seed, index, 1]).generate_state(CANDIDATES)
             cases.append(Case(spec.composition.prompt, spec.composition, kind, tuple(int(value) for value in seeds)))
         return cases
@@ -80,11 +86,23 @@ class ShapesSuite(Suite):
     def _deal(self, spec: Spec, decks: dict[tuple[str, int], list[str]], rng: np.random.Generator) -> Spec:
         relations, wordings = [], []
         for place, relation in enumerate(spec.relations):
-            deck = decks.setdefault((spec.template + spec.kind, place), [])
-            if not deck:
-                names = [label.name for label in self.labels.groups[LABELS[relation.label].group]]
-                deck.extend(names[i] for i in rng.permutation(len(names)))
-            label = self.labels[deck.pop()]
+            name = relation.label
+            if spec.kind != "attribute":  # colours of two shapes are those of a held-out pair
+                name = self._dealt(spec, decks.setdefault((spec.template + spec.kind, place), []), name, rng)
+            label = self.labels[name]
             relations.append(replace(relation, label=label.name))
             wordings.append(label.wordings[rng.integers(len(label.wordings))])
         return replace(spec, relations=tuple(relations), wordings=tuple(wordings))
+
+    def _dealt(self, spec: Spec, deck: list[str], like: str, rng: np.random.Generator) -> str:
+        """The next label of a deck, of the group of one like it; of new colours the next that the entity has not."""
+
+        def fitting() -> list[str]:
+            return [name for name in deck if spec.kind != "change" or turns(spec.entities[0], name)]
+
+        if not fitting():
+            names = [label.name for label in self.labels.groups[LABELS[like].group]]
+            deck[:0] = [names[i] for i in rng.permutation(len(names))]
+        name = fitting()[-1]
+        deck.remove(name)
+        return name

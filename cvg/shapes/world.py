@@ -154,6 +154,9 @@ def sample_spec(
     tuples = entity_tuples(1 + max(max(indices) for _, indices in places), held_out)
     if kind == "attribute":  # which of two shapes has which colour
         tuples = [t for t in tuples if t[0].split()[1] != t[1].split()[1]]
+        tuples = [t for t in tuples if all(f"in {entity.split()[0]}" in among for entity in t)]
+    if kind == "change":
+        tuples = [t for t in tuples if any(turns(t[0], label.name, held_out) for label in among.groups["change"])]
     entities = tuples[rng.integers(len(tuples))]
     if kind == "attribute":
         labels = labels or [f"in {entity.split()[0]}" for entity in entities]

@@ -37,7 +37,7 @@ from cvg.media.video import read_video
 from cvg.reporting.table import render as render_table
 from cvg.shapes.renderer import render
 from cvg.shapes.suite import ShapesSuite
-from cvg.shapes.world import KINDS, LABELS, entity_tuples, sample_scene, sample_spec
+from cvg.shapes.world import ALL_KINDS, KINDS, LABELS, entity_tuples, sample_scene, sample_spec
 from tests.helpers import tiny
 
 
@@ -115,6 +115,35 @@ def test_shapes_cases_are_held_out_balanced_and_prefix_stable() -> None:
     assert len({seed for case in cases for seed in case.seeds}) == 80 * 4
 
 
+def test_shapes_of_all_kinds() -> None:
+    """Held-out entities, labels dealt in turn, what each prompt asks as the parser reads it; never a colour twice."""
+    suite = load_suite("shapes", LABELS)
+    assert suite.groups == ALL_KINDS
+    cases = suite.cases(240, seed=3)
+    assert suite.cases(21, seed=3) == cases[:21]
+    dealt = Counter(relation.label for case in cases for relation in case.asked.relations)
+    assert {*dealt} == {*LABELS.names}
+    for group in ("depth", "action", "interaction", "change"):
+        counts = [dealt[label.name] for label in LABELS.groups[group]]
+        assert max(counts) - min(counts) <= 1
+    for case in cases[:60]:
+        assert parse(case.asked.prompt, LABELS) == case.asked
+    for case in cases:
+        phrases = tuple(entity.phrase for entity in case.asked.entities)
+        said = [relation.label.split()[-1] for relation in case.asked.relations]
+        if case.group == "attribute":
+            phrases = tuple(f"{color} {shape}" for color, shape in zip(said, phrases, strict=True))
+        if case.group == "change":
+            assert said[0] != phrases[0].split()[0]
+        assert phrases in entity_tuples(len(phrases), held_out=True)
+    for case in suite.training_cases(30, seed=0):
+        assert case.group in ALL_KINDS
+    few = LABELS.to_dict()
+    few["change"]["labels"] = {name: few["change"]["labels"][name] for name in ("turning red", "turning blue")}
+    suite = load_suite("shapes", LabelSet(few))
+    assert suite.groups == ALL_KINDS and len(suite.cases(100, seed=0)) == len(suite.training_cases(100, seed=0)) == 100
+
+
 def test_shapes_of_another_label_set() -> None:
     """Its wordings, its labels dealt in turn, the kinds of prompts that it can make; and judged among its labels."""
     motion = {"right": ["gliding right"], "up right": ["gliding up and to the right"]}
@@ -124,8 +153,7 @@ def test_shapes_of_another_label_set() -> None:
     labels = [case.asked.relations[0].label for case in cases]
     assert sorted(labels) == ["right"] * 4 + ["up right"] * 4
     assert all(motion[label][0] in case.asked.prompt for label, case in zip(labels, cases, strict=True))
-    same = load_suite("shapes", LABELS)
-    assert same.cases(12, 0) == load_suite("shapes").cases(12, 0) and same.groups == KINDS
+    assert load_suite("shapes").groups == KINDS
     for groups, message in (
         (
             {"motion": {"entities": 1, "labels": {"up": ["up"], "spinning": ["spinning"]}}},
