@@ -77,8 +77,8 @@ def main(
     """Run all rivals on the same prompts and seeds, and write OUT/rivals.json and OUT/rivals.md.
 
     The step sizes of those that have none of their own are chosen first, on other prompts. Whatever is done stands in
-    OUT/rivals.json at once; the same command goes on from there. Time is a multiple of the unguided pipeline's in the
-    same run: wall time on a GPU, processor time elsewhere.
+    OUT/rivals.json at once; the same command, or one with more prompts, goes on from there. Time is a multiple of the
+    unguided pipeline's in the same run: wall time on a GPU, processor time elsewhere.
 
     Args:
         out: folder to write.
@@ -103,13 +103,7 @@ def main(
     given = [(Path(name).name, CompositionClassifier.from_pretrained(name)) for name in classifiers]
     path = out / "rivals.json"
     require_writable(path, out / "rivals.md")
-    settings: dict[str, Any] = {
-        "prompts": prompts,
-        "seed": seed,
-        "tune_prompts": tune_prompts,
-        "tune_seed": tune_seed,
-        "steps": steps,
-    }
+    settings: dict[str, Any] = {"seed": seed, "tune_prompts": tune_prompts, "tune_seed": tune_seed, "steps": steps}
     settings |= {"batch_size": batch_size, **vars(loading), "threads": torch.get_num_threads(), "versions": versions()}
     with alone(out):
         record = _begun(path, json.loads(json.dumps(settings)))
@@ -117,15 +111,20 @@ def main(
         if strange := [row for row, model in given if not any(_is_of(model, ring) for ring in rings.values())]:
             raise ModelError(f"classifier {strange[0]}: it is of none of the generators {', '.join(generators)}")
         for name, ring in rings.items():
-            _fight(name, ring, [(row, model) for row, model in given if _is_of(model, ring)], record, path)
+            _fight(name, ring, [(row, model) for row, model in given if _is_of(model, ring)], prompts, record, path)
             print(f"\n{markdown(name, record['generators'][name]['rows'])}\n", flush=True)
     print(f"wrote {path} and {out / 'rivals.md'}")
 
 
 def _fight(
-    name: str, ring: Ring, others: Sequence[tuple[str, CompositionClassifier]], record: dict[str, Any], path: Path
+    name: str,
+    ring: Ring,
+    others: Sequence[tuple[str, CompositionClassifier]],
+    prompts: int,
+    record: dict[str, Any],
+    path: Path,
 ) -> None:
-    """Choose, measure and run on one generator, each told of on stderr and kept at once."""
+    """Run, choose and measure on one generator, each told of on stderr and kept at once."""
     settings, suite = record["settings"], load_suite("shapes")
     contenders, results = rivals_on(ring, others), record["generators"].setdefault(name, empty())
 
@@ -139,7 +138,7 @@ def _fight(
         with atomic(path.with_suffix(".md")) as file:
             file.write_text("\n\n".join([*filter(None, tables), ""]), encoding="utf-8")
 
-    cases = suite.cases(settings["prompts"], settings["seed"])
+    cases = suite.cases(prompts, settings["seed"])
     arena = Arena(suite, ring, contenders, results, keep)
     contenders[0](cases[:1])  # one-time costs
     arena.run([rival for rival in contenders if not rival.step_sizes], cases, settings["batch_size"], told)

@@ -82,11 +82,12 @@ class Arena:
         for number, at in enumerate(range(0, len(cases), batch_size)):
             if number == len(batches):
                 batches.append({})
+            part = cases[at : at + batch_size]
             for rival in rivals:
-                if rival.name not in batches[number]:
-                    batches[number][rival.name] = self._row(rival, cases[at : at + batch_size])
+                row = batches[number].get(rival.name)
+                if row is None or len(row["right"]) < len(part):
+                    row = batches[number][rival.name] = self._row(rival, part)
                     self.keep()
-                row = batches[number][rival.name]
                 counts = f"{sum(row['right'])} of {len(row['right'])} right"
                 told(f"batch {number}: {rival.name}: {counts}, {row['seconds']:.0f} s")
 

@@ -122,7 +122,8 @@ def test_what_is_done_is_not_done_again_and_the_table_says_it(ring: Ring, tmp_pa
         arena.run(rivals, suite.cases(prompts, 0), 2, lambda line: None)
         return rivals
 
-    assert [rival.calls for rival in fight(4)] == [2, 2 + 2]
+    assert [rival.calls for rival in fight(3)] == [2, 2 + 2]
+    assert [rival.calls for rival in fight(4)] == [1, 1]  # the last batch was not whole
     again = fight(4)
     assert [rival.calls for rival in again] == [0, 0] and again[1].unit == 2.0 and again[1].step_size == 0.1
     assert [rival.calls for rival in fight(6)] == [1, 1]
@@ -153,5 +154,5 @@ def test_bad_settings_are_told_before_the_work(tmp_path: Path, options: dict[str
 
 def test_a_run_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
     write_json(tmp_path / "rivals.json", {"settings": {"seed": 3}, "generators": {}})
-    with pytest.raises(DataError, match=r"other settings \(prompts, "):
+    with pytest.raises(DataError, match=r"other settings \(tune_prompts, "):
         command.main(out=tmp_path, seed=3)
