@@ -75,8 +75,39 @@ def _moves(x: float, y: float) -> Formula:
 
 
 def _grows(sign: int) -> Formula:
-    """Towards the camera its side grows."""
+    """Its side grows, as of what comes towards the camera, or shrinks."""
     return lambda subject: sign * travelled(subject.side_RF.log()[..., None])[:, 0]
+
+
+def _returns(*names: str) -> Formula:
+    """It goes in one of some directions and comes back: the shorter of the ways there and back."""
+
+    def score(subject: Seen) -> Tensor:
+        ways = []
+        for name in names:
+            along_RF = subject.centre_RF2 @ subject.centre_RF2.new_tensor(_DIRECTIONS[name])
+            ways.append(_there_and_back(along_RF))
+        return torch.stack(ways).amax(0)
+
+    return score
+
+
+def _there_and_back(along_RF: Tensor) -> Tensor:
+    """Of how far it gets and how far it comes back from there, the less."""
+    farthest_R = along_RF.amax(1)
+    return torch.minimum(farthest_R - along_RF[:, 0], farthest_R - along_RF[:, -1])
+
+
+def _rests(sign: int) -> Formula:
+    """It goes in the first half and rests in the second (1), or the other way round (-1): how much farther it goes."""
+
+    def score(subject: Seen) -> Tensor:
+        half = (subject.centre_RF2.shape[1] + 1) // 2
+        ways = (subject.centre_RF2[:, :half], subject.centre_RF2[:, -half:])
+        before_R, after_R = (_length(travelled(way_RF2)) for way_RF2 in ways)
+        return sign * (before_R - after_R)
+
+    return score
 
 
 def _lies(x: float, y: float) -> Formula:
@@ -136,6 +167,36 @@ def _following(subject: Seen, other: Seen) -> Tensor:
     return NEAR + torch.minimum(torch.minimum(length_R, along_R), behind_R)
 
 
+def _swaps(subject: Seen, other: Seen) -> Tensor:
+    """Each ends where the other began: by how much less both miss that than they are apart, before and after."""
+    apart_R = torch.minimum(_apart(subject, other, 0), _apart(subject, other, -1))
+    return 2 * apart_R - _missed(subject, other).sum(-1)
+
+
+def _bumps(subject: Seen, other: Seen) -> Tensor:
+    """The subject comes up to the object and goes back the way it came; the object stays."""
+    near_RF = -_length(subject.centre_RF2 - other.centre_RF2.mean(1, keepdim=True))
+    strayed_R = _length(subject.centre_RF2[:, -1] - subject.centre_RF2[:, 0])
+    return _there_and_back(near_RF) - strayed_R - _length(other.displacement_R2)
+
+
+def _meets(subject: Seen, other: Seen) -> Tensor:
+    """Both come nearer to where the other began, and to one another."""
+    left_R = torch.maximum(_missed(subject, other).amax(-1), _apart(subject, other, -1))
+    return _apart(subject, other, 0) - left_R
+
+
+def _apart(subject: Seen, other: Seen, frame: int) -> Tensor:
+    return _length(subject.centre_RF2[:, frame] - other.centre_RF2[:, frame])
+
+
+def _missed(subject: Seen, other: Seen) -> Tensor:
+    """How far from where the other began each of them ends: (R, 2)."""
+    ours_RF2, theirs_RF2 = subject.centre_RF2, other.centre_RF2
+    ways = [ours_RF2[:, -1] - theirs_RF2[:, 0], theirs_RF2[:, -1] - ours_RF2[:, 0]]
+    return _length(torch.stack(ways, 1))
+
+
 def _offset(subject: Seen, other: Seen) -> Tensor:
     return subject.centre_RF2 - other.centre_RF2
 
@@ -159,6 +220,12 @@ ALONE: dict[str, Formula] = {
     **{f"moves {name}": _moves(*way) for name, way in {**_DIRECTIONS, **_DIAGONALS}.items()},
     "towards the camera": _grows(1),
     "away from the camera": _grows(-1),
+    "grows": _grows(1),
+    "shrinks": _grows(-1),
+    "bounces": _returns("down"),
+    "goes and returns": _returns("left", "right"),
+    "stops": _rests(1),
+    "sets off": _rests(-1),
 }
 """Formulas of one entity, by the names of rules."""
 BETWEEN: dict[str, Formula] = {
@@ -174,6 +241,9 @@ BETWEEN: dict[str, Formula] = {
     "past": _past,
     "around": _around,
     "following": _following,
+    "swaps with": _swaps,
+    "bumps into": _bumps,
+    "meets": _meets,
 }
 """Formulas of subject and object, by the names of rules."""
 FORMULAS: tuple[dict[str, Formula], ...] = (ALONE, BETWEEN)

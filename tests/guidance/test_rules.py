@@ -85,6 +85,13 @@ SHOWN: dict[str, tuple[Way, ...]] = {
     "around": (CIRCLE, MIDDLE),
     "following": (line((0.1, 0.5), (0.5, 0.5)), line((0.4, 0.5), (0.8, 0.5))),
     "inside": (line((0.5, 0.5), (0.5, 0.5)), MIDDLE),
+    "bounces": ([(0.5, 0.2), (0.5, 0.8), (0.5, 0.7), (0.5, 0.2)],),
+    "goes and returns": ([(0.7, 0.5), (0.3, 0.5), (0.2, 0.5), (0.6, 0.5)],),
+    "stops": ([(0.2, 0.5), (0.6, 0.5), (0.7, 0.5), (0.7, 0.5)],),
+    "sets off": ([(0.7, 0.5), (0.7, 0.5), (0.6, 0.5), (0.2, 0.5)],),
+    "swaps with": (line((0.2, 0.4), (0.8, 0.4)), line((0.8, 0.6), (0.2, 0.6))),
+    "bumps into": ([(0.1, 0.5), (0.5, 0.5), (0.5, 0.5), (0.1, 0.5)], line((0.7, 0.5), (0.7, 0.5))),
+    "meets": (line((0.1, 0.5), (0.4, 0.5)), line((0.9, 0.5), (0.6, 0.5))),
 }
 
 
@@ -100,6 +107,8 @@ GROUPS = [
     ("left of", "right of", "above", "below"),
     ("towards", "away from", "past", "around", "following"),
     ("inside", "left of", "right of", "above", "below"),
+    ("grows", "shrinks", "bounces", "goes and returns", "stops", "sets off"),
+    ("around", "following", "swaps with", "bumps into", "past", "meets"),
 ]
 
 
@@ -175,8 +184,9 @@ def test_every_formula_has_the_name_of_a_rule_by_which_videos_show_labels() -> N
     for entities, formulas in ((1, ALONE), (2, BETWEEN)):
         assert {name for name in formulas if name not in RULES} == set()
         assert all(RULES[name].entities == entities for name in formulas)
-    # Depth is not in the maps of one step.
-    assert {"in front of", "behind"} <= set(RULES) - set(ALONE) - set(BETWEEN)
+    # Depth, colours, and whether a thing is there at all are not in where it is attended to.
+    unstated = set(RULES) - set(ALONE) - set(BETWEEN)
+    assert {name for name in unstated if not name.startswith(("is ", "turns "))} == {"in front of", "behind", "blinks"}
 
 
 @pytest.fixture(scope="module")
