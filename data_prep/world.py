@@ -18,12 +18,8 @@ from data_prep.pretrain.tiny import STEPS, make_classifier, make_generator, make
 from data_prep.steps import Step, run_step
 
 PROMPTS = {
-    "3_spatial_relationship": [
-        "a wooden boat to the left of a lighthouse",
-        "a kite above a sleeping fox",
-        "a lantern to the right of a window",
-    ],
-    "4_motion_binding": ["a fox moving left", "a balloon moving up", "a paper boat moving right"],
+    "3_spatial_relationship": ["a wooden boat to the left of a lighthouse", "a kite above a sleeping fox"],
+    "4_motion_binding": ["a fox moving left", "a balloon moving up"],
     "5_action_binding": ["a fox jumping"],
     "6_interaction": ["a quiet harbour at dawn"],
 }
@@ -57,7 +53,7 @@ def make_models(out: Path) -> None:
         whole.touch()
 
 
-def main(out: Path = Path("runs/world"), maps: int = 2, batch_size: int = 4) -> None:
+def main(out: Path = Path("runs/world"), maps: int = 1, batch_size: int = 8) -> None:
     """Go the whole way on tiny random models, each step by its public command.
 
     Args:
