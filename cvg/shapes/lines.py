@@ -68,7 +68,7 @@ def three_relations(relations: Sequence[Relation], shapes: Sequence[str], rng: n
         shapes: of the entities.
         rng: source of randomness.
     """
-    count = 512
+    count = 128
     radii = [rng.uniform(6.0, 7.5, count) for _ in shapes]
     moving = {indices[0]: label for label, indices in relations if len(indices) == 1}
     (side,) = (geometry.DIRECTIONS[label] for label, indices in relations if len(indices) == 2)
@@ -78,9 +78,11 @@ def three_relations(relations: Sequence[Relation], shapes: Sequence[str], rng: n
         path = along * rng.uniform(0.21, 0.36, (count, 1)) + along[::-1] * rng.uniform(-0.05, 0.05, (count, 1))
         tracks.append(straight(path))
     far = rng.uniform(0.28, 0.62, (count, 1))
-    between = far * np.array(side) + far * rng.uniform(-0.6, 0.6, (count, 1)) * np.array(side[::-1])
-    tracks[0] = tracks[0] + between[:, None]
-    valid = gaps(tracks[1] - tracks[0], reaches(shapes[0], radii[0], shapes[1], radii[1])[:, None]).min(-1) > 2 * PIXEL
+    away = far * np.array(side) + far * rng.uniform(-0.6, 0.6, (count, 1)) * np.array(side[::-1])
+    tracks[0] = tracks[0] + away[:, None]
+    valid = np.ones(count, bool)
     for label, indices in relations:
         valid &= geometry.holds(label, [tracks[i] for i in indices], CLOSE)
+    between = reaches(shapes[0], radii[0], shapes[1], radii[1])[valid, None]
+    valid[valid] = gaps((tracks[1] - tracks[0])[valid], between).min(-1) > 2 * PIXEL
     return Candidates(radii, tracks, valid)
