@@ -9,7 +9,7 @@ from cvg.composition import LabelSet
 from cvg.judging.camera import camera_motion
 from cvg.judging.showing import shown
 from cvg.judging.tracks import Tracks
-from cvg.shapes.oracle import find_entities
+from cvg.shapes.entities import find_entities
 from cvg.shapes.renderer import COLORS, FRAMES, SIZE, Background, Scene, Sprite, render
 from cvg.shapes.world import sample_scene, sample_spec
 
