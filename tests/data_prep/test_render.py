@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from cvg.common import cli
+from cvg.composition import parse
 from cvg.media.video import read_video
 from cvg.shapes.oracle import ShapesOracle
 from cvg.shapes.renderer import FRAMES, SIZE
-from cvg.shapes.world import HELD_OUT_ENTITIES, LABELS
+from cvg.shapes.world import ALL_KINDS, HELD_OUT_ENTITIES, KINDS, LABELS
 from data_prep.manifest import load
 from data_prep.render import main
 
@@ -66,3 +67,17 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             render(*args)
         assert caught.value.code == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+
+
+def test_clips_of_every_kind_are_what_their_rows_say(tmp_path: Path) -> None:
+    render(f"--out={tmp_path}", "--clips=16", f"--kinds=[{', '.join(ALL_KINDS[len(KINDS) :])}]")
+    rows = load(tmp_path, LABELS)
+    groups = {LABELS[label].group for row in rows for label, _ in row.relations}
+    assert groups >= {"depth", "action", "interaction", "attribute", "change"}
+    for row in rows:
+        asked = row.composition(LABELS, random.Random(row.id))
+        assert [(relation.label, len(relation.entities)) for relation in asked.relations] == [
+            (label, len(indices)) for label, indices in row.relations
+        ]
+        assert parse(asked.prompt, LABELS) == asked
+        assert read_video(row.video, FRAMES, SIZE, SIZE).std() > 0
