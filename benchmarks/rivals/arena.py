@@ -70,10 +70,13 @@ class Arena:
         self.keep()
 
     def run(self, rivals: Sequence[Rival], cases: Sequence[Case], batch_size: int, told: Callable[[str], None]) -> None:
-        """Run the cases, batch after batch, each by some rivals in turn, so that a drift of speed cancels.
+        """Run the cases, batch after batch, each by some rivals in turn.
+
+        The pipeline as it is goes with them, whether it is among them or not, since the machine's speed drifts: a row's
+        time is a multiple of its in the same turn.
 
         Args:
-            rivals: some of them.
+            rivals: some of them, the first of all before the others.
             cases: the prompts that count.
             batch_size: cases at a time.
             told: shown how far it is.
@@ -83,10 +86,15 @@ class Arena:
             if number == len(batches):
                 batches.append({})
             part = cases[at : at + batch_size]
+            plain: float | None = None
             for rival in rivals:
                 row = batches[number].get(rival.name)
                 if row is None or len(row["right"]) < len(part):
-                    row = batches[number][rival.name] = self._row(rival, part)
+                    if rival is not self.rivals[0] and plain is None:
+                        plain = self._row(self.rivals[0], part)["seconds"]
+                    row = self._row(rival, part)
+                    plain = row["seconds"] if plain is None else plain
+                    batches[number][rival.name] = row | {"plain_seconds": plain}
                     self.keep()
                 counts = f"{sum(row['right'])} of {len(row['right'])} right"
                 told(f"batch {number}: {rival.name}: {counts}, {row['seconds']:.0f} s")

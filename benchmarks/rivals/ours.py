@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -75,10 +76,15 @@ class Guided(Ours):
         self.config = config if guided_steps is None else replace(config, guided_steps=guided_steps)
         self.weights = modules_of(reader)
 
+    @functools.cached_property
+    def sampler(self) -> GuidedSampler:
+        """Made once: it looks at all weights of the generator."""
+        return GuidedSampler(self.ring.generator, self.reader, self.config)
+
     def __call__(self, cases: Sequence[Case]) -> Tensor:
         """See :class:`benchmarks.rivals.base.Rival`."""
-        ring = self.ring
-        sampler = GuidedSampler(ring.generator, self.reader, replace(self.config, step_size=self.step_size))
+        ring, sampler = self.ring, self.sampler
+        sampler.config = replace(self.config, step_size=self.step_size).preferred(self.reader.config.sampling)
         prompts, seeds = [case.prompt for case in cases], [case.seeds[0] for case in cases]
         asked = [case.asked for case in cases]
         return sampler(prompts, seeds, asked, True, ring.steps, ring.guidance_scale, ring.size).video_BCFHW

@@ -13,11 +13,11 @@ HEADER = ["", "composition right", "entities right", "time", "memory", "step siz
 
 
 def figures(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows, each over the batches that the rival has done; time is that of the first one over the same batches.
+    """Rows, each over the batches that the rival has done.
 
     Args:
         results: of one generator.
-        names: of the rivals; time and memory are multiples of the first one's.
+        names: of the rivals; time and memory are multiples of those of the first one, time of that in the same turn.
 
     Returns:
         Per rival ``name``, ``n``, ``right`` and ``entities_right`` (shares, None of nothing), ``ci95`` of the first,
@@ -25,9 +25,9 @@ def figures(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
     """
     rows = []
     for name in names:
-        done = [batch for batch in results["batches"] if name in batch and names[0] in batch]
-        right, entities = ([hit for batch in done for hit in batch[name][of]] for of in ("right", "entities_right"))
-        seconds, plain = (sum(batch[of]["seconds"] for batch in done) for of in (name, names[0]))
+        done = [batch[name] for batch in results["batches"] if name in batch]
+        right, entities = ([hit for row in done for hit in row[of]] for of in ("right", "entities_right"))
+        seconds, plain = (sum(row[of] for row in done) for of in ("seconds", "plain_seconds"))
         peak, least = results["memory"].get(name), results["memory"].get(names[0])
         rows.append(
             {

@@ -127,14 +127,19 @@ def test_what_is_done_is_not_done_again_and_the_table_says_it(ring: Ring, tmp_pa
     again = fight(4)
     assert [rival.calls for rival in again] == [0, 0] and again[1].unit == 2.0 and again[1].step_size == 0.1
     assert [rival.calls for rival in fight(6)] == [1, 1]
+    known = read_json(path)
+    del known["batches"][0]["other"]
+    write_json(path, known)
+    assert [rival.calls for rival in fight(6)] == [1, 1]  # the pipeline as it is again, for the time of the other
     kept = read_json(path)
     for batch in kept["batches"]:
-        batch["unguided"] |= {"seconds": 2.0, "right": [True, False]}
-        batch["other"] |= {"seconds": 3.0}
+        assert batch["unguided"]["plain_seconds"] == batch["unguided"]["seconds"]
+        batch["unguided"] |= {"right": [True, False]}
+        batch["other"] |= {"seconds": 3.0, "plain_seconds": 2.0}
     del kept["batches"][-1]["other"]
     rows = figures(kept, ["unguided", "other"])
     assert [row["n"] for row in rows] == [6, 4]
-    assert rows[0]["right"] == 0.5 and rows[1]["time"] == 1.5 and rows[1]["step_size"] == 0.1
+    assert rows[0]["right"] == 0.5 and rows[0]["time"] == 1 and rows[1]["time"] == 1.5 and rows[1]["step_size"] == 0.1
     assert "| other (4 prompts) | 0.00 (0.00 to 0.49) |" in markdown("tiny", rows)
     assert markdown("tiny", figures(empty(), ["unguided"])) == ""
 
