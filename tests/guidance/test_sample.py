@@ -15,6 +15,7 @@ from cvg.common.files import read_json
 from cvg.composition import LabelSet, parse
 from cvg.guidance import making, rules
 from cvg.guidance.choice import candidate_seeds
+from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 
 UP, LEFT = "a red circle moving up", "a blue square moving left"
@@ -183,6 +184,15 @@ def test_where_rules_add_nothing_to_a_classifier_it_is_told() -> None:
     assert line == "rules add nothing to the guidance towards 'left': no rule on attention maps states it"
     shapes = LabelSet.load("shapes")
     assert rules.silent_about(shapes, [parse("a red circle moving left", shapes)]) == []
+
+
+def test_the_command_warns_of_labels_that_rules_add_nothing_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "stated", lambda labels: [])
+    for weight, warned in ((1.0, True), (0.0, False)):
+        sample.main(UP, out=tmp_path / f"{weight}", guiding=GuidanceConfig(rules=weight), **TINY)
+        assert ("warning: rules add nothing to the guidance towards 'up'" in capsys.readouterr().err) == warned
 
 
 def test_prompts_of_a_file_that_ask_for_nothing_are_sampled_plainly(
