@@ -18,14 +18,16 @@ from tqdm import tqdm
 
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
-from cvg.common.errors import require
+from cvg.common.errors import SettingsError, require
 from cvg.common.files import atomic, write_json
 from cvg.composition import Composition, Label, LabelSet
 from cvg.evaluation.suites import Case, load_suite
+from cvg.evaluation.summary import SIDES, gain, share
 from cvg.generators import load_generator
 from cvg.guidance.sampler import GuidedSampler
 from cvg.judging import Reading, load_judge
 from cvg.media.pixels import to_frames
+from cvg.reporting.table import interval
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, sample_scene, sample_spec
 
@@ -111,6 +113,32 @@ def row(name: str, judge: str, found: dict[str, Any]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
+def gains(cases: Sequence[Case], rights: dict[str, dict[str, list[bool]]]) -> list[dict[str, Any]]:
+    """How many videos of the same prompts and noise are right unguided and guided, by each judge and group.
+
+    Args:
+        cases: of the guided videos, which are the first of the unguided ones.
+        rights: for ``unguided`` and ``guided``, by judge, whether each video is right.
+    """
+    groups = {"all": list(range(len(cases)))}
+    for place, case in enumerate(cases):
+        groups.setdefault(case.group, []).append(place)
+    found = []
+    for judge, plain in rights["unguided"].items():
+        for group, places in groups.items():
+            before, after = ([side[place] for place in places] for side in (plain, rights["guided"][judge]))
+            shares = {name: share(side, places) for name, side in (("unguided", before), ("guided", after))}
+            found.append({"judge": judge, "group": group, **shares, "gain": gain(before, after)})
+    return found
+
+
+def gain_row(found: dict[str, Any]) -> str:
+    """A line of the second table."""
+    cells = [found["judge"], found["group"], found["gain"]["n"], *(f"{found[side]['share']:.3f}" for side in SIDES)]
+    return "| " + " | ".join(map(str, [*cells, interval(found["gain"], "value", signed=True)])) + " |"
+
+
+GAIN_HEADER = "| judge | group | n | unguided | guided | gain |\n|" + "---|" * 6
 HEADER = (
     "| videos | judge | relations | both can tell | of these agree | swapped | judge cannot tell | does not find | "
     "oracle cannot tell | right by oracle | right by judge |\n|" + "---|" * 11
@@ -139,8 +167,10 @@ def main(
     """
     require(1, videos=videos, steps=steps)
     require(0, seed=seed, guided=guided)
+    if guided > videos:
+        raise SettingsError(f"guided {guided}: more than the {videos} unguided videos that they are compared with")
     readers = {name: load_judge(name, LABELS, device) for name in ("shapes", *judges)}
-    cases = load_suite("shapes").cases(max(videos, guided), seed)
+    cases = load_suite("shapes").cases(videos, seed)
     asked = [case.asked for case in cases]
     sets = {"rendered": rendered(videos, seed)}
     for name, count in (("unguided", videos), ("guided", guided)):
@@ -148,6 +178,7 @@ def main(
             folder = out / f"{name}-seed{seed}-steps{steps}"
             sets[name] = generated(cases[:count], steps, name == "guided", folder), asked[:count]
     results: list[dict[str, Any]] = []
+    rights: dict[str, dict[str, list[bool]]] = {}
     print(HEADER, flush=True)
     for name, (frames, compositions) in sets.items():
         readings: dict[str, list[Reading]] = {judge: [] for judge in readers}
@@ -155,11 +186,15 @@ def main(
             for judge, read in readers.items():
                 batch = slice(start, start + BATCH)
                 readings[judge] += read(list(frames[batch]), compositions[batch])
+        rights[name] = {judge: [*map(right, read, compositions)] for judge, read in readings.items()}
         for judge in judges:
             found = compare(readings["shapes"], readings[judge], compositions)
             results.append({"set": name, "judge": judge, **found})
             print(row(name, judge, found), flush=True)
-    write_json(out / "judges.json", {"seed": seed, "steps": steps, "results": results})
+    gained = gains(cases[:guided], rights) if guided else []
+    if gained:
+        print("\n".join(["", GAIN_HEADER, *map(gain_row, gained)]))
+    write_json(out / "judges.json", {"seed": seed, "steps": steps, "results": results, "gains": gained})
     print(f"wrote {out / 'judges.json'}")
 
 
