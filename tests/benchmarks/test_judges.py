@@ -12,7 +12,7 @@ def test_opposites_are_other_directions() -> None:
     found = {label.name: opposite(label) for label in LABELS.labels}
     pairs = ("left", "right"), ("up", "down"), ("left of", "right of"), ("above", "below"), ("towards", "away from")
     wanted = {**dict(pairs), **{other: one for one, other in pairs}}
-    assert {name: found[name] for name in wanted} == wanted and found["around"] is None
+    assert {name: found[name] for name in wanted} == wanted and found["bouncing"] is None
 
 
 def test_relations_are_counted_by_what_both_can_tell() -> None:
