@@ -16,10 +16,16 @@ GROUPS: dict[str, Any] = {
 
 def test_shapes_label_set() -> None:
     labels = LabelSet.load(SHAPES)
+    colours = ("red", "green", "blue", "yellow", "purple", "cyan")
     assert {group: [label.name for label in entries] for group, entries in labels.groups.items()} == {
         "motion": ["left", "right", "up", "down"],
         "spatial": ["left of", "right of", "above", "below"],
         "relative_motion": ["towards", "away from"],
+        "depth": ["in front of", "behind"],
+        "action": ["growing", "shrinking", "bouncing", "back and forth", "stopping", "setting off", "blinking"],
+        "interaction": ["circling", "following", "swapping with", "bumping into", "passing", "meeting"],
+        "attribute": [f"in {colour}" for colour in colours],
+        "change": [f"turning {colour}" for colour in colours],
     }
     assert [labels.index(label.name) for label in labels.labels] == list(range(len(labels)))
     assert LabelSet(labels.to_dict()) == labels
