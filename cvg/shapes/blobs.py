@@ -18,6 +18,7 @@ Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
 LEAST_AREA = 0.005  # share of the frame that a blob covers at least; the renderer's smallest covers 0.02
+LARGE_AREA = 0.015  # of what may be covered: this much of it is no line between two colours, however thin it is
 SECOND_BLOB = 0.2  # a further blob of one colour counts from this share of the largest one's area
 OUTLIER = 0.12  # frame sides: a lone position this far off the median of its neighbours is an outlier
 
@@ -39,8 +40,8 @@ class Components:
     blobs: NDArray[np.intp]
 
 
-def components(solid_FHW: Mask) -> Components:
-    """Connected pixels within each frame."""
+def components(solid_FHW: Mask, covered: bool = False) -> Components:
+    """Connected pixels within each frame; what is seen of a thing may be thin where another may cover it."""
     within_frames = np.zeros((3, 3, 3), bool)
     within_frames[1] = True
     number, count = ndimage.label(solid_FHW, within_frames)
@@ -53,12 +54,14 @@ def components(solid_FHW: Mask) -> Components:
     frame = np.zeros(count + 1, np.intp)
     where = np.nonzero(number)
     frame[number[where]] = where[0]
+    if covered:
+        thick |= area >= LARGE_AREA * solid_FHW[0].size
     return Components(number, area, frame, np.nonzero(thick & (area >= LEAST_AREA * solid_FHW[0].size))[0])
 
 
-def largest_blobs(alpha_FHW: Array) -> tuple[Mask, Mask]:
+def largest_blobs(alpha_FHW: Array, covered: bool = False) -> tuple[Mask, Mask]:
     """The largest blob of each frame (F, H, W), all false where there is none; and whether a frame has another (F)."""
-    found = components(alpha_FHW >= 0.5)
+    found = components(alpha_FHW >= 0.5, covered)
     frames = len(alpha_FHW)
     largest = np.zeros(frames, np.intp)
     extra = np.zeros(frames, bool)

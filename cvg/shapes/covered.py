@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from cvg.judging.tracks import Track
-from cvg.shapes.blobs import SECOND_BLOB, Array, Mask, boxes, components, grown
+from cvg.shapes.blobs import SECOND_BLOB, Array, Mask, boxes, components, follow, grown
 from cvg.shapes.fitting import FIT, fit_seen, name_of, overlaps, whole
 from cvg.shapes.renderer import SHAPES
 from cvg.shapes.things import Thing
@@ -22,15 +22,16 @@ class Covering:
     """A thing beside others that may cover a part of it.
 
     Args:
-        thing: its blobs become all parts of it that are seen.
+        thing: seen in one part or several.
         others: the other things of the clip.
+        mixtures: what lies between two things where they meet.
         coloured_FHW: pixels of another colour than the thing's.
     """
 
-    def __init__(self, thing: Thing, others: Sequence[Thing], coloured_FHW: Mask) -> None:
+    def __init__(self, thing: Thing, others: Sequence[Thing], mixtures: Sequence[Thing], coloured_FHW: Mask) -> None:
         self.thing = thing
-        self.others_FHW: Mask = np.logical_or.reduce([np.zeros_like(coloured_FHW), *(o.blobs_FHW for o in others)])
-        touched = (grown(grown(thing.blobs_FHW)) & self.others_FHW).any(axis=(1, 2))
+        self.others_FHW = _all(others, coloured_FHW)
+        touched = (grown(grown(thing.blobs_FHW)) & _all((*others, *mixtures), coloured_FHW)).any(axis=(1, 2))
         self.near = np.nonzero(touched)[0]
         self.parts_FHW = _parts(thing)[self.near]
         unknown = grown(coloured_FHW[self.near])
@@ -43,9 +44,11 @@ class Covering:
             self.score_SF = np.concatenate([self.score_SF, np.stack([fit.score_F for fit in self.fits])], axis=1)
         self.shape = name_of(self.score_SF)
 
-    def completed(self, track: Track) -> Track:
-        """The track with the places of all of the thing, seen or not, and the share of it that is hidden."""
+    def track(self) -> Track:
+        """The track of all of the thing, seen or not, with the share of it that is hidden."""
         masks = self.thing.blobs_FHW.copy()
+        masks[self.near] = self.parts_FHW
+        track = follow(self.thing.alpha_FHW, masks, self.thing.present_F)
         hidden = np.where(masks.any(axis=(1, 2)), 0.0, np.nan)
         if not self.fits or self.shape is None:
             return replace(track, masks_FHW=masks, hidden_F=hidden)
@@ -70,6 +73,11 @@ class Covering:
             beyond = self.parts_FHW & ~mask
             extra[self.near] = beyond.sum(axis=(1, 2)) >= SECOND_BLOB * self.parts_FHW.sum(axis=(1, 2))
         return extra
+
+
+def _all(things: Sequence[Thing], like_FHW: Mask) -> Mask:
+    """Pixels of any of some things."""
+    return np.asarray(np.logical_or.reduce([np.zeros_like(like_FHW), *(thing.blobs_FHW for thing in things)]))
 
 
 def _parts(thing: Thing) -> Mask:

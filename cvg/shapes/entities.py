@@ -15,12 +15,12 @@ from cvg.shapes.colours import Coloured, coloured
 from cvg.shapes.covered import Covering
 from cvg.shapes.fitting import name_of, overlaps, whole
 from cvg.shapes.renderer import COLORS
-from cvg.shapes.things import Thing, by_colour, of_any_colour
+from cvg.shapes.things import Thing, by_colour, is_mixture, of_any_colour
 
 BAD_FRAMES = 0.2  # share of frames in which something may go wrong without consequence
 LEAST_SIDE = 48  # pixels: of smaller frames, shapes cannot be told apart
 JUMP = 0.2  # frame sides: a step this long from one frame to the next is a jump
-AT_ENDS = 0.6  # least share of the first and of the last third of the frames in which something is that may be away
+AT_ENDS = 0.4  # least share of the first and of the last third of the frames in which something is that may be away
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,14 @@ def find_entities(frames_FHWC: NDArray[np.uint8], sight: Sight = PLAIN) -> tuple
         DataError: frames of another type or shape, too few or too small.
     """
     clip = coloured(checked_frames(frames_FHWC, LEAST_SIDE))
-    things, unclear = (of_any_colour(clip), []) if sight.colours else by_colour(clip)
+    things, unclear = (of_any_colour(clip), []) if sight.colours else by_colour(clip, sight.covered)
+    every = [*things, *unclear]
+    mixtures = [each for each in every if sight.covered and is_mixture(each, every)]
+    things, unclear = ([each for each in some if each not in mixtures] for some in (things, unclear))
     tracks: dict[str, Track] = {}
-    problems = {name: [f"{name}: its colour is unclear"] for name in unclear}
+    problems = {each.colour: [f"{each.colour}: its colour is unclear"] for each in unclear}
     for thing in things:
-        shape, track, extra = _shaped(thing, things, clip, sight)
+        shape, track, extra = _shaped(thing, things, mixtures, clip, sight)
         what, here = f"{thing.colour} {shape or 'blob'}", problems.setdefault(thing.colour, [])
         if not _is_there(track.visible, sight):
             here.append(f"{what}: not there in {int((~track.visible).sum())} of {len(track.visible)} frames")
@@ -79,14 +82,16 @@ def find_entities(frames_FHWC: NDArray[np.uint8], sight: Sight = PLAIN) -> tuple
     return Tracks(tracks), tuple(problem for name in order for problem in problems.get(name, ()))
 
 
-def _shaped(thing: Thing, things: list[Thing], clip: Coloured, sight: Sight) -> tuple[str | None, Track, Mask]:
+def _shaped(
+    thing: Thing, things: list[Thing], mixtures: list[Thing], clip: Coloured, sight: Sight
+) -> tuple[str | None, Track, Mask]:
     """A thing's shape, None where that is unclear, its track, and frames with another blob of its colour."""
-    track = replace(follow(thing.alpha_FHW, thing.blobs_FHW, thing.present_F), colours_F=thing.colours_F)
     if sight.covered and not sight.colours:
         others = [other for other in things if other is not thing]
         own = list(COLORS).index(thing.colour)
-        covering = Covering(thing, others, (clip.colour_FHW >= 0) & (clip.colour_FHW != own))
-        return covering.shape, covering.completed(track), covering.extra_F
+        covering = Covering(thing, others, mixtures, (clip.colour_FHW >= 0) & (clip.colour_FHW != own))
+        return covering.shape, replace(covering.track(), colours_F=thing.colours_F), covering.extra_F
+    track = replace(follow(thing.alpha_FHW, thing.blobs_FHW, thing.present_F), colours_F=thing.colours_F)
     usable = whole(thing.blobs_FHW)
     score_SF = overlaps(thing.alpha_FHW[usable], thing.blobs_FHW[usable]) if usable.any() else np.zeros((3, 0))
     return name_of(score_SF), track, thing.extra_F

@@ -5,6 +5,9 @@ hue and its shape by the best fitting outline, and follows it. It never guesses:
 between two colours or between two shapes is a problem, and a label is None ("cannot tell") unless exactly one of its
 group holds. Clips of a small decoder are blurred and ghosted, so a blob ends where its colourfulness falls to half, and
 every statistic over frames stands up to a fifth of bad frames.
+
+What a clip may show depends on what is asked for: that something is away for a while is no fault where labels of that
+group show what blinks; nor that one thing covers a part of another, or has another colour, where labels are about that.
 """
 
 from __future__ import annotations

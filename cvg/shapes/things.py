@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from cvg.judging.rules.view import ends
-from cvg.shapes.blobs import LEAST_AREA, Array, Components, Mask, components, largest_blobs
+from cvg.shapes.blobs import LEAST_AREA, Array, Components, Mask, components, grown, largest_blobs
 from cvg.shapes.colours import COLOURFUL, HUE_TOLERANCE, LEAST_PEAK, Coloured
 from cvg.shapes.renderer import COLORS
 
@@ -18,7 +19,7 @@ PURE = 0.7  # share of a thing's pixels that have its colour
 REACH = 0.15  # frame sides that a thing may go from one frame to the next
 
 
-@dataclass
+@dataclass(eq=False)
 class Thing:
     """Something coloured.
 
@@ -42,24 +43,36 @@ class Thing:
         return np.asarray(self.blobs_FHW.any(axis=(1, 2)))
 
 
-def by_colour(clip: Coloured) -> tuple[list[Thing], list[str]]:
-    """The largest blobs of each colour as a thing; and the colours of what has none of them clearly."""
-    found, unclear = [], []
+def by_colour(clip: Coloured, covered: bool = False) -> tuple[list[Thing], list[Thing]]:
+    """The largest blobs of each colour as a thing; and those whose colour is unclear."""
+    found: list[Thing] = []
+    unclear: list[Thing] = []
     for index, name in enumerate(COLORS):
         same = np.where(clip.colour_FHW == index, clip.chroma_FHW, 0)
         if (same > 0).sum() < LEAST_AREA * same[0].size:
             continue
         peak = _peak(same[same > 0])
         alpha = _alpha(same, peak)
-        blobs, extra = largest_blobs(alpha)
+        blobs, extra = largest_blobs(alpha, covered)
         present: Mask = np.asarray(blobs.any(axis=(1, 2)))
         if present.mean() <= FLICKER:
             continue
-        if peak < LEAST_PEAK or abs(clip.shift(blobs, index)) > HUE_TOLERANCE:
-            unclear.append(name)
-            continue
-        found.append(Thing(name, alpha, blobs, extra, tuple(name if here else None for here in present)))
+        clear = peak >= LEAST_PEAK and abs(clip.shift(blobs, index)) <= HUE_TOLERANCE
+        thing = Thing(name, alpha, blobs, extra, tuple(name if here else None for here in present))
+        (found if clear else unclear).append(thing)
     return found, unclear
+
+
+def is_mixture(thing: Thing, things: Sequence[Thing]) -> bool:
+    """Whether something lies between two others that are twice as large: where they meet, colours mix to a third."""
+    frames = thing.present_F
+    touched = grown(grown(thing.blobs_FHW[frames]))
+    area = thing.blobs_FHW[frames].sum(axis=(1, 2))
+    beside = np.zeros(len(area), int)
+    for other in things:
+        blobs = other.blobs_FHW[frames]
+        beside += (touched & blobs).any(axis=(1, 2)) & (blobs.sum(axis=(1, 2)) >= 2 * area)
+    return bool((beside >= 2).mean() >= PURE)
 
 
 def of_any_colour(clip: Coloured) -> list[Thing]:

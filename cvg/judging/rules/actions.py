@@ -74,7 +74,7 @@ def _rests(after: bool) -> Score:
 
 
 def _blinks(view: View, margins: Margins) -> float:
-    """It is there in most of the first and of the last third, and away for some frames between."""
+    """It is there in the first and in the last third, in two frames of five, and away for some frames between."""
     if not view.spans(margins):
         return math.nan
     seen_F = view.entities[0].visible
@@ -84,7 +84,7 @@ def _blinks(view: View, margins: Margins) -> float:
         away = 0 if here or lost else away + 1
         longest = max(longest, away)
     there = min(float(part.mean()) for part in ends(seen_F))
-    return min(2 * longest / (AWAY * len(seen_F)) - 1, 4 * there - 1)
+    return min(2 * longest / (AWAY * len(seen_F)) - 1, 5 * there - 1)
 
 
 ACTIONS: dict[str, Rule] = {

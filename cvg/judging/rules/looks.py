@@ -12,7 +12,7 @@ from cvg.judging.rules.view import Rule, Score, View, ends
 
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black", "white", "grey")
 """Colours that a track may have in a frame."""
-COLOURED = 0.7
+COLOURED = 0.6
 """Share of the frames in which an entity has the colour that it is said to have."""
 
 
