@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanPipeline
+from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, XCLIPConfig, XCLIPModel
+from typing_extensions import override
 
 from cvg.classifier import ClassifierConfig, CompositionClassifier
 from cvg.common.files import write_json
@@ -23,18 +24,31 @@ STEPS = 3
 """Denoising steps that tests sample with; the classifier's sigmas are those of the first two."""
 
 
-def tiny_pipeline(seed: int = 0) -> WanPipeline:
-    """A ``WanPipeline`` with the shapes world's tokenizer and sizes, and random weights."""
+class Narrow(Wan):
+    """The shapes world's classes, tokens and latents in half as many narrow blocks: a third of the time."""
+
+    @override
+    def vae(self) -> AutoencoderKLWan:
+        return AutoencoderKLWan.from_config(super().vae().config, base_dim=4, decoder_base_dim=4, dim_mult=[1, 1, 1])
+
+    @override
+    def transformer(self) -> WanTransformer3DModel:
+        small = {"attention_head_dim": 12, "ffn_dim": 96, "num_layers": 3}
+        return WanTransformer3DModel.from_config(super().transformer().config, **small)
+
+
+def tiny_pipeline(seed: int = 0, family: Wan | None = None) -> WanPipeline:
+    """A ``WanPipeline`` with the shapes world's tokenizer and random weights, and unless told otherwise its sizes."""
     torch.manual_seed(seed)
-    tokenizer, family = text.build_tokenizer(), Wan()
+    tokenizer, family = text.build_tokenizer(), family or Wan()
     pipeline = family.pipeline(tokenizer, family.text_encoder(len(tokenizer)), family.vae(), family.transformer())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def make_pipeline(folder: Path, seed: int = 0) -> Path:
-    """Save :func:`tiny_pipeline`."""
-    tiny_pipeline(seed).save_pretrained(folder)
+    """Save :func:`tiny_pipeline`, a narrow one, for the commands."""
+    tiny_pipeline(seed, Narrow()).save_pretrained(folder)
     return folder
 
 

@@ -6,7 +6,6 @@ import functools
 import http.server
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,20 +16,15 @@ import torch
 
 from cvg.classifier.checkpoint import load_checkpoint
 from cvg.common.errors import UserError
-from cvg.train import main
+from cvg.training.module import CompositionModule
 from cvg.training.resuming import check_options
+from tests.helpers.training import command
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("fit", "validate", "test")
 
 
-@pytest.fixture(autouse=True)
-def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LightningCLI warns when the process has arguments besides those it is given."""
-    monkeypatch.setattr(sys, "argv", ["cvg"])
-
-
-def arguments(command: str, shards: Path, out: Path, *more: str) -> list[str]:
+def arguments(subcommand: str, shards: Path, out: Path, *more: str) -> list[str]:
     options = {
         "data.shards": f"[{shards}]",
         "data.mirror": "null",
@@ -42,17 +36,28 @@ def arguments(command: str, shards: Path, out: Path, *more: str) -> list[str]:
         "model.dim": "16",
         "model.depth": "0",
     }
-    return [command, *(f"--{name}={value}" for name, value in options.items()), *more]
+    return [subcommand, *(f"--{name}={value}" for name, value in options.items()), *more]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the last of one epoch's steps."""
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A training of one epoch, of two steps."""
     out = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["cvg"])
-        trained: Any = main([*arguments("fit", shards, out), "--trainer.max_epochs=1"]).trainer
-    return Path(trained.log_dir) / "checkpoints/last.ckpt"
+    return command([*arguments("fit", shards, out), "--trainer.max_epochs=1"])
+
+
+@pytest.fixture
+def asked(trained: Any, monkeypatch: pytest.MonkeyPatch) -> CompositionModule:
+    """Its module, as one that is to be trained for two epochs in all."""
+    monkeypatch.setattr(trained.trainer.fit_loop, "max_epochs", 2)
+    module: CompositionModule = trained.model
+    return module
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained: Any) -> Path:
+    """Of the last of its steps."""
+    return Path(trained.trainer.log_dir) / "checkpoints/last.ckpt"
 
 
 class Payload:
@@ -69,7 +74,7 @@ def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line that a command ends with."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
-        main(args)
+        command(args)
     error = capsys.readouterr().err
     assert caught.value.code == 2
     assert "Traceback" not in error and "weights_only" not in error
@@ -86,11 +91,11 @@ def evil(checkpoint: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("subcommand", COMMANDS)
 def test_nothing_is_unpickled(
-    command: str, evil: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    subcommand: str, evil: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refused(arguments(command, shards, tmp_path, f"--ckpt_path={evil}"), capsys)
+    message = refused(arguments(subcommand, shards, tmp_path, f"--ckpt_path={evil}"), capsys)
     assert str(evil) in message and "more than tensors and plain values" in message
     assert not (tmp_path / "ran").exists()
 
@@ -112,7 +117,7 @@ def test_there_is_no_option_to_unpickle_all_the_same(
 ) -> None:
     more = [f"--ckpt_path={evil}", "--weights_only=false"]
     with pytest.raises(SystemExit):
-        main(arguments("fit", shards, tmp_path, *more))
+        command(arguments("fit", shards, tmp_path, *more))
     assert "weights_only" in capsys.readouterr().err and not (tmp_path / "ran").exists()
 
 
@@ -235,7 +240,7 @@ def test_a_resumed_training_refuses_any_other_option(name: str, checkpoint: Path
 
 
 def test_a_test_takes_what_is_given(checkpoint: Path, shards: Path, tmp_path: Path) -> None:
-    tested: Any = main(arguments("test", shards, tmp_path, f"--ckpt_path={checkpoint}", "--model.lr=1")).model
+    tested: Any = command(arguments("test", shards, tmp_path, f"--ckpt_path={checkpoint}", "--model.lr=1")).model
     assert tested.hparams["lr"] == 1
 
 
@@ -249,18 +254,22 @@ def test_a_test_refuses_another_classifier(
 # What is left to train, and the state it is gone on from
 
 
-@pytest.mark.parametrize(
-    ("more", "reason"),
-    [
-        ("--trainer.max_epochs=1", "trainer.max_epochs 1: the checkpoint's training has done 1 epochs already"),
-        ("--trainer.max_steps=2", "trainer.max_steps 2: the checkpoint's training has done 2 steps already"),
-        ("--trainer.max_steps=1", "trainer.max_steps 1: the checkpoint's training has done 2 steps already"),
-    ],
-)
+@pytest.mark.parametrize(("name", "most", "done"), [("epochs", 1, 1), ("steps", 2, 2), ("steps", 1, 2)])
 def test_a_training_that_is_done_is_not_resumed(
-    more: str, reason: str, checkpoint: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, most: int, done: int, asked: CompositionModule, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert reason in refused(arguments("fit", shards, tmp_path, f"--ckpt_path={checkpoint}", more), capsys)
+    loop = asked.trainer.fit_loop if name == "epochs" else asked.trainer.fit_loop.epoch_loop
+    monkeypatch.setattr(loop, f"max_{name}", most)
+    reason = f"trainer.max_{name} {most}: the checkpoint's training has done {done} {name} already"
+    with pytest.raises(UserError, match=reason):
+        asked.on_load_checkpoint(torch.load(checkpoint, weights_only=True))
+
+
+def test_nor_on_the_command_line(
+    checkpoint: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = arguments("fit", shards, tmp_path, f"--ckpt_path={checkpoint}", "--trainer.max_steps=2")
+    assert "trainer.max_steps 2: the checkpoint's training has done 2 steps already" in refused(args, capsys)
 
 
 @pytest.mark.parametrize("name", ["max_epochs", "max_steps"])
@@ -272,7 +281,7 @@ def test_a_training_of_nothing_is_not_begun(
 
 
 def test_a_training_that_is_not_done_goes_on(checkpoint: Path, shards: Path, tmp_path: Path) -> None:
-    trained: Any = main(arguments("fit", shards, tmp_path, f"--ckpt_path={checkpoint}")).trainer
+    trained: Any = command(arguments("fit", shards, tmp_path, f"--ckpt_path={checkpoint}")).trainer
     assert trained.current_epoch == 2 and trained.global_step == 4
 
 
@@ -358,10 +367,25 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("reason", "change"), [(reason, change) for reason, changes in STATES.items() for change in changes]
-)
+ALL_STATES = [(reason, change) for reason, changes in STATES.items() for change in changes]
+LIGHTNINGS = [(reason, change) for reason, change in ALL_STATES if reason == "what it holds of its training"]
+"""Those that Lightning itself comes upon."""
+ON_THE_COMMAND_LINE = [(reason, STATES[reason][0]) for reason in STATES if reason != LIGHTNINGS[0][0]] + LIGHTNINGS
+
+
+@pytest.mark.parametrize(("reason", "change"), [state for state in ALL_STATES if state not in LIGHTNINGS])
 def test_damaged_states_of_a_training(
+    reason: str, change: Callable[[dict[str, Any]], None], checkpoint: Path, asked: CompositionModule
+) -> None:
+    asked.on_load_checkpoint(torch.load(checkpoint, weights_only=True))
+    stored = torch.load(checkpoint, weights_only=True)
+    change(stored)
+    with pytest.raises(UserError, match=reason):
+        asked.on_load_checkpoint(stored)
+
+
+@pytest.mark.parametrize(("reason", "change"), ON_THE_COMMAND_LINE)
+def test_a_damaged_state_is_one_line(
     reason: str,
     change: Callable[[dict[str, Any]], None],
     checkpoint: Path,
@@ -385,13 +409,24 @@ def test_weights_that_are_not_finite_are_not_exported(checkpoint: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("command", "name"), [*((command, "trainer.logger.init_args.save_dir") for command in COMMANDS), ("fit", "export")]
+    ("subcommand", "name", "place"),
+    [
+        *((subcommand, "trainer.logger.init_args.save_dir", "FILE/logs") for subcommand in COMMANDS),
+        ("fit", "trainer.logger.init_args.save_dir", "/proc/nope"),
+        ("fit", "export", "FILE/logs"),
+    ],
 )
 def test_places_are_tried_before_training_begins(
-    command: str, name: str, checkpoint: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    subcommand: str,
+    name: str,
+    place: str,
+    checkpoint: Path,
+    shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("")
-    for place in (tmp_path / "file" / "logs", Path("/proc/nope")):
-        more = [] if command == "fit" else [f"--ckpt_path={checkpoint}"]
-        message = refused(arguments(command, shards, tmp_path, f"--{name}={place}", *more), capsys)
-        assert str(place) in message and "cannot be written" in message
+    place = place.replace("FILE", str(tmp_path / "file"))
+    more = [] if subcommand == "fit" else [f"--ckpt_path={checkpoint}"]
+    message = refused(arguments(subcommand, shards, tmp_path, f"--{name}={place}", *more), capsys)
+    assert place in message and "cannot be written" in message

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cvg import evaluate, inspect, report, sample, train
+from cvg import evaluate, inspect, report, sample
 from cvg.common import files
 from cvg.common.cli import run
 from cvg.export import export
@@ -52,12 +51,6 @@ FIT = (*FIT, "--model.depth=0", "--trainer.accelerator=cpu", "--trainer.max_step
 FIT = (*FIT, "--trainer.enable_progress_bar=false", "--trainer.logger.init_args.save_dir=PLACE/out")
 
 
-@pytest.fixture(autouse=True)
-def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning's command line warns when the process has arguments besides those it is given."""
-    monkeypatch.setattr(sys, "argv", ["cvg"])
-
-
 @pytest.fixture(scope="module")
 def inputs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the commands read, on a disk that has room."""
@@ -85,7 +78,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     place, pages = tmp_path / "disk", ROOM[request.param]
     place.mkdir()
     options = ["-t", "tmpfs", "-o", f"size={PAGE * (pages + 1)}", "tmpfs", str(place)]
-    mounted = os.getuid() == 0 and subprocess.run(["mount", *options], capture_output=True).returncode == 0
+    mounted = os.getuid() == 0 and not _mount(options)
     if mounted:
         (place / "filler").write_bytes(b"x" * PAGE)
     else:
@@ -111,7 +104,7 @@ def refusal(name: str, inputs: dict[str, str], place: Path, capsys: pytest.Captu
 
     def call() -> None:
         if name == "train":
-            train.main([filled(argument) for argument in FIT])
+            training.command([filled(argument) for argument in FIT])
         else:
             command, args = COMMANDS[name]
             out = f"--out={place / FILE.get(name, 'out')}"
@@ -147,3 +140,31 @@ def test_a_place_that_is_a_file(
     place.write_text("mine")
     assert str(place) in refusal(name, inputs, place, capsys)
     assert place.read_text() == "mine" and list(tmp_path.iterdir()) == [place]
+
+
+@pytest.fixture(scope="module")
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A place that was mounted to be read alone, which stops the superuser too; with a file in it."""
+    place = tmp_path_factory.mktemp("read-only")
+    if os.getuid() or _mount(["-t", "tmpfs", "tmpfs", str(place)]):
+        pytest.skip("no file system can be mounted here")
+    try:
+        (place / "file").write_text("mine")
+        if _mount(["-o", "remount,ro", str(place)]):
+            pytest.skip("no file system can be mounted read-only here")
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def _mount(options: list[str]) -> int:
+    return subprocess.run(["mount", *options], capture_output=True).returncode
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_place_that_is_read_only(
+    name: str, read_only: Path, inputs: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(name, inputs, read_only, capsys)
+    assert str(read_only) in said and "Read-only file system" in said
+    assert [path.name for path in read_only.iterdir()] == ["file"]

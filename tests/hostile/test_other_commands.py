@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cvg import inspect, train
+from cvg import inspect
 from cvg.common.cli import run
 from cvg.export import export
 from data_prep import demo, invert, probe, render, synthesize
+from tests.helpers import training
 
 ROW = {"video": "a.mp4", "template": "a {e0} {r0}", "entities": ["red circle"], "label": "left"}
 
@@ -34,7 +34,6 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         "cvg.training.module.CompositionModule.training_step",
     ):
         monkeypatch.setattr(place, fail)
-    monkeypatch.setattr(sys, "argv", ["cvg"])
 
 
 Case = tuple[Callable[..., Any], list[str], str]
@@ -180,5 +179,5 @@ def test_it_is_refused(
 @pytest.mark.parametrize(("args", "reason"), TRAIN)
 def test_training(args: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = [f"--trainer.logger.init_args.save_dir={tmp_path / 'out'}", "--trainer.accelerator=cpu"]
-    assert reason in refusal(lambda: train.main([*args, *(place if len(args) > 1 else [])]), capsys)
+    assert reason in refusal(lambda: training.command([*args, *(place if len(args) > 1 else [])]), capsys)
     assert not (tmp_path / "out").exists()
