@@ -14,7 +14,7 @@ _SUBJECTS = ("nsubj", "nsubjpass")
 _FINITE = ("VBZ", "VBP", "VBD")
 _MOVERS = frozenset(
     "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling launch drop shoot blow roll slide "
-    "move pour swing send spin fly put place set lay stack hang insert dip".split()
+    "move pour swing send spin fly spray splash sprinkle put place set lay stack hang insert dip".split()
 )
 """Verbs whose object is what moves: "a crane lifts a container upwards", "puts a cup on a table"."""
 _KEEPERS = frozenset("eat drink hold read carry wear play chew munch use ride smoke write nibble".split())
@@ -66,6 +66,10 @@ class Attachment(Surroundings):
 
     def _found_subjects(self, match: Match, number: int) -> list[Phrase]:
         spoken = self._beside_pronoun(match)
+        before = self._before(match.places[0])
+        other = None if before is None or match.verb is not None else self.owner.get(before)
+        if spoken is None and other is not None and other is not match and (shared := self.subjects(other)):
+            return shared
         if spoken is None:
             spoken = self._spoken_of(match, number)
         if spoken is None:
@@ -87,10 +91,6 @@ class Attachment(Surroundings):
         word = self.words[before]
         if word.is_verb and before not in self.owner:
             return self._of_verb(before, linear, match)
-        if before in self.owner:
-            other = self.owner[before]
-            shared = self.subjects(other)
-            return shared[0] if shared and other is not match else linear
         phrase = self._at.get(before)
         if phrase is None:
             return linear
@@ -108,11 +108,19 @@ class Attachment(Surroundings):
             return phrase
         if inside and opener is not None and self.words[opener].text == "at":
             return phrase
+        if opener is not None and self.words[opener].text == "with" and self._is_of_company(opener, match):
+            return phrase
         led = self._led(phrase)
         if led is not None and led.label.rule in _CARRYING and self.words[head].is_verb and head < led.places[0]:
             shared = self.subjects(led)  # "stands on a table to the right of a clock"
             return shared[0] if shared else None
         return None
+
+    def _is_of_company(self, opener: int, match: Match) -> bool:
+        """Whether a relation right after "with ..." is of that: "with a dog on a leash", "a hat over his ears"."""
+        after = match.places[-1] + 1
+        owned = after < len(self.words) and self.words[after].tag == "PRP$"
+        return owned or match.label.rule in _CARRYING or (opener > 0 and self.words[opener - 1].text == ",")
 
     def _moved(self, verb: int, match: Match) -> Phrase | None:
         """What a verb moves: "a crane lifts a container upwards"."""
@@ -151,6 +159,8 @@ class Attachment(Surroundings):
 
     def _meant(self, pronoun: Phrase, number: int) -> list[Phrase]:
         """What a subject that is a pronoun stands for: the subject of before, else what the last clause is about."""
+        if self.words[pronoun.head].text in ("them", "him", "her"):
+            return []  # "one of them points"
         if self.words[pronoun.head].text in RELATIVE:
             found = referent(self.words, self.phrases, pronoun.head, (), ())
             return [found] if found is not None else []
@@ -166,8 +176,14 @@ class Attachment(Surroundings):
     def _of_verb(self, verb: int, linear: Phrase | None, match: Match) -> Phrase | None:
         """The subject of a verb, by the parse; where that does not tell, ``linear``."""
         near = self._adjacent(verb)
-        if near is not None and self.words[verb].tag in _FINITE and (led := self._led(near)) is not None:
-            return self._around_object(near, led, verb)
+        if near is not None and self.words[verb].tag in _FINITE:
+            if (led := self._led(near)) is not None:
+                return self._around_object(led.places[0], verb)
+            opener = self._opener(near)
+            if opener is not None and self.words[opener].text in JOINTS:
+                return near
+            if opener is not None and self.words[opener].tag == "VBG" and self.words[opener].dep != "ROOT":
+                return self._around_object(opener, verb)
         named = any(word.head == verb and word.dep in _SUBJECTS for word in self.words)
         if near is not None and not (named and self.words[near.head].dep in ("dobj", "pobj")):
             return near
@@ -183,11 +199,15 @@ class Attachment(Surroundings):
             return linear
         return said
 
-    def _around_object(self, phrase: Phrase, led: Match, verb: int) -> Phrase | None:
-        """The subject of a verb right after a relation's object: "a child on a swing waves", "on a rug lies a cat"."""
-        sentence = self.words[verb].sentence
-        clause = [place for place in range(led.places[0]) if self.words[place].sentence == sentence]
-        heads = [head for head in self._heads(led.places[0]) if head.first in clause]
+    def _around_object(self, opener: int, verb: int) -> Phrase | None:
+        """The subject of a verb right after an object: "a child on a swing waves", "on a rug lies a cat".
+
+        Args:
+            opener: the word that the object belongs to, a preposition or a participle.
+            verb: the verb.
+        """
+        clause = [place for place in range(opener) if self.words[place].sentence == self.words[verb].sentence]
+        heads = [head for head in self._heads(opener) if head.first in clause]
         joints = [place for place in clause if self.words[place].text in JOINTS]
         heads = [head for head in heads if not joints or head.first > joints[-1]]
         return heads[0] if heads else self._following(verb)
@@ -241,13 +261,15 @@ class Attachment(Surroundings):
         if match.label.has_object and not objects:
             return None
         for phrase in self.phrases:
-            if phrase.first > after and self.words[phrase.first].sentence == sentence:
+            if phrase.first > after and self.words[phrase.first].sentence == sentence and not phrase.governed:
                 between = self.words[after + 1 : phrase.first]
-                parted = any(word.is_verb or word.text == "," for word in between)
-                if not phrase.governed:
-                    if not match.literal and not any(word.is_verb for word in between):
-                        return None  # "On a busy street, signs glow": where all of it is, and not of the signs alone
-                    return phrase if parted else None
+                if any(word.tag in ("VBG", "VBN") for word in between) and not any(
+                    word.text == "," for word in between
+                ):
+                    continue  # "on a terrace overlooking the sea, a cat sleeps"
+                if not match.literal and not any(word.is_verb for word in between):
+                    return None  # "On a busy street, signs glow": where all of it is, and not of the signs alone
+                return phrase if any(word.is_verb or word.text == "," for word in between) else None
         return None
 
     def _with_joined(self, phrase: Phrase, match: Match) -> list[Phrase]:

@@ -11,6 +11,8 @@ from cvg.composition.language import Word
 from cvg.composition.patterns import Pattern, compiled, of_wording, verbs_of
 
 _SIDE = re.compile(r"(?:to|on) the ([a-z]+) of")
+ACTION = "action"
+"""Category of labels that say what somebody does."""
 ATTRIBUTE, NUMBER = "attribute", "number"
 """Categories whose labels are said by words inside of a noun phrase ("a red ball"), or of its subject ("is red")."""
 

@@ -188,7 +188,9 @@ class _Reader:
     def _opens_clause(self, word: Word) -> bool:
         """Whether "as" joins clauses: "sits as a jester juggles"; but "dressed as a clown"."""
         before = self.words[word.index - 1] if word.index else None
-        return word.text in ("as", "while", "until", "since") and (before is None or before.tag not in ("VBN", "JJ"))
+        return word.text in ("as", "while", "until", "since") and (
+            before is None or not (before.tag == "VBN" or before.text in ("same", "such", "as"))
+        )
 
     def _belongs(self, word: Word) -> bool:
         if word.kind in ("NOUN", "PROPN", "ADJ", "NUM", "X", "SYM"):

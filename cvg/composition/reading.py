@@ -21,14 +21,9 @@ from cvg.composition.refusals import (
 )
 from cvg.composition.statements import Match, all_matches, literal_matches
 from cvg.composition.tagging import words_of
+from cvg.composition.unseen import has_agent, is_scenery, is_unreal
 from cvg.composition.values import stated_values
 
-_UNREAL = frozenset("pretend fail try attempt refuse want stop avoid plan hope prepare wish threaten forget".split())
-# Participles that tell how somebody is: "seated", "perched".
-_STATES = frozenset("seat perch sprawl huddle crouch hunch curl lie stand kneel lean recline".split())
-_CAST = frozenset(
-    "light lamplight sunlight moonlight daylight shadow night dusk silence darkness glow ray beam".split()
-)
 _SHOWN = 12
 """Most known wordings that a message lists."""
 
@@ -120,10 +115,10 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
                 f"prompt {prompt!r}: has no known wording of label {match.label.name!r}, which would tell its entities."
                 f" {_understood(prompt, attachment)}. Give the entities"
             )
-        if not match.sure and _is_unreal(match, attachment.words):
+        if not match.sure and is_unreal(match, attachment.words):
             continue
         slots = _slots(match, attachment)
-        if match.verb is not None and _is_cast(attachment.words[match.verb], slots[0], attachment.words):
+        if is_scenery(match, slots[0], attachment.words):
             continue
         spans = [_span(prompt, phrases[0], attachment.words) if phrases else None for phrases in slots]
         try:
@@ -155,45 +150,13 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
 def _slots(match: Match, attachment: Attachment) -> list[list[Phrase]]:
     """The phrases in each slot of a match; in the passive ("pulled by a donkey") the slots are exchanged."""
     slots = [attachment.subjects(match)]
-    passive = _has_agent(match, attachment.words)
+    passive = has_agent(match, attachment.words)
     if passive and (match.label.has_object or match.label.rule is None):
         agents = attachment.objects(replace(match, places=(*match.places, match.places[-1] + 1)))
         return [agents, slots[0]] if match.label.has_object else [agents]
     if not match.label.has_object:
         return slots
     return [slots[0], [phrase for phrase in attachment.objects(match) if phrase not in slots[0]]]
-
-
-def _has_agent(match: Match, words: Sequence[Word]) -> bool:
-    """Whether a participle says by whom: "pulled by a donkey"."""
-    after = match.places[-1] + 1
-    passive = match.verb is not None and after < len(words) and words[after].text == "by"
-    return passive and words[match.places[0]].tag in ("VBN", "VBD")
-
-
-def _is_unreal(match: Match, words: Sequence[Word]) -> bool:
-    """Whether what a verb says is not what is to be seen: "pretending to sleep", "is being washed"."""
-    if match.verb is None:
-        return False
-    verb = words[match.verb]
-    if verb.dep == "xcomp" and words[verb.head].forms & _UNREAL:
-        return True
-    passive = verb.tag == "VBN" and (verb.dep == "acl" or any(_is_passive_of(word, verb) for word in words))
-    if _has_agent(match, words):
-        return False
-    after = words[verb.index + 1] if verb.index + 1 < len(words) else None
-    passive = passive or (verb.text.endswith("ed") and after is not None and after.kind == "ADJ")  # "painted yellow"
-    passive = passive and verb.forms.isdisjoint(_STATES)
-    return passive and not match.label.has_object and match.label.rule is None
-
-
-def _is_cast(verb: Word, subjects: Sequence[Phrase], words: Sequence[Word]) -> bool:
-    """Whether light or night "falls", and so nothing does."""
-    return "fall" in verb.forms and any(not words[phrase.head].forms.isdisjoint(_CAST) for phrase in subjects)
-
-
-def _is_passive_of(word: Word, verb: Word) -> bool:
-    return word.head == verb.index and word.dep == "auxpass"
 
 
 def _span(prompt: str, phrase: Phrase, words: Sequence[Word]) -> PhraseSpan:

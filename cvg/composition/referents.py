@@ -41,6 +41,7 @@ def referent(
         return named[-1] if named else None
     if text in ("it", "its"):
         named = [phrase for phrase in named if not is_person(words[phrase.head])]
+        named = [phrase for phrase in named if words[phrase.head].tag not in ("NNS", "NNPS")] or named
     elif text in _OF_PERSONS:
         named = [phrase for phrase in named if is_person(words[phrase.head])] or named
     elif text in _OF_MANY:

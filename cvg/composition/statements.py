@@ -22,7 +22,18 @@ _NO_PLACES = frozenset(
     "move go sky haze mist fog darkness view silence space focus action place position song".split()
 )
 """Nouns that make no place even with an article: "on the left", "into the distance"."""
+_OPENING = ("DET", "ADJ", "ADP", "NUM", "CCONJ", "PUNCT")
+_MODIFIERS = ("ADJ", "NUM", "NOUN", "PROPN")
+_QUOTES = frozenset("\"'“«")
 _LOOKS = frozenset("look smell taste feel sound".split())
+_BECOMING = frozenset("turn grow change transform freeze morph melt fade burst break cut carve fold look".split())
+"""Verbs after which "into" leads to no place."""
+_BODY = frozenset("belly back side stomach foot feet leg legs knee knees toe toes tiptoe haunches".split())
+"""What an entity itself is on: "on its back"."""
+_OVERHEAD = frozenset(
+    "sky skies heaven heavens light sunlight moonlight starlight daylight spotlight sun stars".split()
+)
+"""What everything is below: "under a cloudless sky" places nothing."""
 _SINGLE = 2
 _OWNERS = frozenset("its his her their".split())
 _AT = frozenset("to on at".split())
@@ -169,6 +180,8 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
     if match.verb is None or len(match.places) > 1:
         return False
     verb = words[match.verb]
+    if verb.index + 1 < len(words) and words[verb.index + 1].text in _QUOTES:
+        return True  # a sign reading "open"
     looks = verb.forms & _LOOKS and any(child.head == verb.index and child.dep == "acomp" for child in words)
     return verb.is_noun or bool(looks)
 
@@ -179,7 +192,7 @@ def _is_modifier(words: Sequence[Word], match: Match) -> bool:
     word = words[match.verb]
     before = words[word.index - 1] if word.index else None
     after = words[word.index + 1] if word.index + 1 < len(words) else None
-    opened = before is not None and (before.kind in ("DET", "ADJ", "ADP", "NUM") or before.tag == "PRP$")
+    opened = before is not None and (before.kind in _OPENING or before.tag == "PRP$")
     heads = word.dep in ("amod", "compound") and word.head > word.index
     return opened and heads and after is not None and after.kind in ("NOUN", "PROPN", "ADJ")
 
@@ -192,17 +205,29 @@ def _is_place(words: Sequence[Word], match: Match) -> bool:
     article = words[match.places[-1] + 1].text if match.places[-1] + 1 < len(words) else ""
     if not after:
         return match.literal
+    if match.label.rule == "below" and _noun_of(words, after[0].index) in _OVERHEAD:
+        return False
     if after[0].text in FRAME and article not in ("a", "an"):
         return False
     if match.literal or match.verb is not None:
         return True
-    vague = _noun_of(words, after[0].index) in _NO_PLACES and words[match.places[-1]].text in ("on", "into", "at", "in")
+    noun, said = _noun_of(words, after[0].index), words[match.places[-1]].text
+    if said == "into" and _BECOMING & _verb_before(words, match.places[0]):
+        return False
+    if said == "on" and noun in _BODY and article in _OWNERS:
+        return False
+    vague = noun in _NO_PLACES and said in ("on", "into", "at", "in")
     return not vague and (after[0].text not in _IDIOMS or article != after[0].text)
+
+
+def _verb_before(words: Sequence[Word], place: int) -> frozenset[str]:
+    """The forms of the last verb before a place; none where there is none."""
+    return next((word.forms for word in reversed(words[:place]) if word.is_verb), frozenset())
 
 
 def _noun_of(words: Sequence[Word], place: int) -> str:
     """The noun of the phrase from a place on."""
-    while words[place].kind in ("ADJ", "NUM", "NOUN") and place + 1 < len(words) and words[place + 1].is_noun:
+    while place + 1 < len(words) and words[place].kind in _MODIFIERS and words[place + 1].kind in _MODIFIERS:
         place += 1
     return words[place].text
 

@@ -17,6 +17,8 @@ _NOUNS = frozenset(
 _WAYS = frozenset("left right up down sky earth heaven".split())
 _SINGLE = frozenset("a an one each every another".split())
 _LINKS = frozenset(("and", ","))
+_COLOURS = frozenset("red green blue pink brown gray grey white black gold silver orange yellow purple".split())
+_COMMON = frozenset("land leave enter look turn stop start begin disappear appear vanish hide".split())
 # "a toy sewing machine" is one thing, "a bear dancing ballet" does another.
 _TOOLS = frozenset(
     "machine pool board room table rod car boat chair bag suit bike pot pan dog horse shoe boot stone track club "
@@ -73,6 +75,11 @@ def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froz
     """Whether the model takes a noun for a verb: "a can", "a sled slides", "the well", "a teddy bear"."""
     if before is None:
         return False
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    if word.tag == "VBZ" and before.text in _LINKS and after is not None and after.tag in ("VBG", "VB", "VBP"):
+        return bool(lemmas(word.text, "NOUN"))  # ", sparks rising", "and leaves fall"
+    if word.tag == "VBZ" and (before.kind == "ADJ" or before.text in _COLOURS) and not _is_single(words, before.index):
+        return bool(lemmas(word.text, "NOUN"))  # "with orange leaves"
     article = before.text in ("a", "an", "the")
     if word.is_verb and word.tag != "VBZ" and word.text in lemmas(word.text, "NOUN") and _described(words, word.index):
         return word.tag != "VBN"
@@ -87,7 +94,6 @@ def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froz
     single = before.index > 0 and words[before.index - 1].text in ("a", "an") and before.tag in ("NN", "NNP")
     if word.tag not in ("VB", "VBP") or not single or word.text not in lemmas(word.text, "NOUN"):
         return False
-    after = words[word.index + 1] if word.index + 1 < len(words) else None
     joined = word.index > 2 and words[word.index - 3].text == "and"  # "a man and a woman lift a sofa"
     return (
         not joined
@@ -104,10 +110,16 @@ def _is_only_noun(word: str) -> bool:
     )
 
 
+def _is_only_verb(word: str) -> bool:
+    """Whether the dictionary has a word as a verb and as nothing else: "glisten"."""
+    others = any(lemmas(word, kind) for kind in ("NOUN", "ADJ", "ADV", "PROPN"))
+    return bool(lemmas(word, "VERB")) and not others and not word.endswith(("ing", "ed"))
+
+
 def _described(words: Sequence[Word], index: int) -> bool:
     """Whether only adjectives stand between "a" and a place: "a deep red", as before "rose"."""
     place = index - 1
-    while place >= 0 and (words[place].kind == "ADJ" or lemmas(words[place].text, "ADJ")) and not words[place].is_sign:
+    while place >= 0 and (words[place].kind == "ADJ" or words[place].text in _COLOURS):
         place -= 1
     return 0 <= place < index - 1 and words[place].text in _SINGLE
 
@@ -133,8 +145,10 @@ def _is_joined_verb(words: Sequence[Word], word: Word, verbs: frozenset[str]) ->
     """Whether a word that is taken for a noun is a second verb: "runs and barks", "rides a bike and waves"."""
     if word.is_verb or word.index < 2 or words[word.index - 1].text not in _LINKS:
         return False
+    if word.index + 1 < len(words) and words[word.index + 1].tag in ("VBG", "VB", "VBP"):
+        return False
     plain = lemmas(word.text, "VERB")
-    if word.text in plain or not plain & verbs or not word.text.endswith("s") or word.text in PREPOSITIONS:
+    if word.text in plain or not plain or not word.text.endswith("s") or word.text in PREPOSITIONS:
         return False
     link = word.index - 1
     while link > 0 and words[link - 1].text in _LINKS:
@@ -143,8 +157,10 @@ def _is_joined_verb(words: Sequence[Word], word: Word, verbs: frozenset[str]) ->
     after = words[word.index + 1] if word.index + 1 < len(words) else None
     if not earlier or (after is not None and (after.is_noun or after.kind == "ADJ") and after.tag != "PRP$"):
         return False
-    if after is not None and (after.kind == "DET" or after.tag == "PRP$"):
+    if after is not None and (after.kind == "DET" or after.tag == "PRP$" or after.text.endswith("ly")):
         return True
+    if not plain & (verbs | _COMMON):
+        return False
     # "watches birds and flies": joined nouns.
     return words[link - 1].tag not in ("NNS", "NNPS") and (
         words[word.index - 1].text == "and" or earlier[-1].index == link - 1
@@ -181,7 +197,10 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     named = before.is_noun or before.tag == "PRP" or _ends_subject(words, before)
     ended = named and word.text not in plain and word.text.endswith("s")
     single = ended and (before.text == "camera" or _is_single(words, word.index - 1))
-    if not plain & verbs and not single:
+    # "slices glisten in the sun"
+    open_after = after is None or after.is_sign or after.kind in ("ADP", "ADV", "CCONJ")
+    many = named and word.text in plain and (before.tag in ("NNS", "NNPS") or _is_only_verb(word.text)) and open_after
+    if (not plain & verbs and not single and not many) or (before.text in _COLOURS and not single):
         return
     if word.text.endswith("ing"):
         heads = word.dep in ("compound", "amod") and after is not None and (after.is_noun or after.kind == "ADJ")
@@ -197,7 +216,7 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     finite = any(other.is_verb and other.tag not in (("VBG", "VBN") if passed else ()) for other in around)
     if named and (follows or single) and not finite:
         plural = word.text not in plain
-        if plural or before.tag in ("NNS", "NNPS") or _ends_joined(words, before.index):
+        if plural or many or before.tag in ("NNS", "NNPS") or _ends_joined(words, before.index):
             word.kind, word.tag = "VERB", "VBZ" if plural else "VBP"
             if before.kind == "ADJ":
                 before.kind, before.tag = "NOUN", "NN"

@@ -1,0 +1,59 @@
+"""What a prompt says and a video would not show: pretended, done to somebody, or done by light and smoke."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cvg.composition.language import Word
+from cvg.composition.lexicon import ACTION
+from cvg.composition.phrases import Phrase
+from cvg.composition.statements import Match
+
+_UNREAL = frozenset("pretend fail try attempt refuse want stop avoid plan hope prepare wish threaten forget".split())
+# Participles that tell how somebody is: "seated", "perched".
+_STATES = frozenset("seat perch sprawl huddle crouch hunch curl lie stand kneel lean recline".split())
+_CAST = frozenset(
+    "light lamplight sunlight moonlight daylight shadow reflection night dusk silence darkness glow ray beam "
+    "background foreground atmosphere mood smell scent sound music".split()
+)
+_SCENERY = frozenset(
+    "wave wind breeze water sea smoke steam mist fog haze cloud sky air dust radio banner rope curtain campfire fire "
+    "headlight lamp city street river rain snow time scene".split()
+)
+
+
+def is_unreal(match: Match, words: Sequence[Word]) -> bool:
+    """Whether what a verb says is not what is to be seen: "pretending to sleep", "is being washed"."""
+    if match.verb is None:
+        return False
+    verb = words[match.verb]
+    if verb.dep == "xcomp" and words[verb.head].forms & _UNREAL:
+        return True
+    passive = verb.tag == "VBN" and (verb.dep == "acl" or any(_is_passive_of(word, verb) for word in words))
+    if has_agent(match, words):
+        return False
+    after = words[verb.index + 1] if verb.index + 1 < len(words) else None
+    passive = passive or (verb.text.endswith("ed") and after is not None and after.kind == "ADJ")  # "painted yellow"
+    passive = passive and verb.forms.isdisjoint(_STATES)
+    return passive and not match.label.has_object and match.label.rule is None
+
+
+def has_agent(match: Match, words: Sequence[Word]) -> bool:
+    """Whether a participle says by whom: "pulled by a donkey"."""
+    after = match.places[-1] + 1
+    passive = match.verb is not None and after < len(words) and words[after].text == "by"
+    return passive and words[match.places[0]].tag in ("VBN", "VBD")
+
+
+def is_scenery(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> bool:
+    """Whether a label would be of nothing that does it: light "falls", a radio "plays", shadows lie "on the table"."""
+    heads = [words[phrase.head].forms for phrase in subjects]
+    if match.literal and match.verb is None:
+        return False
+    if match.label.category == ACTION:
+        return any(not forms.isdisjoint(_CAST | _SCENERY) for forms in heads)
+    return match.label.rule is not None and any(not forms.isdisjoint(_CAST) for forms in heads)
+
+
+def _is_passive_of(word: Word, verb: Word) -> bool:
+    return word.head == verb.index and word.dep == "auxpass"
