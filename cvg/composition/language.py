@@ -114,7 +114,7 @@ def inflected(lemma: str, tag: str) -> str:
     if lemma == "be":
         return {"VBG": "being", "VBZ": "is", "VBD": "was", "VBN": "been", "VBP": "are"}.get(tag, "be")
     found = getInflection(lemma, tag)
-    return str(found[0]) if found else lemma
+    return str(found[0]) if found else lemma + {"VBG": "ing", "VBZ": "s", "VBD": "ed", "VBN": "ed"}.get(tag, "")
 
 
 def is_verb(word: str) -> bool:

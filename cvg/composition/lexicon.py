@@ -10,7 +10,7 @@ from cvg.composition.labels import Label
 from cvg.composition.language import Word
 from cvg.composition.patterns import Pattern, compiled, of_wording, verbs_of
 
-_SIDE = re.compile(r"(?:to|on) the ([a-z]+) of")
+_SIDE = re.compile(r"to the ([a-z]+) of")
 ACTION = "action"
 """Category of labels that say what somebody does."""
 ATTRIBUTE, NUMBER = "attribute", "number"
@@ -26,7 +26,7 @@ class Lexicon:
     Attributes:
         values: word -> label that it states of its noun: labels of the categories attribute and number.
         verbs: plain forms of the verbs that patterns begin with.
-        sides: word -> label whose wordings have it in "to the ... of", as "left": where "its left" is.
+        sides: word -> label whose wordings have it in "to the ... of", as "left" of "its left".
     """
 
     def __init__(self, labels: Sequence[Label]) -> None:

@@ -115,7 +115,14 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
     found = [
         (_own(pattern, places), pattern, label, places) for pattern, label, places in labels.lexicon.matches(words)
     ]
-    found.sort(key=lambda each: (-len(each[1].parts), -len(each[0]), each[3][-1] - each[3][0]))
+    found.sort(
+        key=lambda each: (
+            -len(each[1].parts),
+            -len(each[0]),
+            each[3][-1] - each[3][0],
+            each[1].verb and each[2].has_object and not _has_object(words, each[3][-1]),
+        )
+    )
     longer = [set(own) for own, pattern, *_ in found if len(own) > 1 and not pattern.open]
     literal = [match for match in literal_matches(prompt, labels.labels, words) if _says(words, match)]
     literal = [match for match in literal if not _is_part(match, longer)]  # "playing" of "playing guitar"
@@ -133,6 +140,14 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
                 directed[label.group, said] = label
             taken |= set(own)
     return sorted(matches, key=lambda match: (match.start, match.end))
+
+
+def _has_object(words: Sequence[Word], place: int) -> bool:
+    """Whether an object may follow a verb, or, in the passive, whoever does it: "hugs a boy", but not "they hug"."""
+    after = words[place + 1] if place + 1 < len(words) else None
+    return (
+        after is not None and not after.is_sign and (after.text == "by" or after.kind not in ("ADP", "CCONJ", "SCONJ"))
+    )
 
 
 def _is_part(match: Match, longer: Sequence[set[int]]) -> bool:

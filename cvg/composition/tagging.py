@@ -17,7 +17,11 @@ _NOUNS = frozenset(
 _WAYS = frozenset("left right up down sky earth heaven".split())
 _SINGLE = frozenset("a an one each every another".split())
 _LINKS = frozenset(("and", ","))
-_COLOURS = frozenset("red green blue pink brown gray grey white black gold silver orange yellow purple".split())
+# Nouns that mostly describe others: "a gold box", "a turquoise bow".
+_COLOURS = frozenset(
+    "red green blue pink brown gray grey white black gold silver orange yellow purple turquoise metal glass stone "
+    "paper leather plastic cloth wood square".split()
+)
 _COMMON = frozenset("land leave enter look turn stop start begin disappear appear vanish hide".split())
 # "a toy sewing machine" is one thing, "a bear dancing ballet" does another.
 _TOOLS = frozenset(
@@ -96,7 +100,7 @@ def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froz
         return False
     joined = word.index > 2 and words[word.index - 3].text == "and"  # "a man and a woman lift a sofa"
     return (
-        not joined
+        (not joined or before.text in _COLOURS)
         and not (after and after.kind == "DET")
         and not any(words[place].is_verb for place in clause(words, word.index) if place < word.index)
     )
@@ -179,6 +183,9 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     """Mend what the small model often gets wrong: verbs that it takes for nouns, and nouns for verbs."""
     before = words[word.index - 1] if word.index else None
     after = words[word.index + 1] if word.index + 1 < len(words) else None
+    if before is not None and before.kind == "AUX" and word.text.endswith("ing") and lemmas(word.text, "VERB") & verbs:
+        word.kind, word.tag = "VERB", "VBG"
+        return
     if word.text in _NOUNS and not (after and (after.kind == "DET" or after.tag == "PRP$")):
         if word.is_verb:
             word.kind, word.tag = "NOUN", "NN"
