@@ -326,7 +326,7 @@ def test_rows_come_back_from_their_file(folder: Path, result: dict[str, Any], tm
     first = result["rows"][0]
     older, wrong, unknown = ({**first, **change} for change in ({"slot": 1}, {"seed": "one"}, {"guided": {}}))
     changes: list[tuple[str, dict[str, Any]]] = [
-        ("'schema' is 2; expected 3", result | {"schema": 2}),
+        ("'schema' is 2; expected 4", result | {"schema": 2}),
         ("'rows.seed'.*integer", result | {"rows": [wrong]}),
         ("unknown key 'rows.slot'", result | {"rows": [older]}),
         ("no 'rows.guided.right'", result | {"rows": [unknown]}),
@@ -459,7 +459,7 @@ def test_a_run_that_was_stopped_goes_on_and_says_the_same(
     with pytest.raises(KeyboardInterrupt):
         main(out=out, **options)
     assert not out.exists() and len(rows.read_text().splitlines()) == 3
-    with pytest.raises(UserError, match=r"a run that was stopped, with other settings \(settings\)"):
+    with pytest.raises(UserError, match=r"a run that was stopped, with other settings \(settings, the prompts\)"):
         main(out=out, **{**options, "seed": 5})
     with pytest.raises(UserError, match=r"other settings \(controlled\)"):
         main(out=out, **{**options, "controls": True})
