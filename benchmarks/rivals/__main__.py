@@ -33,7 +33,7 @@ from cvg.guidance.rules import Rules
 
 SHIPPED = {"shapes-wan": "shapes-classifier", "shapes-cogvideox": "shapes-cogvideox-classifier"}
 """Generator -> the classifier that ships for it."""
-RULES_STEP_SIZES = (0.1, 0.17)
+RULES_STEP_SIZES = (0.06, 0.1, 0.17)
 SHORT = 12
 """Denoising steps of the videos whose peak memory is measured: the fewest that have the rules' noise levels apart."""
 WHOLE = 2

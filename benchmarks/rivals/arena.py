@@ -41,7 +41,7 @@ class Arena:
     def tune(self, rival: Rival, cases: Sequence[Case], batch_size: int, told: Callable[[str], None]) -> None:
         """Give a rival the step size that has most videos right.
 
-        Of equals it is the one with most entities right, and of these the smallest.
+        Of equals it is the one with most entities right, of these the one with the fewest looks, then the smallest.
 
         Args:
             rival: one of them, which has step sizes to choose from.
@@ -56,15 +56,16 @@ class Arena:
         shares = known["step_sizes"]
         for step_size in rival.step_sizes:
             if str(step_size) not in shares:
-                rival.step_size = step_size
+                rival.step_size, before = step_size, rival.looks
                 parts = [cases[at : at + batch_size] for at in range(0, len(cases), batch_size)]
-                shares[str(step_size)] = _counts([score for part in parts for score in self._judged(rival(part), part)])
+                found = [score for part in parts for score in self._judged(rival(part), part)]
+                shares[str(step_size)] = _counts(found) | {"looks": rival.looks - before}
                 self.keep()
             told(f"{rival.name}: step size {step_size}: {shares[str(step_size)]['right']} of {len(cases)} right")
 
-        def merit(step_size: float) -> tuple[int, int, float]:
-            found = shares[str(step_size)]
-            return found["right"], found["entities_right"], -step_size
+        def merit(step_size: float) -> tuple[float, ...]:
+            of = shares[str(step_size)]
+            return of["right"], of["entities_right"], -of["looks"], -step_size
 
         rival.step_size = known["chosen"] = max(rival.step_sizes, key=merit)
         self.keep()

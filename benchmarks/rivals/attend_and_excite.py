@@ -30,7 +30,7 @@ from benchmarks.rivals.gradient import Loss, PlainGradient
 from cvg.evaluation.suites import Case
 from cvg.guidance.rules import SHARE
 
-STEP_SIZES = (0.02, 0.06)
+STEP_SIZES = (0.007, 0.02, 0.06)
 EDITED = 0.5
 """Share of the denoising steps."""
 REACHED = {0.0: 0.05, 0.2: 0.5, 0.4: 0.8}

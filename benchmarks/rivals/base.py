@@ -70,12 +70,15 @@ class Rival(Protocol):
             nothing to choose.
         step_size: the one in use; None where it has none, or its own default.
         weights: modules that it needs beside the generator.
+        looks: how often it has looked at the latents of a sample, beyond what the pipeline itself does, where that
+            depends on the step size; else 0.
     """
 
     name: str
     step_sizes: tuple[float, ...]
     step_size: float | None
     weights: list[nn.Module]
+    looks: int
 
     def prepare(self, cases: Sequence[Case]) -> dict[str, float]:
         """Measure, on cases that are for choosing alone, what a step size is a multiple of.

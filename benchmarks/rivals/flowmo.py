@@ -22,7 +22,7 @@ from torch import Tensor
 from benchmarks.rivals.base import Ring
 from benchmarks.rivals.gradient import Loss, PlainGradient
 
-STEP_SIZES = (0.003, 0.01)
+STEP_SIZES = (0.001, 0.003, 0.01)
 EDITED = 12 / 50
 """Share of the denoising steps."""
 

@@ -80,6 +80,7 @@ class PlainGradient:
     """
 
     step_size: float | None = None
+    looks = 0
 
     def __init__(
         self,
@@ -132,6 +133,7 @@ class PlainGradient:
             with torch.enable_grad():
                 leaf = edited[active].requires_grad_()
                 value_B = loss.value(leaf, step, active)
+                self.looks += len(active)
                 moving = [index for index, wants in enumerate(loss.wants(value_B.detach(), step, iteration)) if wants]
                 if not moving:
                     break

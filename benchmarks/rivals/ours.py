@@ -30,6 +30,7 @@ class Ours:
 
     step_sizes: tuple[float, ...] = ()
     step_size: float | None = None
+    looks = 0
 
     def __init__(self, name: str, ring: Ring) -> None:
         self.name, self.ring = name, ring
