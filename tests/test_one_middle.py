@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cvg.classifier.competition import group_log_probs
 from cvg.composition import LabelSet, contradict
 from cvg.generators import wrap_pipeline
 from cvg.grounding.slots import slot_maps
@@ -61,5 +62,5 @@ def test_a_record_and_a_live_capture_of_the_same_latents_are_the_same(tmp_path: 
             maps_RSLAKFHW = torch.stack([stored_RLAKFHW] * len(config.sigmas), dim=1)
             logits_RY = classifier(maps_RSLAKFHW, present_RK, only_RS)
         for r, group in enumerate(guide.relations.group_R):
-            wanted = logits_RY[r, list(group)].log_softmax(-1)
-            assert torch.equal(verdict.log_probability_RY[r, list(group)], wanted)
+            wanted = group_log_probs(logits_RY[r : r + 1], list(group))
+            assert torch.equal(verdict.log_probability_RY[r : r + 1], wanted)
