@@ -9,26 +9,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from cvg.classifier.model import CompositionClassifier
+from cvg.common import quiet
 from cvg.common.cli import run
 from cvg.common.errors import PromptError, SettingsError, require
 from cvg.common.files import alone, require_writable, sweep
 from cvg.common.sizes import Size
 from cvg.common.typed import to_dict
-from cvg.common.versions import versions
 from cvg.composition import Composition, LabelSet, parse
 from cvg.composition.asking import PromptLine, read_prompts, understand
 from cvg.generators import Loading
-from cvg.generators.vocabulary import vocabulary_warnings
-from cvg.guidance import rules
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.jobs import Job, asked, job_places
-from cvg.guidance.making import in_words, make_all
-from cvg.guidance.sampler import GuidedSampler
+
+# What computes is imported by the functions that use it: help and wrong options need no PyTorch. For the type checker
+# alone, and not under `TYPE_CHECKING`, whose blocks jsonargparse runs.
+MYPY = False
+if MYPY:
+    from cvg.classifier import CompositionClassifier
+    from cvg.guidance.sampler import GuidedSampler
 
 REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say by hand what a prompt asks for"}
+_RULES = "rules"
 _LABELS = "world"
 """The label set of rules where none is given."""
 
@@ -89,10 +90,15 @@ def main(
     """
     lines, seeds = _lines(prompt, prompts_file, entities, label), [seed] if isinstance(seed, int) else seed
     prompts = [line.prompt for line in lines]
-    least = {"steps": steps, "fps": fps, "scale": scale, "batch_size": batch_size, "candidates": candidates}
-    _check(prompts, seeds, guidance_scale, size, least)
+    numbers = {"steps": steps, "fps": fps, "scale": scale, "batch_size": batch_size}
+    _check(prompts, seeds, guidance_scale, size, numbers | {"candidates": candidates})
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
+    from cvg.guidance import rules
+    from cvg.guidance.making import make_all, surroundings
+    from cvg.guidance.sampler import GuidedSampler
+
+    quiet.silence()  # again, of what these have imported
     with alone(out):  # two would make the same files, and take each other's temporary ones for a killed run's
         sweep(out, older=0)
         trained = _trained(classifier, labels, generator, size)
@@ -103,28 +109,16 @@ def main(
         ruled = trained is None and guidance != "off"
         understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
         jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
-        frozen, model = rules.with_generator(trained, known, generator, size, loading)
-        sampler = GuidedSampler(frozen, model, guiding)
-        size = Size(*(size or sampler.size))
-        _check_sides(size, scale)
+        sampler = GuidedSampler(*rules.with_generator(trained, known, generator, size, loading), guiding)
+        size = _fitting(sampler, size, scale)
         if guidance != "off":
             sampler.guided_steps(steps, size)
-            warnings = [*vocabulary_warnings(frozen, asked(jobs)), *_unseen(trained, asked(jobs))]
-            if trained is not None and guiding.rules and guidance == "on":
-                warnings += rules.silent_about(known, asked(jobs))
-            sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
-        settings: dict[str, Any] = {
-            "guidance": guidance,
-            "generator": sampler.generator.identity(),
-            "classifier": model.identity(classifier),
-            "steps": steps,
-            "guidance_scale": model.config.sampling.guidance_scale if guidance_scale is None else guidance_scale,
-            "size": size._asdict(),
-            "guiding": asdict(sampler.config) if guidance != "off" else None,
+            _warn(sampler, trained, asked(jobs), guiding.rules > 0 and guidance == "on")
+        settings = {
+            **_settings(sampler, classifier, guidance, guidance_scale, size),
             "candidates": candidates if guidance == "score" else None,
             "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
-            **{"fps": fps, "scale": scale, "batch_size": batch_size, "loading": asdict(loading)},
-            **{"threads": torch.get_num_threads(), "versions": versions()},
+            **{**numbers, "loading": asdict(loading), **surroundings()},
         }
         make_all(sampler, jobs, settings)
     return [job.file(".mp4") for job in jobs]
@@ -138,26 +132,46 @@ def _trained(
     Raises:
         SettingsError: rules miss what a classifier brings, or a classifier is given what rules have.
     """
-    if classifier != rules.NAME:
+    if classifier != _RULES:
+        from cvg.classifier import CompositionClassifier
+
         if labels is not None:
             raise SettingsError(
                 f"labels {labels}: a classifier has a label set of its own; leave --labels out, or give --classifier "
                 "rules"
             )
         return CompositionClassifier.from_pretrained(classifier)
+    from cvg.guidance import rules
+
     rules.require_named(generator=generator, size=size)
     return None
 
 
-def _unseen(model: CompositionClassifier | None, asked: Sequence[Composition]) -> list[str]:
-    """What to tell of labels that the classifier was never shown, one line a label."""
-    names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
-    return [
-        f"the classifier has never seen the label {name!r}: no record of its training showed it, so what it guides "
-        "towards is a guess"
-        for name in names
-        if model is not None and model.config.never_seen(name)
-    ]
+def _warn(
+    sampler: GuidedSampler, trained: CompositionClassifier | None, asked: Sequence[Composition], ruled: bool
+) -> None:
+    """Tell of words that the generator does not know, of labels that the classifier was never shown, one line each.
+
+    Args:
+        sampler: generator and what reads its maps.
+        trained: the classifier, where that is none of rules.
+        asked: what prompts ask for.
+        ruled: rules are added to the classifier: labels that they say nothing of are told too.
+    """
+    from cvg.generators.vocabulary import vocabulary_warnings
+    from cvg.guidance.rules import silent_about
+
+    warnings = vocabulary_warnings(sampler.generator, asked)
+    if trained is not None:
+        names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
+        warnings += [
+            f"the classifier has never seen the label {name!r}: no record of its training showed it, so what it guides "
+            "towards is a guess"
+            for name in names
+            if trained.config.never_seen(name)
+        ]
+        warnings += silent_about(trained.labels, asked) if ruled else []
+    sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
 
 
 def _check(
@@ -175,13 +189,15 @@ def _check(
     require(1, **least, **({} if size is None else Size(*size)._asdict()))
 
 
-def _check_sides(size: Size, scale: int) -> None:
-    """Raise SettingsError for a size that no MP4 file can have."""
+def _fitting(sampler: GuidedSampler, size: Size | None, scale: int) -> Size:
+    """The size of the videos; SettingsError for one that no MP4 file can have."""
+    size = Size(*(size or sampler.size))
     if size.height * scale % 2 or size.width * scale % 2:
         raise SettingsError(
             f"size {list(size)}, scale {scale}: files of {size.width * scale} x {size.height * scale} pixels, but "
             "H.264 needs even sides; give an even scale or size"
         )
+    return size
 
 
 def _lines(
@@ -199,6 +215,21 @@ def _lines(
     return [PromptLine(prompt=text, entities=entities, labels=labels) for text in texts]
 
 
+def _settings(
+    sampler: GuidedSampler, classifier: str, guidance: str, guidance_scale: float | None, size: Size
+) -> dict[str, Any]:
+    """What is sampled with, for the record."""
+    usual = sampler.classifier.config.sampling.guidance_scale
+    return {
+        "guidance": guidance,
+        "generator": sampler.generator.identity(),
+        "classifier": sampler.classifier.identity(classifier),
+        "guidance_scale": usual if guidance_scale is None else guidance_scale,
+        "size": size._asdict(),
+        "guiding": asdict(sampler.config) if guidance != "off" else None,
+    }
+
+
 def _said(lines: Sequence[PromptLine], path: Path | None) -> dict[str, Any]:
     """What a file of prompts says by hand, for the record."""
     return {} if path is None else {"lines": [to_dict(line) for line in lines if line.entities or line.labels]}
@@ -210,6 +241,9 @@ def _understood(line: PromptLine, labels: LabelSet, needed: bool, ruled: bool) -
     Where rules guide (``ruled``), it is what they know of that. What they do not know is told; what is ``needed`` and
     wholly unknown to them is refused.
     """
+    from cvg.guidance import rules
+    from cvg.guidance.making import in_words
+
     if needed:
         composition = parse(line.prompt, labels, line.entities, line.labels)
     else:

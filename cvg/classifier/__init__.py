@@ -5,8 +5,6 @@ relation, F latent frames, H and W rows and columns of latent tokens, Y labels, 
 frozen VLM, R rank of the anchored head's read-out, Q queries and N tokens of the aggregator's attention.
 """
 
-from cvg.classifier.competition import group_log_probs
-from cvg.classifier.config import ClassifierConfig
-from cvg.classifier.model import CompositionClassifier
+import lazy_loader
 
-__all__ = ["ClassifierConfig", "CompositionClassifier", "group_log_probs"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

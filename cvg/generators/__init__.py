@@ -12,9 +12,6 @@ F H W count pixels in a video, tokens in maps; in latents (B, C, F, H', W') H' W
 which a token joins a patch. Latents have this layout everywhere outside the adapters, whatever a pipeline keeps.
 """
 
-from cvg.generators.base import Generator
-from cvg.generators.conditioning import Conditioning
-from cvg.generators.loading import Dtype, Loading, load_generator
-from cvg.generators.registry import wrap_pipeline
+import lazy_loader
 
-__all__ = ["Conditioning", "Dtype", "Generator", "Loading", "load_generator", "wrap_pipeline"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

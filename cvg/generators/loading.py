@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from diffusers import DiffusionPipeline
@@ -18,34 +17,10 @@ from cvg.common.files import MOST_CONFIG, read_json
 from cvg.generators.base import Generator
 from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import adapter_of, wrap_pipeline
-
-Dtype = Literal["float32", "bfloat16"]
-Offload = Literal["none", "model", "group"]
+from cvg.generators.settings import Dtype, Loading
 
 
-@dataclass(frozen=True)
-class Loading:
-    """Where a generator is computed, in what precision, and what it gives for memory and speed.
-
-    Args:
-        device: torch device.
-        dtype: of the generator's weights and most activations; latents, maps and edits stay float32.
-        offload: weights that are not in use rest in main memory: model has one component at a time on the device, group
-            one layer at a time, which implies checkpointing.
-        checkpointing: guided steps compute blocks twice instead of keeping what they need for gradients.
-        tiling: the VAE takes one video at a time, in tiles.
-        compile: compile the network's blocks, which takes a minute; guided and recorded steps run without.
-    """
-
-    device: str = "cpu"
-    dtype: Dtype = "float32"
-    offload: Offload = "none"
-    checkpointing: bool = False
-    tiling: bool = False
-    compile: bool = False
-
-
-def load_generator(name: str, loading: Loading = Loading()) -> Generator:
+def load_generator(name: str, loading: Loading = Loading()) -> Generator:  # noqa: B008  (frozen)
     """Load a pipeline with ``from_pretrained`` and wrap it.
 
     Args:

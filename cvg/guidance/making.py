@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
+import torch
+
 from cvg.common.bars import StepBar
 from cvg.common.files import write_json
 from cvg.common.sizes import Size
+from cvg.common.versions import versions
 from cvg.guidance.choice import BestSeed, candidate_seeds
 from cvg.guidance.jobs import Job, asked, in_batches
 from cvg.guidance.sampler import GuidedSampler, SampleResult
@@ -117,3 +120,8 @@ def _sample(
 def in_words(label: str, entities: Sequence[str]) -> str:
     """A relation, for a line on the terminal."""
     return f"{label} ({', '.join(entities)})"
+
+
+def surroundings() -> dict[str, Any]:
+    """What bytes of a video depend on beside a command's options: threads, and versions of what computes."""
+    return {"threads": torch.get_num_threads(), "versions": versions()}

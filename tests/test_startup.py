@@ -1,0 +1,43 @@
+"""What starts quickly: help, wrong options and ``import cvg`` load none of the libraries that compute."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "transformers", "lightning", "spacy", "scipy")
+LOADED = f"""
+import sys
+sys.argv = ["command", *sys.argv[1:]]
+try:
+    {{}}
+finally:
+    print("loaded:", *(name for name in {HEAVY} if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "args"),
+    [
+        ("import cvg; dir(cvg)", ()),
+        ("import runpy; runpy.run_module('cvg', run_name='__main__')", ("--help",)),
+        ("import runpy; runpy.run_module('cvg.sample', run_name='__main__')", ("--help",)),
+        ("import runpy; runpy.run_module('cvg.sample', run_name='__main__')", ("--prompt", "x", "--steps", "none")),
+        ("import runpy; runpy.run_module('cvg.sample', run_name='__main__')", ("--prompt", "[]")),
+    ],
+)
+def test_nothing_that_computes_is_loaded(what: str, args: tuple[str, ...]) -> None:
+    ended = subprocess.run([sys.executable, "-c", LOADED.format(what), *args], capture_output=True, text=True)
+    assert ended.stdout.splitlines()[-1] == "loaded:", ended.stdout + ended.stderr
+
+
+def test_lazy_packages_have_what_their_stubs_name() -> None:
+    import cvg.classifier
+    import cvg.generators
+
+    for package in (cvg, cvg.classifier, cvg.generators):
+        assert all(getattr(package, name) is not None for name in package.__all__)
+        with pytest.raises(AttributeError):
+            _ = package.nothing
