@@ -119,15 +119,11 @@ def main(
     """
     require(1, prompts=prompts, steps=steps, batch_size=batch_size, fps=fps, control_prompts=control_prompts)
     require(0, seed=seed)
-    _check_size(classifier, generator, size)
-    if guiding.guided_steps < 1:
-        raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
+    _check(classifier, generator, size, guiding)
     journal_path = out.with_name(f"{out.name}.rows.jsonl")
     with processes() as crew, ExitStack() as held:
         if crew.first:
-            found = asking.judge_cache and asking.judge_cache / "entry"
-            require_writable(out, journal_path, videos and videos / "guided" / "video.mp4", found)
-            _hold(out, videos, held)
+            _hold(out, journal_path, videos, asking.judge_cache, held)
         crew.meet()
         own = replace(loading, device=crew.device(loading.device))
         world = load_suite(suite, LabelSet.load(labels) if labels else None, own.device, asking)
@@ -164,18 +160,21 @@ def main(
         return _with_scores(out, result, tools, tool, world) if crew.first else None
 
 
-def _check_size(classifier: str, generator: str | None, size: Size | None) -> None:
-    """Raise SettingsError where rules miss what a classifier brings, or a classifier is given a size."""
+def _check(classifier: str, generator: str | None, size: Size | None, guiding: GuidanceConfig) -> None:
+    """Raise SettingsError where rules miss what a classifier brings, a classifier is given a size, or nothing guides."""
     if classifier == rules.NAME:
         rules.require_named(generator=generator, size=size)
     elif size is not None:
         raise SettingsError(
             f"size {list(size)}: a classifier is evaluated at its own; leave --size out, or give --classifier rules"
         )
+    if guiding.guided_steps < 1:
+        raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
 
 
-def _hold(out: Path, videos: Path | None, held: ExitStack) -> None:
-    """Keep other runs from the same file and videos, and remove what killed ones left half written."""
+def _hold(out: Path, journal: Path, videos: Path | None, cache: Path | None, held: ExitStack) -> None:
+    """Check the places; keep other runs from the same file and videos, and remove what killed ones left half written."""
+    require_writable(out, journal, videos and videos / "guided" / "video.mp4", cache and cache / "entry")
     held.enter_context(alone(out.parent, out.name))
     sweep(out.parent, older=0, name=out.name)
     if videos:

@@ -40,16 +40,7 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
         f"that the judge could tell, or not all entities. {plain_line(result)}"
     )
     found.append({"title": "Directions", "note": note.strip(), "rows": direction_rows(result)})
-    if result.official:
-        note = "By the benchmark's own scripts, of the same videos."
-        rows = score_rows("category", result.official)
-        found.append({"title": "The benchmark's own scores", "note": note, "rows": rows})
-    if result.vbench:
-        note = (
-            "By VBench's own tool, of all videos. More is better, but of dynamic degree, the share of videos in which "
-            "much moves. Temporal flickering is of all videos, not of still ones alone, so that what moves lowers it."
-        )
-        found.append({"title": "VBench's quality", "note": note, "rows": score_rows("dimension", result.vbench)})
+    found += _scores(result)
     if result.best_of_n:
         note = (
             "The rival of guidance: unguided videos of n seeds; the classifier picks one by its early latents. "
@@ -84,6 +75,22 @@ def evaluation_sections(result: Evaluation) -> list[Section]:
         "content, and the judge is not."
     )
     found.append({"title": "Satisfied samples", "note": note, "rows": satisfied_rows(result.satisfied)})
+    return found
+
+
+def _scores(result: Evaluation) -> list[Section]:
+    """What other programs say of the videos."""
+    found: list[Section] = []
+    if result.official:
+        note = "By the benchmark's own scripts, of the same videos."
+        rows = score_rows("category", result.official)
+        found.append({"title": "The benchmark's own scores", "note": note, "rows": rows})
+    if result.vbench:
+        note = (
+            "By VBench's own tool, of all videos. More is better, but of dynamic degree, the share of videos in which "
+            "much moves. Temporal flickering is of all videos, not of still ones alone, so that what moves lowers it."
+        )
+        found.append({"title": "VBench's quality", "note": note, "rows": score_rows("dimension", result.vbench)})
     return found
 
 
