@@ -118,8 +118,7 @@ def main(
         The evaluation; None in processes other than the first.
     """
     require(1, prompts=prompts, steps=steps, batch_size=batch_size, fps=fps, control_prompts=control_prompts)
-    require(0, seed=seed)
-    _check(classifier, generator, size, guiding)
+    _check(classifier, generator, size, guiding, seed)
     journal_path = out.with_name(f"{out.name}.rows.jsonl")
     with processes() as crew, ExitStack() as held:
         if crew.first:
@@ -128,13 +127,11 @@ def main(
         own = replace(loading, device=crew.device(loading.device))
         world = load_suite(suite, LabelSet.load(labels) if labels else None, own.device, asking)
         trained = load_classifier(classifier, world.labels if labels else None)
-        cases = within(
-            world.cases(prompts, seed), rules.stated(world.labels) if trained is None else trained.labels.names
-        )
+        known = rules.stated(world.labels) if trained is None else trained.labels.names
+        cases = within(world.cases(prompts, seed), known)
         if videos:
             check_names(world, cases)
-        tools = _tools(world, official, python, videos)
-        tool = None if vbench is None else quality(vbench, videos)
+        tools, tool = _tools(world, official, python, videos), quality(vbench, videos) if vbench else None
         frozen, model = rules.with_generator(trained, world.labels, generator, size, own)
         sampler = GuidedSampler(frozen, model, guiding)
         sampler.guided_steps(steps)
@@ -147,21 +144,21 @@ def main(
             "suite": suite,
             "settings": {**whole.settings(), **own_labels, "asking": asking.to_dict(), **asdict(loading)},
             "generator": sampler.generator.identity(),
-            "classifier": model.identity(classifier),
-            "versions": versions(),
+            **{"classifier": model.identity(classifier), "versions": versions()},
         }
         result = _finished(out, setup, cases) if tools or tool else None
         if result is None:
-            others = {"controlled": controlled, "videos": videos and str(videos), "fps": fps if videos else None}
-            others["the prompts"] = whole.asked_for
+            where = {"videos": videos and str(videos), "fps": videos and fps}
+            others = {"controlled": controlled, **where, "the prompts": whole.asked_for}
             result = _compare(whole, Journal(journal_path, setup | others, crew.rank), crew, out, setup)
         if result is None or not (tools or tool):
             return result
         return _with_scores(out, result, tools, tool, world) if crew.first else None
 
 
-def _check(classifier: str, generator: str | None, size: Size | None, guiding: GuidanceConfig) -> None:
-    """Raise SettingsError where rules miss what a classifier brings, a classifier is given a size, or nothing guides."""
+def _check(classifier: str, generator: str | None, size: Size | None, guiding: GuidanceConfig, seed: int) -> None:
+    """Raise SettingsError where rules miss what a classifier brings, it is given a size, or nothing is guided."""
+    require(0, seed=seed)
     if classifier == rules.NAME:
         rules.require_named(generator=generator, size=size)
     elif size is not None:
@@ -173,7 +170,7 @@ def _check(classifier: str, generator: str | None, size: Size | None, guiding: G
 
 
 def _hold(out: Path, journal: Path, videos: Path | None, cache: Path | None, held: ExitStack) -> None:
-    """Check the places; keep other runs from the same file and videos, and remove what killed ones left half written."""
+    """Check the places, keep other runs from them, and remove what killed ones left half written."""
     require_writable(out, journal, videos and videos / "guided" / "video.mp4", cache and cache / "entry")
     held.enter_context(alone(out.parent, out.name))
     sweep(out.parent, older=0, name=out.name)
