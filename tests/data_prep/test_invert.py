@@ -62,7 +62,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def finished(clips: Path, generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "out"
-    done = subprocess.run(command(clips, out, generator), capture_output=True, text=True, check=False)
+    done = run(*command(clips, out, generator))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -86,6 +86,7 @@ def test_shards_hold_both_polarities_of_every_relation(finished: Path) -> None:
     assert not (finished / "parts").exists()
 
 
+@pytest.mark.slow  # a process that begins anew, and any moment; tests/hostile/test_kills.py has a chosen one
 def test_a_killed_run_continues_to_the_same_bytes(clips: Path, generator: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     process = subprocess.Popen(command(clips, out, generator), stderr=subprocess.DEVNULL)

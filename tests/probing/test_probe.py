@@ -13,7 +13,6 @@ import pytest
 import torch
 import yaml
 
-from cvg import train
 from cvg.common.cli import run
 from cvg.common.errors import UserError
 from cvg.common.files import read_json
@@ -25,6 +24,7 @@ from cvg.shards.records import Record
 from cvg.shards.shards import ShardInfo
 from data_prep import invert, render
 from data_prep import probe as command
+from tests.helpers import training
 from tests.helpers.shards import LABELS
 from tests.helpers.tiny import make_pipeline
 
@@ -222,7 +222,7 @@ def test_the_command_writes_what_inversion_and_training_take(clips: Path, tmp_pa
     quick = ["--model.backbone=none", "--model.backbone_path=null", "--trainer.max_epochs=1"]
     quick += [f"--trainer.logger.init_args.save_dir={tmp_path}", "--trainer.enable_progress_bar=false"]
     configs = re.findall(r'[^\s"]+\.yaml', (out / "train.yaml").read_text().splitlines()[0])
-    train.main(["fit", *(f"--config={path}" for path in configs), *quick, "--trainer.accelerator=cpu"])
+    training.command(["fit", *(f"--config={path}" for path in configs), *quick, "--trainer.accelerator=cpu"])
     assert list((tmp_path / "train").glob("version_0/checkpoints/best.ckpt"))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,10 +61,8 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(shards: Path, classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the command writes, for the default samples."""
     out = tmp_path_factory.mktemp("inspect")
-    command = [sys.executable, "-m", "cvg.inspect", "--shards", shards, "--out", out, "--classifier", classifier]
-    done = subprocess.run([str(c) for c in [*command, "--layer", 1, "--head", 0]], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert str(out / "inspect.html") in done.stdout
+    args = [f"--shards={shards}", f"--out={out}", f"--classifier={classifier}", "--layer=1", "--head=0"]
+    run(inspect.main, "inspect", args=args)
     return out
 
 
