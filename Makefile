@@ -72,8 +72,8 @@ demo: setup  ## the whole method on the shipped small models, in minutes
 world: setup  ## free prompts to a judged evaluation, on tiny random models, in minutes
 	$(THREADS) $(PY) -m data_prep.world --out "$(or $(OUT),runs/world)" $(ARGS)
 
-test: setup  ## fast tests (ARGS="-m slow" for the slow ones)
-	$(THREADS) $(PY) -m pytest $(ARGS)
+test: setup  ## fast tests on all cores (ARGS="-m slow" for the slow ones, one after the other)
+	$(THREADS) $(PY) -m pytest $(or $(ARGS),-n auto --dist loadfile)
 
 lint: setup  ## ruff, mypy, and the site, in which no link may be dead
 	$(PY) -m ruff check
