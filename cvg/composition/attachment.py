@@ -9,6 +9,7 @@ from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
 from cvg.composition.referents import RELATIVE, referent
 from cvg.composition.statements import Match
 from cvg.composition.surroundings import Surroundings
+from cvg.composition.tagging import clause
 
 _SUBJECTS = ("nsubj", "nsubjpass")
 _FINITE = ("VBZ", "VBP", "VBD")
@@ -50,7 +51,9 @@ class Attachment(Surroundings):
     def objects(self, match: Match) -> list[Phrase]:
         """The phrases that stand right after a relation: several where they are joined; none where there is none."""
         if (pronoun := self._pronoun(match)) is not None:
-            found = referent(self.words, self.phrases, pronoun, self._heads(pronoun), self.subjects(match))
+            around = clause(self.words, pronoun)
+            own = [one for one in self.phrases if one.head in around and self.words[one.head].dep in _SUBJECTS]
+            found = referent(self.words, self.phrases, pronoun, self._heads(pronoun), [*own, *self.subjects(match)])
             return [found] if found is not None else []
         phrase = self._following(match.places[-1])
         if phrase is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from cvg.common.errors import NothingToGuide, PromptError
 from cvg.composition.attachment import Attachment
@@ -73,10 +73,25 @@ def stated(
         ]
         found.sort(key=lambda each: (each[0].start, each[0].end))
     found = _once(found)
+    if given is None:
+        found = _without_contrary(prompt, found, unread)
     if not found:
         raise unread[0][1] if unread else _nothing(prompt, labels, attachment)
     refuse_contradictions(prompt, found)
     return found, [str(error).removeprefix(f"prompt {prompt!r}: ") for _, error in unread]
+
+
+def _without_contrary(prompt: str, found: Sequence[Stated], unread: Unread) -> list[Stated]:
+    """The relations less pairs, stated by patterns, that contradict each other: "its belly rising and falling"."""
+    lost = set()
+    for i, j in combinations(range(len(found)), 2):
+        if not found[i][0].literal and not found[j][0].literal:
+            try:
+                refuse_contradictions(prompt, [found[i], found[j]])
+            except PromptError as error:
+                unread.append((found[i][0], error))
+                lost |= {i, j}
+    return [each for i, each in enumerate(found) if i not in lost]
 
 
 def _unreadable(prompt: str, matches: Sequence[Match], labels: LabelSet, words: Sequence[Word]) -> Unread:

@@ -19,7 +19,7 @@ _IDIOMS = frozenset(
 """Nouns after a bare preposition that make no place of it: "on fire"."""
 _NO_PLACES = frozenset(
     "way left right side background foreground morning night day evening afternoon air distance phone wind moment "
-    "move go sky haze mist fog darkness view silence space focus action place position song".split()
+    "move go sky curve turn corner haze mist fog darkness view silence space focus action place position song".split()
 )
 """Nouns that make no place even with an article: "on the left", "into the distance"."""
 _OPENING = ("DET", "ADJ", "ADP", "NUM", "CCONJ", "PUNCT")

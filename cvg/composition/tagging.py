@@ -84,6 +84,10 @@ def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froz
         return bool(lemmas(word.text, "NOUN"))  # ", sparks rising", "and leaves fall"
     if word.tag == "VBZ" and (before.kind == "ADJ" or before.text in _COLOURS) and not _is_single(words, before.index):
         return bool(lemmas(word.text, "NOUN"))  # "with orange leaves"
+    if word.tag in ("VB", "VBP") and before.tag in ("NN", "NNP") and after is not None and after.text.endswith("s"):
+        named = lemmas(word.text, "NOUN") and lemmas(after.text, "VERB") & verbs and after.text not in verbs
+        if named and before.index == 0:
+            return True  # "Incense smoke curls"
     article = before.text in ("a", "an", "the")
     if word.is_verb and word.tag != "VBZ" and word.text in lemmas(word.text, "NOUN") and _described(words, word.index):
         return word.tag != "VBN"
@@ -201,6 +205,9 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     plain = lemmas(word.text, "VERB")
     if not plain or word.text in PREPOSITIONS or before is None or determined:
         return
+    counted = words[before.index - 1] if before.index else None
+    if before.tag == "NN" and counted is not None and counted.kind == "NUM" and counted.text != "one":
+        return  # "two bus stops"
     named = before.is_noun or before.tag == "PRP" or _ends_subject(words, before)
     ended = named and word.text not in plain and word.text.endswith("s")
     single = ended and (before.text == "camera" or _is_single(words, word.index - 1))

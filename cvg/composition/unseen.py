@@ -29,7 +29,8 @@ def is_unreal(match: Match, words: Sequence[Word]) -> bool:
     verb = words[match.verb]
     if verb.dep == "xcomp" and words[verb.head].forms & _UNREAL:
         return True
-    passive = verb.tag == "VBN" and (verb.dep == "acl" or any(_is_passive_of(word, verb) for word in words))
+    having = any(word.head == verb.index and word.dep == "aux" and "have" in word.forms for word in words)
+    passive = verb.tag == "VBN" and not having
     if has_agent(match, words):
         return False
     after = words[verb.index + 1] if verb.index + 1 < len(words) else None
@@ -53,7 +54,3 @@ def is_scenery(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) 
     if match.label.category == ACTION:
         return any(not forms.isdisjoint(_CAST | _SCENERY) for forms in heads)
     return match.label.rule is not None and any(not forms.isdisjoint(_CAST) for forms in heads)
-
-
-def _is_passive_of(word: Word, verb: Word) -> bool:
-    return word.head == verb.index and word.dep == "auxpass"

@@ -54,7 +54,7 @@ REFUSED = [
     ("a dog moving right instead of moving left", "'instead' negates"),
     ("Nothing above a table", "'Nothing' negates"),
     ("a dog that cannot be seen under a table", "'cannot' negates"),
-    ("a dog stops moving left", "'stops' negates"),
+    ("a dog avoids moving left", "'avoids' negates"),
     ("a dog moving left rather than moving up", "'rather than' negates"),
     ("a dog that doesn't move above a cat", "negates"),
     # a choice
