@@ -127,7 +127,7 @@ def test_fake_tensors_take_what_real_ones_take() -> None:
     assert text < one * 2**20 < 1.02 * text and text + pixels < everything * 2**20 < 1.04 * text
     for name in ("ours", "ours, checkpointed", "the plain way"):
         value = fake[f"whole video, guided / unguided, --offload model: {name}"]
-        assert value is not None and 1 < value < 1.001
+        assert value is not None and 1 < value < 1.002
 
 
 def test_arithmetic_is_counted_from_matrix_products() -> None:

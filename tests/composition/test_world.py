@@ -46,8 +46,8 @@ def test_the_development_part_is_read_and_next_to_nothing_of_it_wrongly() -> Non
 def test_the_held_out_part_is_read_no_worse_than_it_was() -> None:
     found = counted("held out")
     assert found.count == 330
-    assert found.right >= 267, found
-    assert found.wrong <= 31, found
+    assert found.right >= 300, found
+    assert found.wrong <= 22, found
 
 
 @pytest.mark.parametrize(
