@@ -57,7 +57,6 @@ def main(
     start: str | None = None,
     decoder_only: bool = False,
     family: FamilyName = "wan",
-    minutes: float | None = None,
     workers: int = 0,
 ) -> None:
     """Train the video VAE on rendered clips, and save it as OUT/vae with the statistics that standardise its latents.
@@ -68,14 +67,14 @@ def main(
         out: working folder of all stages of a generator.
         steps: optimiser steps.
         batch_size: clips per step. When training from nothing, the first 35 percent of the steps take twice as many
-            clips, of their first 5 frames alone.
+            clips, of their first 5 frames alone. What comes later in a clip is learned in the rest, so the number of
+            steps is that of the whole training: there is no limit of time.
         lr: peak learning rate of Muon; that of AdamW is half of it. Lower it to go on from trained weights.
         device: torch device.
         start: pipeline folder, or shipped name, whose VAE training starts from; random weights when left out.
         decoder_only: keep the encoder of START, and the statistics of its latents, as they are. A transformer that was
             trained on these latents can then be used with the new VAE.
         family: generator family whose VAE class is trained.
-        minutes: end by then, with fewer steps if need be.
         workers: processes that draw clips, for a GPU that would wait for them.
 
     Raises:
@@ -112,7 +111,6 @@ def main(
         muon_lr=lr,
         hidden="coder.",
         save_every=100,
-        minutes=minutes,
         workers=workers,
     )
     if not decoder_only:
