@@ -117,7 +117,7 @@ def main(
         batch_size: clips per step.
         groups: sets of scenes that differ in the relation alone.
         device: torch device.
-        minutes: end by then, with fewer steps if need be.
+        minutes: end by then, with fewer steps if need be; what an earlier run took is not counted.
         workers: processes that draw clips, for a GPU that would wait for them.
     """
     torch.manual_seed(0)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from typing_extensions import override
 
+from cvg.common.errors import SettingsError, require
 from cvg.common.files import atomic
 
 Batch = TypeVar("Batch")
@@ -42,7 +43,11 @@ def drawn(draw: Callable[[int], Batch], indices: range, workers: int) -> Iterabl
         draw: made on the CPU, from the index alone.
         indices: of the batches.
         workers: processes that draw ahead; 0 draws here.
+
+    Raises:
+        SettingsError: fewer workers than none.
     """
+    require(0, workers=workers)
     return DataLoader(
         _Draws(draw),
         batch_size=None,
@@ -178,9 +183,15 @@ def train(
         save_every: steps between saved states.
         stop_at: stop (and save) at this step, as if interrupted.
         minutes: end by then, with fewer steps if need be: the learning rate falls with whichever of steps and minutes
-            is used up first. No limit when None.
+            is used up first. They count from this call: a run that goes on has as many again. No limit when None.
         workers: processes that draw batches; 0 draws them here.
+
+    Raises:
+        SettingsError: no time, or fewer workers than none.
     """
+    require(0, workers=workers)
+    if minutes is not None and not minutes > 0:
+        raise SettingsError(f"minutes {minutes}: give more than 0")
     out.mkdir(parents=True, exist_ok=True)
     average = AveragedModel(model, multi_avg_fn=moving_average(ema), use_buffers=False)
     opts = optimizers(model, lr, muon_lr, hidden)

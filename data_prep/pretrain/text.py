@@ -136,7 +136,7 @@ def main(
         batch_size: captions per step.
         family: of generators.
         device: torch device.
-        minutes: end by then, with fewer steps if need be.
+        minutes: end by then, with fewer steps if need be; what an earlier run took is not counted.
         workers: processes that draw captions.
     """
     torch.manual_seed(0)

@@ -98,7 +98,8 @@ def main(
         lr: peak learning rate of Muon, 2.5 times that of AdamW; lower it to go on from trained weights.
         stop_at: stop at this step and keep the state; the folder is written all the same.
         family: of generators; that of stages 1 and 2.
-        minutes: end by then, with fewer steps if need be; encoding the clips is not counted.
+        minutes: end by then, with fewer steps if need be; what encoding the clips or an earlier run took is not
+            counted.
         workers: processes that render clips and draw captions.
 
     Raises:
@@ -121,6 +122,7 @@ def main(
     share = np.array([OFTENER.get(spec.kind, 1.0) for spec in specs])
     share /= share.sum()
     alike = partners(specs)
+    lies = SCRAMBLED if scrambled is None else dict.fromkeys(SCRAMBLED, scrambled)
     model = WithTokenClassifier(transformer.train().requires_grad_(True)).to(device)
     if compile:
         transformer.compile()
@@ -133,7 +135,6 @@ def main(
         fainter = [rng.choice(alike[i]) for i in chosen]
         other = clip_data["latents"][fainter].float()
         named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen])
-        lies = SCRAMBLED if scrambled is None else dict.fromkeys(SCRAMBLED, scrambled)
         captions = [caption(specs[i], lies[specs[i].kind], dropped, rng) for i in chosen]
         with torch.no_grad():
             states = reader.encode_prompts(captions)

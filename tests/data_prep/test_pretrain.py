@@ -189,6 +189,10 @@ def test_training_is_the_same_whoever_draws_and_ends_in_time(tmp_path: Path) -> 
     trained("stopped", stop_at=120)
     assert torch.equal(trained("stopped"), plain)
     assert not torch.equal(trained("hurried", minutes=1e-5), plain)
+    for name, value in {"minutes": 0.0, "workers": -1}.items():
+        with pytest.raises(UserError, match=rf"{name} {value}: give"):
+            trained("refused", **{name: value})
+    assert not (tmp_path / "refused").exists()
     rows = (tmp_path / "plain" / "log.csv").read_text().splitlines()
     assert len(rows) == 7 and float(rows[-1].split(",")[-1]) < float(rows[1].split(",")[-1])
 
