@@ -26,6 +26,7 @@ from cvg.classifier import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import DataError, ModelError, SettingsError, require
 from cvg.common.files import alone, atomic, read_json, require_writable, write_json
+from cvg.common.fingerprint import same_generator
 from cvg.common.versions import versions
 from cvg.evaluation.suites import CANDIDATES, load_suite
 from cvg.generators import Loading, load_generator
@@ -159,7 +160,7 @@ def _ring(name: str, steps: int, loading: Loading) -> Ring:
 
 
 def _is_of(classifier: CompositionClassifier, ring: Ring) -> bool:
-    return bool(classifier.config.generator["fingerprint"] == ring.generator.identity()["fingerprint"])
+    return same_generator(ring.generator.identity(), classifier.config.generator)
 
 
 def _begun(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
