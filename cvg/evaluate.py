@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cvg.classifier.model import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError, require
 from cvg.common.files import alone, require_writable, sweep
@@ -32,22 +31,9 @@ from cvg.evaluation.summary import summarise
 from cvg.generators import Loading
 from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance import rules
-from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import columns, render, score_rows
-
-
-def load_classifier(name: str, labels: LabelSet | None) -> CompositionClassifier | None:
-    """The classifier that is to guide; None where rules are.
-
-    Args:
-        name: exported classifier folder, hub id, or shipped name; or "rules".
-        labels: label set that it is to tell apart instead of its own, if any.
-    """
-    if name == rules.NAME:
-        return None
-    model = CompositionClassifier.from_pretrained(name)
-    return model.with_labels(labels) if labels and labels != model.labels else model
 
 
 def main(
@@ -126,7 +112,7 @@ def main(
         crew.meet()
         own = replace(loading, device=crew.device(loading.device))
         world = load_suite(suite, LabelSet.load(labels) if labels else None, own.device, asking)
-        trained = load_classifier(classifier, world.labels if labels else None)
+        trained = rules.load_classifier(classifier, world.labels if labels else None)
         known = rules.stated(world.labels) if trained is None else trained.labels.names
         cases = within(world.cases(prompts, seed), known)
         if videos:
@@ -159,7 +145,7 @@ def main(
 def _check(classifier: str, generator: str | None, size: Size | None, guiding: GuidanceConfig, seed: int) -> None:
     """Raise SettingsError where rules miss what a classifier brings, it is given a size, or nothing is guided."""
     require(0, seed=seed)
-    if classifier == rules.NAME:
+    if classifier == RULES:
         rules.require_named(generator=generator, size=size)
     elif size is not None:
         raise SettingsError(

@@ -15,7 +15,7 @@ from cvg.evaluation.rows import Evaluation, read_evaluation
 from cvg.evaluation.suites import Suite, SuiteSettings, load_suite
 from cvg.generators import Loading
 from cvg.guidance import rules
-from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting import page
 from cvg.reporting.clips import clip_section
@@ -39,22 +39,23 @@ def asked_suite(result: Evaluation, device: str) -> Suite:
 
 def sampled_again(result: Evaluation, count: int, loading: Loading) -> Section:
     """Entity maps of an evaluation's first prompts; runs its generator on them again."""
-    settings, labels, classifier = result.settings, asked_labels(result), None
-    if result.classifier["name"] != rules.NAME:
-        classifier = CompositionClassifier.from_pretrained(result.classifier["name"])
-        classifier = classifier if labels is None else classifier.with_labels(labels)
+    settings, labels = result.settings, asked_labels(result)
+    classifier = rules.load_classifier(result.classifier["name"], labels)
+    if classifier is not None:
         labels = classifier.labels
     labels, own = labels or asked_suite(result, loading.device).labels, replace(loading, dtype=settings["dtype"])
     name, size = result.generator["name"], settings["size"]
     generator, reader = rules.with_generator(classifier, labels, name, size, own)
     sampler = GuidedSampler(generator, reader, GuidanceConfig(**settings["guiding"]))
     found: dict[tuple[str, int], Composition] = {}
-    for row in result.rows if count else []:
+    for row in result.rows:
+        if len(found) >= count:
+            break
         with suppress(PromptError):  # said by hand, or read with another label set
             asked: Composition | None = parse(row.prompt, labels)
             if classifier is None and asked is not None:
                 asked, _ = rules.stated_part(asked, labels)
-            found |= {} if asked is None or len(found) == count else {(row.prompt, row.seed): asked}
+            found |= {} if asked is None else {(row.prompt, row.seed): asked}
     compositions, seeds = list(found.values()), [seed for _, seed in found]
     return overlay_section(sampler, compositions, seeds, settings["steps"], settings["guidance_scale"])
 
@@ -89,7 +90,7 @@ def main(
         raise SettingsError(f"out {out}: give a file name that ends in .html")
     require_writable(out)
     result = read_evaluation(evaluation)
-    if shards is not None and result.classifier["name"] == rules.NAME:
+    if shards is not None and result.classifier["name"] == RULES:
         raise SettingsError(f"shards {shards}: rules were trained on none; leave --shards out")
     found = evaluation_sections(result)
     if samples is not None:

@@ -18,7 +18,7 @@ from cvg.common.typed import to_dict
 from cvg.composition import Composition, LabelSet, parse
 from cvg.composition.asking import PromptLine, read_prompts, understand
 from cvg.generators import Loading
-from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.jobs import Job, asked, job_places
 
 # What computes is imported by the functions that use it: help and wrong options need no PyTorch. For the type checker
@@ -29,7 +29,6 @@ if MYPY:
     from cvg.guidance.sampler import GuidedSampler
 
 REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say by hand what a prompt asks for"}
-_RULES = "rules"
 _LABELS = "world"
 """The label set of rules where none is given."""
 
@@ -132,7 +131,7 @@ def _trained(
     Raises:
         SettingsError: rules miss what a classifier brings, or a classifier is given what rules have.
     """
-    if classifier != _RULES:
+    if classifier != RULES:
         from cvg.classifier import CompositionClassifier
 
         if labels is not None:

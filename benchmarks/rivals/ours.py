@@ -91,8 +91,8 @@ class Guided(Ours):
         return sampler(prompts, seeds, asked, True, ring.steps, ring.guidance_scale, ring.size).video_BCFHW
 
 
-class Pruned(Ours):
-    """Several seeds up to the last guided step, where the classifier keeps one (:mod:`cvg.guidance.choice`).
+class Choice(Ours):
+    """Unguided videos of several seeds, of which the classifier chooses.
 
     Args:
         name: the row.
@@ -103,6 +103,10 @@ class Pruned(Ours):
     def __init__(self, name: str, ring: Ring, candidates: int) -> None:
         super().__init__(name, ring)
         self.candidates, self.weights = candidates, modules_of(ring.classifier)
+
+
+class Pruned(Choice):
+    """Several seeds up to the last guided step, where the classifier keeps one (:mod:`cvg.guidance.choice`)."""
 
     def __call__(self, cases: Sequence[Case]) -> Tensor:
         """See :class:`benchmarks.rivals.base.Rival`."""
@@ -113,18 +117,8 @@ class Pruned(Ours):
         return choose(prompts, seeds, asked, ring.steps, ring.guidance_scale, ring.size).video_BCFHW
 
 
-class BestOf(Ours):
-    """Several whole unguided videos, of which the classifier's verdict at the last guided step picks one.
-
-    Args:
-        name: the row.
-        ring: where it runs.
-        candidates: seeds of each prompt.
-    """
-
-    def __init__(self, name: str, ring: Ring, candidates: int) -> None:
-        super().__init__(name, ring)
-        self.candidates, self.weights = candidates, modules_of(ring.classifier)
+class BestOf(Choice):
+    """Several whole unguided videos, of which the classifier's verdict at the last guided step picks one."""
 
     def __call__(self, cases: Sequence[Case]) -> Tensor:
         """See :class:`benchmarks.rivals.base.Rival`."""

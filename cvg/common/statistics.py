@@ -63,14 +63,14 @@ def independent(values: Sequence[float], clusters: Sequence[Hashable]) -> float:
         The number of items where each is a cluster by itself; else at most that. Where all values are the same, the
         items of a cluster count as one.
     """
-    places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
-    count, groups = len(values), len(places)
+    index = _numbers(clusters)
+    count, groups = len(values), len(np.unique(index))
     if groups == count:
         return float(count)
     if groups == 1:
         return 1.0
     rest_N = np.asarray(values, np.float64) - np.mean(np.asarray(values, np.float64))
-    sums_G = np.bincount([places[name] for name in clusters], rest_N)
+    sums_G = np.bincount(index, rest_N)
     between = groups / (groups - 1) * (sums_G**2).sum() / count**2
     within = (rest_N**2).sum() / (count - 1) / count
     found = float(np.clip(count * within / between, groups, count)) if between > 0 else float(groups)
@@ -98,10 +98,8 @@ def sign_flips(differences: Sequence[float], clusters: Sequence[Hashable], seed:
         clusters: which cluster each is of.
         seed: of the flips.
     """
-    sums: dict[Hashable, float] = {}
-    for name, difference in zip(clusters, differences, strict=True):
-        sums[name] = sums.get(name, 0.0) + difference
-    changed = np.array([total for total in sums.values() if total])
+    sums_G = np.bincount(_numbers(clusters), np.asarray(differences, np.float64))
+    changed = sums_G[sums_G != 0]
     if len(changed) < 2:
         return 1.0
     found = stats.permutation_test(
@@ -123,13 +121,13 @@ def paired_bootstrap(differences: Sequence[float], clusters: Sequence[Hashable],
         clusters: which cluster each pair is of.
         seed: of the resampling.
     """
-    places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
-    if len(places) < 2:  # nothing to resample
+    index = _numbers(clusters)
+    groups = len(np.unique(index))
+    if groups < 2:  # nothing to resample
         middle = float(np.mean(differences)) if len(differences) else 0.0
         return middle, middle
-    index = [places[name] for name in clusters]
     sums_G, sizes_G = np.bincount(index, np.asarray(differences, np.float64)), np.bincount(index)
-    alone = len(places) == len(differences)
+    alone = groups == len(differences)
     # One resample at a time would be slow and all at once large: blocks of a million draws.
     found = stats.bootstrap(
         (sums_G,) if alone else (sums_G, sizes_G),
@@ -137,7 +135,7 @@ def paired_bootstrap(differences: Sequence[float], clusters: Sequence[Hashable],
         paired=not alone,
         vectorized=True,
         n_resamples=RESAMPLES,
-        batch=max(1, 1_000_000 // len(places)),
+        batch=max(1, 1_000_000 // groups),
         confidence_level=0.95,
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -148,6 +146,12 @@ def paired_bootstrap(differences: Sequence[float], clusters: Sequence[Hashable],
 def _ratio(sums: NDArray[np.float64], sizes: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     """The mean over all items of clusters, by their sums and sizes."""
     return np.asarray(sums.sum(axis) / sizes.sum(axis))
+
+
+def _numbers(clusters: Sequence[Hashable]) -> NDArray[np.intp]:
+    """The clusters by number, in order of appearance; one per item."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
+    return np.array([places[name] for name in clusters], np.intp)
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -31,19 +31,22 @@ class Surroundings:
 
     def _led(self, phrase: Phrase) -> Match | None:
         """The match whose last word, a preposition, stands right before a phrase."""
-        place = phrase.first - 1
-        while place >= 0 and self.words[place].text in DETERMINERS:
-            place -= 1
+        place = self._opening(phrase)
         match = self.owner.get(place)
         led = match is not None and match.places[-1] == place and not self.words[place].is_verb
         return match if led else None
 
     def _opener(self, phrase: Phrase) -> int | None:
         """The word before a phrase and its determiner."""
-        place = phrase.first - 1
-        while place >= 0 and (self.words[place].text in DETERMINERS or self.words[place].tag == "PRP$"):
-            place -= 1
+        place = self._opening(phrase)
         return place if place >= 0 else None
+
+    def _opening(self, phrase: Phrase) -> int:
+        """The place before a phrase and its determiners; -1 where they begin the prompt."""
+        place = phrase.first - 1
+        while place >= 0 and self.words[place].text in DETERMINERS:
+            place -= 1
+        return place
 
     def _before(self, place: int) -> int | None:
         """The word before, adverbs and commas passed over."""
@@ -75,9 +78,7 @@ class Surroundings:
 
     def _not_enclosed(self, phrase: Phrase, place: int) -> Phrase:
         """A phrase, or the one before it where commas enclose it: "a crow, wings spread, lands"."""
-        first = phrase.first - 1
-        while first > 0 and self.words[first].text in DETERMINERS:
-            first -= 1
+        first = self._opening(phrase)
         enclosed = first > 0 and self.words[first].text == "," and phrase.last < place
         said = any(word.kind == "AUX" or word.tag == "VBZ" for word in self.words[phrase.last + 1 : place])
         if not enclosed or said or self.words[place - 1].text != "," or self.words[phrase.last + 1].text == ",":

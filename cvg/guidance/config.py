@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from typing import Final
 
 from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import SettingsError
 
+RULES: Final = "rules"
+"""In the place of a classifier's name: formulas guide, without training (:mod:`cvg.guidance.rules`)."""
 STEP_SIZE = 0.17
 """Of classifiers that name none."""
 

@@ -21,11 +21,11 @@ from cvg.composition import Composition, LabelSet, RelationBatch
 from cvg.composition.labels import Label
 from cvg.generators import Generator, Loading, load_generator
 from cvg.grounding.slots import slot_maps
+from cvg.guidance.config import RULES
 from cvg.guidance.formulas import FORMULAS, Formula, seen
 from cvg.guidance.places import place
 from cvg.guidance.verdict import Verdict
 
-NAME = "rules"
 TEMPERATURE = 0.05
 """Of the softmax over a group's scores; lengths are in frame sides."""
 SHARE = 2 / 3
@@ -111,6 +111,19 @@ class Rules(nn.Module):
         config = self.config
         read = {"layers": config.layers, "heads": config.heads, "sigmas": config.sigmas}
         return {"name": name, **read, "temperature": TEMPERATURE, "labels": stated(self.labels)}
+
+
+def load_classifier(name: str, labels: LabelSet | None) -> CompositionClassifier | None:
+    """The classifier that is to guide; None where rules are.
+
+    Args:
+        name: exported classifier folder, hub id, or shipped name; or "rules".
+        labels: label set that it is to tell apart instead of its own, if any.
+    """
+    if name == RULES:
+        return None
+    model = CompositionClassifier.from_pretrained(name)
+    return model.with_labels(labels) if labels and labels != model.labels else model
 
 
 def with_generator(
