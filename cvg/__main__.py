@@ -46,9 +46,12 @@ def main(args: list[str] | None = None) -> None:
         print(f"cvg {cvg.__version__}")
     elif name in COMMANDS:
         sys.argv[1:] = rest
-        called_as.set(f"cvg {name}")
-        # As `python -m` does, so that processes a command starts find its module again.
-        runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+        typed = called_as.set(f"cvg {name}")
+        try:
+            # As `python -m` does, so that processes a command starts find its module again.
+            runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+        finally:
+            called_as.reset(typed)
     else:
         print(f"error: command {name!r}: unknown; known: {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)

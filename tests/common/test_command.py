@@ -42,6 +42,7 @@ def test_a_command_runs_under_its_own_name(
     try:
         with pytest.raises(SystemExit) as caught:
             main([name, *wrong.split()])
+        assert called_as.get() is None  # the name is that of this call
     finally:
         called_as.reset(before)
     error, where = capsys.readouterr().err.splitlines()
