@@ -43,6 +43,11 @@ def before_work(rows: list[manifest.Row], size: Size, fit: Fit) -> list[str]:
             f"{faulty[0].fault}"
         )
         rows = [row for row in rows if not row.fault]
+    if unsure := sum(row.unconfirmed for row in rows):
+        notes.append(
+            f"of {unsure} of {len(rows)} rows nobody has said yet that the video shows what their captions say; cvg "
+            "label lets a judge say so"
+        )
     counts = Counter(row.split for row in rows)
     if missing := [split for split in ("train", "val") if not counts[split]]:
         notes.append(

@@ -103,6 +103,7 @@ def row(claim: Claim, found: Finding) -> manifest.Row:
         claim.row,
         relations=tuple((label, entities) for label, (_, entities) in relations),
         wordings=claim.row.wordings if found.status == "confirmed" else None,
+        unconfirmed=False,
     )
 
 

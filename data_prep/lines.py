@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, StrictFloat, StrictInt
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from cvg.common.errors import DataError
 from cvg.common.typed import read, record
@@ -20,6 +20,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 File = Annotated[str, Field(min_length=1)]
 Phrases = Annotated[list[Annotated[str, Field(pattern=r"\S")]], Field(min_length=1)]
+Term = Annotated[str, Field(min_length=1, max_length=100)]
 # Whole numbers stay what they are: the split of a row that names none depends on how they are written.
 Seconds = Annotated[StrictInt, Field(ge=0)] | Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 
@@ -51,6 +52,9 @@ class Line:
     split: Annotated[Split | None, Field(description=f"one of {', '.join(SPLITS)}")] = None
     source: Annotated[Source | None, Field(description=f"one of {', '.join(SOURCES)}")] = None
     trajectory: Annotated[File | None, Field(description="a path")] = None
+    dataset: Annotated[Term | None, Field(description="a data set's name")] = None
+    licence: Annotated[Term | None, Field(description="a licence's name, of at most 100 characters")] = None
+    unconfirmed: StrictBool | None = None
     id: Annotated[
         str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,70}$", description="1 to 70 letters, digits, _ or -")
     ] = None

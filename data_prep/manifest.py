@@ -16,6 +16,10 @@ Keys of a row:
         to stay together.
     source: where the video came from: render, real (when left out) or generator.
     trajectory: safetensors file, relative to the manifest, of the latents that a generator's video was sampled through.
+    dataset, licence: name of the data set that the video is of, and of the terms it is under. They go with its records,
+        and onto the card of a classifier that is trained on them.
+    unconfirmed: true where it is not known whether the video shows what is said, as of a caption: a judge is to say
+        (`data_prep.label`).
     id: unique, of letters, digits, ``_`` and ``-``; when left out it is made from the file's name and the segment.
         Records are named by it, and ID_r0, ID_r1, ... where there are several relations; these are unique too.
 """
@@ -59,6 +63,9 @@ class Row:
         split: one of `cvg.shards.shards.SPLITS`.
         source: one of `data_prep.lines.SOURCES`.
         trajectory: file of the latents that it was sampled through, or None.
+        dataset: name of the data set that it is of; empty where none is given.
+        licence: the terms that it is under, likewise.
+        unconfirmed: whether a judge has yet to say that the video shows it.
         line: number of its line in the manifest; 0 where it has none.
         fault: why it gives no record, where that is seen already; one such row is no bad manifest.
     """
@@ -74,6 +81,9 @@ class Row:
     split: str = "train"
     source: str = "real"
     trajectory: Path | None = None
+    dataset: str = ""
+    licence: str = ""
+    unconfirmed: bool = False
     line: int = field(default=0, compare=False)
     fault: str = field(default="", compare=False)
 
@@ -242,6 +252,9 @@ def _plain(row: Row, folder: Path) -> dict[str, Any]:
         "split": row.split,
         "source": row.source,
         "trajectory": row.trajectory and Path(os.path.relpath(row.trajectory, folder)).as_posix(),
+        "dataset": row.dataset or None,
+        "licence": row.licence or None,
+        "unconfirmed": row.unconfirmed or None,
     }
     return {key: value for key, value in plain.items() if value is not None}
 
@@ -291,6 +304,9 @@ def row_of(line: Line, folder: Path, labels: LabelSet, number: int, split: Split
         split=split,
         source=line.source or "real",
         trajectory=None if line.trajectory is None else folder / line.trajectory,
+        dataset=line.dataset or "",
+        licence=line.licence or "",
+        unconfirmed=bool(line.unconfirmed),
         line=number,
     )
     composition = build(row.template, row.entities, row.relations, row.wordings or [label for label, _ in relations])

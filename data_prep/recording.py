@@ -96,6 +96,7 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
             "sigmas": [float(schedule.levels[i]) for i in settings.at],
             "psnr": None if quality is None else [round(value, 3) for value in quality],
         }
+        meta |= {name: term for name, term in (("dataset", row.dataset), ("licence", row.licence)) if term}
         present, (right, wrong) = tuple(both.present_RK[number]), maps_2RSLAKFHW[:, number]
         records.append(Record(row.keys[number], right, wrong, present, relation.label, meta))
     return records

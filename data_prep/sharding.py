@@ -27,7 +27,7 @@ from cvg.composition import LabelSet
 from cvg.composition.labels import SLOTS
 from cvg.generators import Dtype, Generator
 from cvg.shards.records import MAPS, META, Record, decode, encode
-from cvg.shards.shards import SPLITS, ShardInfo, ShardWriter, files_of
+from cvg.shards.shards import NOT_STATED, SPLITS, ShardInfo, ShardWriter, files_of, merge_licences
 from data_prep.latents import Settings
 from data_prep.manifest import Row
 from data_prep.recording import Rejected, check_grid, make_records
@@ -143,6 +143,7 @@ def _model_may_fail() -> Iterator[None]:
 def pack(work: _Work, out: Path, tokens: list[int]) -> ShardInfo:
     """Write the tars, ``rejects.jsonl`` and last ``shards.json`` from the parts."""
     settings, counts = work.settings, {split: Counter[str]() for split in SPLITS}
+    licences: dict[str, Counter[str]] = {}
     tars: dict[str, str] = {}
     for left in files_of(out):  # of a packing that was stopped
         left.unlink()
@@ -151,6 +152,7 @@ def pack(work: _Work, out: Path, tokens: list[int]) -> ShardInfo:
             for row in work.rows:
                 for record in work.records(row) if row.split == split else ():
                     counts[split][record.label] += 1
+                    licences.setdefault(row.licence or NOT_STATED, Counter())[row.dataset or row.source] += 1
                     writer.write(record)
         tars |= writer.tars
     outcomes = [work.outcome(row) or work.invert(row) for row in work.rows]
@@ -173,6 +175,7 @@ def pack(work: _Work, out: Path, tokens: list[int]) -> ShardInfo:
         tars=tars,
         rejected=dict(sorted(Counter(outcome["rejected"] for outcome in rejected).items())),
         token_grid=tokens,
+        licences=merge_licences([licences]),
     )
     info.save(out)
     return info
@@ -225,10 +228,15 @@ def _asked(work: _Work, dtype: Dtype) -> dict[str, Any]:
     settings = asdict(work.settings)
     if settings["fit"] == "crop":  # as ever
         del settings["fit"]
-    rows = [{name: value for name, value in asdict(row).items() if name not in ("line", "fault")} for row in work.rows]
+    rows = [{name: value for name, value in asdict(row).items() if _fixes(name, value)} for row in work.rows]
     asked = {"settings": settings, "generator": work.generator.identity(), "rows": rows}
     asked = json.loads(json.dumps(asked, default=str)) | {"labels": work.labels.to_dict(), "dtype": dtype}
     return asked | {"files": {row.id: [_digest(path) for path in (row.video, row.trajectory)] for row in work.rows}}
+
+
+def _fixes(name: str, value: Any) -> bool:
+    """Whether a field of a row has to do with bytes of the shards: terms do where they are stated."""
+    return name not in ("line", "fault", "unconfirmed") and (name not in ("dataset", "licence") or bool(value))
 
 
 def _begin(work: _Work, out: Path, asked: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from cvg.common.errors import ModelError, UserError
 from cvg.common.files import MOST_CONFIG, read_json
-from cvg.common.typed import MOST, Identity, Indices, LatentGrid, Levels, OpenRecord, read, record, to_dict
+from cvg.common.typed import MOST, Identity, Indices, LatentGrid, Levels, Licences, OpenRecord, read, record, to_dict
 from cvg.composition.labels import SLOTS, LabelSet
 
 SCHEMA: Final = 1
@@ -159,6 +159,7 @@ class ClassifierConfig:
         sampling: what sampling with this classifier uses where the user chooses nothing; see `SamplingSettings`. Set
             when the classifier is exported, after a search on the generator. Training does not read it.
         seen: per label the training records that show it, or whose mirror image does; None where that is not known.
+        licences: the records of its training by the licence of their videos, and by data set; None where none is known.
 
     Raises:
         SettingsError: a field that does not fit.
@@ -183,6 +184,7 @@ class ClassifierConfig:
         dict[str, Annotated[StrictInt, Field(ge=0, le=1 << 40)]] | None,
         Field(max_length=MOST, description="numbers of training records by label"),
     ] = None
+    licences: Licences | None = None
 
     _bounds = model_validator(mode="after")(_consistent)
 

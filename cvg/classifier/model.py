@@ -11,12 +11,13 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator
 from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
+from cvg.classifier.card import CARD, terms
 from cvg.classifier.config import ClassifierConfig, LinearSettings, check_folder
 from cvg.classifier.head import TextHead, build_head
 from cvg.common import hub
@@ -26,22 +27,6 @@ from cvg.common.fingerprint import whole_fingerprint
 from cvg.common.sizes import Grid
 from cvg.composition import LabelSet
 from cvg.grounding.maps import resample
-
-CARD = """---
-{{ card_data }}
----
-
-# Composition classifier
-
-Trained with CVG (Compositional Video Generation via Inference-Time Guidance, {{ paper_url }}) on the cross-attention
-maps of one frozen text-to-video model. `config.json` names that model, the tapped layers and heads, the noise levels,
-the label set and the frozen backbone.
-
-    from cvg.classifier import CompositionClassifier
-    from cvg.guidance.sampler import GuidedSampler
-
-    sampler = GuidedSampler(pipeline, CompositionClassifier.from_pretrained("THIS FOLDER"))
-"""
 
 _FILES = ["config.json", "model.safetensors"]
 
@@ -264,6 +249,10 @@ class CompositionClassifier(
             state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
             safetensors.torch.save_file(state, path)
         write_json(save_directory / "config.json", self.config.to_dict())
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The folder's README.md, with the licences of the training videos where they are known."""
+        return super().generate_model_card(*args, terms=terms(self.config.licences), **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "CompositionClassifier":

@@ -229,6 +229,13 @@ LatentGrid = Annotated[
     list[Annotated[StrictInt, Field(gt=0, le=MOST)]],
     Field(min_length=3, max_length=3, description="three positive integers: latent frames, rows and columns"),
 ]
+Licences = Annotated[
+    dict[
+        Annotated[str, Field(max_length=MOST)],
+        dict[Annotated[str, Field(max_length=MOST)], Annotated[StrictInt, Field(ge=0, le=1 << 40)]],
+    ],
+    Field(max_length=MOST, description="numbers of records by licence and data set"),
+]
 Identity = Annotated[
     dict[str, Annotated[str, Field(max_length=MOST)]],
     Field(description="name, class and fingerprint of a generator"),

@@ -5,6 +5,8 @@ Tars are read in :mod:`cvg.shards.tars`.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +17,7 @@ from webdataset.writer import TarWriter
 
 from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic, read_json, write_json
-from cvg.common.typed import Identity, Indices, LatentGrid, Levels, read, record, to_dict
+from cvg.common.typed import Identity, Indices, LatentGrid, Levels, Licences, read, record, to_dict
 from cvg.composition import LabelSet
 from cvg.composition.labels import SLOTS
 from cvg.shards.records import SCHEMA, Record, encode, most_maps
@@ -23,6 +25,8 @@ from cvg.shards.tars import digest_of
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+NOT_STATED = "not stated"
+"""What stands for the licence of records of which none is known, beside others of which one is."""
 _SPLIT = "|".join(SPLITS)
 _MOST_MAPS = 1 << 33  # bytes; those of the largest generators' own grids are far below
 _Count = Annotated[StrictInt, Field(ge=0, le=1 << 40)]
@@ -120,6 +124,7 @@ class ShardInfo:
         rejected: videos left out, by reason.
         schema: version of this format.
         token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages.
+        licences: records by the licence that their videos are under, and by data set; None where no licence is stated.
 
     Raises:
         SettingsError: a field that does not fit.
@@ -148,6 +153,7 @@ class ShardInfo:
     rejected: dict[str, _Count] = field(default_factory=dict)
     schema: Annotated[Literal[2], Field(description=f"{SCHEMA}, the version that is read here")] = SCHEMA
     token_grid: LatentGrid
+    licences: Licences | None = None
 
     _labels = model_validator(mode="after")(_consistent)
 
@@ -160,6 +166,10 @@ class ShardInfo:
     def label_set(self) -> LabelSet:
         """The label set."""
         return LabelSet.stored(self.labels)
+
+    def terms(self) -> dict[str, dict[str, int]]:
+        """Records by licence and data set, those of which nothing is stated among them."""
+        return self.licences or {NOT_STATED: {self.source: sum(map(self.count, self.counts))}}
 
     def count(self, split: str) -> int:
         """Number of records of a split."""
@@ -176,3 +186,12 @@ class ShardInfo:
         if not path.is_file():
             raise DataError(f"shards {folder}: no shards.json there; make the shards first (`make invert`)")
         return read(cls, read_json(path), str(path), "write the shards again")
+
+
+def merge_licences(parts: Iterable[Mapping[str, Mapping[str, int]] | None]) -> dict[str, dict[str, int]] | None:
+    """Records by licence and data set of several parts together; None where none of them states a licence."""
+    total: dict[str, Counter[str]] = {}
+    for part in parts:
+        for licence, sets in (part or {}).items():
+            total.setdefault(licence, Counter()).update(sets)
+    return None if set(total) <= {NOT_STATED} else {name: dict(total[name]) for name in sorted(total)}

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from cvg.common.errors import DataError, SettingsError
 from cvg.common.fingerprint import first_difference
 from cvg.shards.mirror import Mirror
-from cvg.shards.shards import ShardInfo
+from cvg.shards.shards import ShardInfo, merge_licences
 from cvg.shards.stream import Batch, Source, Stream
 
 # Fields of shards.json that must be the same in folders that are mixed.
@@ -145,6 +145,11 @@ class CompositionDataModule(L.LightningDataModule):
                 if label not in held:
                     found.update(dict.fromkeys(mirror.made_of(label) if mirror else (label,), count))
         return {name: found[name] for name in self.info.label_set.names if found[name]}
+
+    @property
+    def licences(self) -> dict[str, dict[str, int]] | None:
+        """Records of the folders by the licence of their videos, and by data set; None where none is stated."""
+        return merge_licences(ShardInfo.load(folder).terms() for folder in self.folders)
 
     def _mirror(self) -> Mirror | None:
         if not self.mirror:

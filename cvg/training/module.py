@@ -125,6 +125,7 @@ class CompositionModule(L.LightningModule):
             noise=self.hparams["noise"],
             head=self.head,
             seen=self.data.seen,
+            licences=self.data.licences,
         )
 
     def configure_model(self) -> None:

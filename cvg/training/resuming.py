@@ -37,7 +37,9 @@ def check_options(checkpoint: Mapping[str, Any], options: Mapping[str, Any]) -> 
 def check_classifier(checkpoint: Mapping[str, Any], ours: ClassifierConfig, weights: Mapping[str, Tensor]) -> None:
     """Raise DataError unless a checkpoint's classifier, and its weights by their names and shapes, are as ours."""
     stored = ClassifierConfig.from_dict(checkpoint.get("classifier"), "checkpoint")
-    if name := first_difference(ours, stored, (field.name for field in fields(ours) if field.name != "seen")):
+    if name := first_difference(
+        ours, stored, (field.name for field in fields(ours) if field.name not in ("seen", "licences"))
+    ):
         raise DataError(
             f"checkpoint: its classifier has {name} {getattr(stored, name)!r}, shards and options here say "
             f"{getattr(ours, name)!r}; use the shards and options it was trained with"

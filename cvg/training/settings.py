@@ -12,6 +12,7 @@ from cvg.classifier.config import AnchoredSettings, BackboneSettings, HeadSettin
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.errors import ModelError, SettingsError
 from cvg.common.typed import read
+from cvg.shards.shards import merge_licences
 
 
 def check_numbers(warmup: float, **others: float) -> None:
@@ -51,7 +52,7 @@ def head_settings(options: Mapping[str, Any]) -> HeadSettings:
 
 
 def start_from(classifier: CompositionClassifier, folder: str) -> None:
-    """Take over the weights of an exported classifier, and what it has seen.
+    """Take over the weights of an exported classifier, what it has seen, and under which licences.
 
     Raises:
         ModelError: they do not fit.
@@ -60,6 +61,7 @@ def start_from(classifier: CompositionClassifier, folder: str) -> None:
     seen, more = begun.config.seen, classifier.config.seen
     # Where it is not known what the first training saw, it is not known of both.
     classifier.config.seen = None if seen is None else dict(Counter(seen) + Counter(more or {}))
+    classifier.config.licences = merge_licences([begun.config.licences, classifier.config.licences])
     try:
         classifier.load_state_dict(begun.state_dict())
     except RuntimeError as error:

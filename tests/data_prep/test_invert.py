@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -215,3 +216,27 @@ def test_records_and_live_capture_are_the_same_maps(
     maps = model.entity_maps(latents.expand(2, *latents.shape[1:]), schedule.timesteps[1], conditioning, [0, 2])
     (live,) = slot_maps(maps, [0], [entity_slots(composition, composition.relations[0])])
     assert torch.equal(resample(live, grid or (4, 8, 8)).half(), record.positive_SLAKFHW[1])
+
+
+def test_licences_go_from_the_manifest_to_the_records_and_shards(
+    clips: Path, finished: Path, generator: Path, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in (clips / "manifest.jsonl").read_text().splitlines()]
+    for line in lines[1:]:
+        line |= {"dataset": "mine", "licence": "CC-BY-4.0"}
+    lines[0]["unconfirmed"] = True
+    (clips / "licensed.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run(*command(clips / "licensed.jsonl", tmp_path, generator))
+    assert done.returncode == 0, done.stderr
+    assert "1 of 6 rows nobody has said" in done.stderr
+    records = read_records(tmp_path, SPLITS)
+    stated = [(record.meta["licence"], record.meta["dataset"]) for record in records if "licence" in record.meta]
+    info = ShardInfo.load(tmp_path)
+    assert info.licences == {
+        "CC-BY-4.0": {"mine": stated.count(("CC-BY-4.0", "mine"))},
+        "not stated": {"render": len(records) - len(stated)},
+    }
+    assert 0 < len(stated) < len(records)
+    # Where none is stated all is as ever.
+    assert "licences" not in read_json(finished / "shards.json")
+    assert "licence" not in (finished / "run.json").read_text()
