@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from cvg.common.files import atomic
+from cvg.common.files import atomic, write_json
+from cvg.common.fingerprint import fingerprint
 from cvg.generators import Generator
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import render
@@ -44,6 +45,8 @@ MIXED, FAINTER = 0.5, 0.5
 def encode_clips(out: Path, generator: Generator, count: int, workers: int = 0) -> tuple[dict[str, Tensor], list[Spec]]:
     """Normalised latents (N, C, F, H, W) of rendered clips and what their tokens show, kept in OUT; and the specs.
 
+    What OUT has is used again if it is of as many clips, of the same kinds, encoded by the same VAE.
+
     Args:
         out: working folder.
         generator: whose VAE encodes.
@@ -51,7 +54,9 @@ def encode_clips(out: Path, generator: Generator, count: int, workers: int = 0) 
         workers: processes that render.
     """
     path, specs_path = out / "latents.safetensors", out / "latents.json"
-    if not (path.exists() and specs_path.exists()):
+    made_of = {"clips": count, "kinds": list(ALL_KINDS), "vae": fingerprint([(generator.pipeline.vae, {})])}
+    kept = json.loads(specs_path.read_text()) if path.exists() and specs_path.exists() else {}
+    if kept.get("made_of") != made_of:
 
         def draw(index: int) -> tuple[list[Spec], Tensor, Tensor]:
             rng = np.random.default_rng([index, 3])
@@ -68,10 +73,11 @@ def encode_clips(out: Path, generator: Generator, count: int, workers: int = 0) 
             chunks.append(generator.encode_video(to_video(frames.numpy())).cpu().half())
             shares.append(share)
             specs += batch
-        with atomic(specs_path) as temporary:
-            temporary.write_text(json.dumps([asdict(spec) for spec in specs]))
+        specs_path.unlink(missing_ok=True)  # or a run that ends here leaves the specs of other latents
         with atomic(path) as temporary:
             save_file({"latents": torch.cat(chunks), "coverage": torch.cat(shares)}, temporary)
+        kept = {"made_of": made_of, "specs": [asdict(spec) for spec in specs]}
+        write_json(specs_path, kept)
     specs = [
         Spec(
             row["kind"],
@@ -80,7 +86,7 @@ def encode_clips(out: Path, generator: Generator, count: int, workers: int = 0) 
             tuple(RelationSpec(r["label"], tuple(r["entities"])) for r in row["relations"]),
             tuple(row["wordings"]),
         )
-        for row in json.loads(specs_path.read_text())
+        for row in kept["specs"]
     ]
     return load_file(path), specs
 

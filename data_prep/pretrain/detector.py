@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 from transformers import Owlv2Config, Owlv2ForObjectDetection
 
 from cvg.common.cli import run
@@ -27,7 +26,7 @@ from cvg.common.files import write_json
 from cvg.shapes.renderer import FRAMES
 from cvg.shapes.world import ENTITIES
 from data_prep.pretrain.family import MAX_TOKENS
-from data_prep.pretrain.loop import moving_average, optimizers, schedule
+from data_prep.pretrain.loop import train
 from data_prep.pretrain.matching import PHRASES, generalised_iou, losses
 from data_prep.pretrain.scattered import CHUNK, Pool, cores
 from data_prep.pretrain.text import build_tokenizer
@@ -154,6 +153,8 @@ def main(
 ) -> None:
     """Train the detector and write the folder OUT/shapes-detector (model, tokenizer, processor's settings).
 
+    A run that was stopped goes on from the state in OUT/detector.training, where the log is too.
+
     Args:
         out: working folder.
         steps: most optimiser steps.
@@ -171,49 +172,35 @@ def main(
     # OWLv2 takes the state at the highest id for that of the whole phrase.
     tokenizer = build_tokenizer(end_last=True)
     model: Any = build(len(tokenizer), tokenizer.eos_token_id).to(device)
-    average = AveragedModel(model, multi_avg_fn=moving_average(0.998), use_buffers=False)
-    opts = optimizers(model, lr=2e-3, muon_lr=3e-3, hidden="layers.")
-    rates = [group["lr"] for opt in opts for group in opt.param_groups]
     workers = cores() if workers is None else workers
     pool = Pool(clips, device, workers, seconds=20 * minutes)
     unseen = Pool(max(4 * CHUNK, clips // 40), device, workers, first=10**6)
     print(f"{time.monotonic() - began:.0f} s: {len(pool.boxes)} clips drawn", flush=True)
 
-    started = saved = time.monotonic()
-    left = max(1.0, began + 60 * minutes - started)
-    totals: dict[str, Any] = defaultdict(float)
-    every = 200 if steps >= 1000 else 25
-    for step in range(steps):
-        # Of steps or of minutes, whichever is used up first: what fraction is behind us.
-        done = max(step / steps, (time.monotonic() - started) / left)
-        if done >= 1:
-            break
-        for group, rate in zip((g for opt in opts for g in opt.param_groups), rates, strict=True):
-            group["lr"] = rate * schedule(done, (step + 1) / 100)
-        article = ("", "a ", "the ")[step % 3]
-        images, boxes, kinds = pool.batch(step, batch_size)
-        found = detect(model, tokenizer, normalised(images), [article + phrase for phrase in PHRASES])
-        parts = losses(found, boxes, kinds)
-        for opt in opts:
-            opt.zero_grad(set_to_none=True)
-        parts["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for opt in opts:
-            opt.step()
-        average.update_parameters(model)
-        for name, value in parts.items():
-            totals[name] += value.detach()
-        if (step + 1) % every == 0:
-            row = {name: round(float(value) / every, 4) for name, value in totals.items()}
-            print(f"{time.monotonic() - began:.0f} s, step {step + 1}: {json.dumps(row)}", flush=True)
-            totals.clear()
-        if time.monotonic() - saved > 60:
-            save(average.module, tokenizer, folder)
-            saved = time.monotonic()
-    save(average.module, tokenizer, folder)
-    scores = evaluate(average.module.eval(), tokenizer, unseen)
-    parameters = sum(p.numel() for p in average.module.parameters())
-    print(json.dumps({"parameters": parameters, "steps": step + 1, "unseen": scores}), flush=True)
+    def draw(index: int) -> tuple[int, Any]:
+        return index, pool.batch(index, batch_size)
+
+    def losses_of(batch: tuple[int, Any]) -> dict[str, Tensor]:
+        index, (images, boxes, kinds) = batch
+        article = ("", "a ", "the ")[index % 3]
+        return losses(detect(model, tokenizer, normalised(images), [article + p for p in PHRASES]), boxes, kinds)
+
+    average = train(
+        model,
+        draw,
+        losses_of,
+        out / "detector.training",
+        steps,
+        lr=2e-3,
+        muon_lr=3e-3,
+        hidden="layers.",
+        ema=0.998,
+        minutes=max(0.02, minutes - (time.monotonic() - began) / 60),
+    )
+    save(average, tokenizer, folder)
+    scores = evaluate(average.eval(), tokenizer, unseen)
+    parameters = sum(p.numel() for p in average.parameters())
+    print(json.dumps({"parameters": parameters, "unseen": scores}), flush=True)
 
 
 if __name__ == "__main__":

@@ -403,6 +403,33 @@ def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path
         transformer.main(tmp_path, family="cogvideox")
 
 
+def test_latents_are_kept_for_what_they_were_made_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "AT_ONCE", 2)
+    torch.manual_seed(0)
+    family = find("wan")
+    tokenizer = text.build_tokenizer()
+    parts = family.text_encoder(len(tokenizer)), family.vae(), family.transformer()
+    generator = wrap_pipeline(family.pipeline(tokenizer, *parts), family.name)
+
+    def encoded(count: int) -> tuple[Tensor, bool]:
+        latents, specs = clips.encode_clips(tmp_path, generator, count)
+        assert len(specs) == len(latents["latents"])
+        return latents["latents"], "encode clips" in capsys.readouterr().err
+
+    first, made = encoded(2)
+    assert made
+    again, made = encoded(2)
+    assert not made and torch.equal(first, again)
+    more, made = encoded(4)
+    assert made and torch.equal(more[:2], first) and len(more) == 4
+    with torch.no_grad():
+        parts[1].encoder.conv_in.weight.mul_(1.5)
+    other, made = encoded(4)
+    assert made and not torch.equal(other, more)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_stages_make_a_generator(name: FamilyName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
