@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from cvg.common import hub
 from cvg.common.errors import UserError
+from cvg.common.typed import to_dict
 from cvg.shards.records import Record, decode, encode, most_maps
 from cvg.shards.shards import ShardInfo, ShardWriter
 from cvg.shards.tars import read_shard
@@ -130,7 +131,7 @@ def test_shard_info_round_trip_and_checks(shards: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             replace(info, **change).save(tmp_path)
-    whole = asdict(info)
+    whole = to_dict(info)
     for name in whole:  # also those that need not be given to make one
         (tmp_path / "shards.json").write_text(json.dumps({key: whole[key] for key in whole if key != name}))
         with pytest.raises(UserError, match=rf"shards.json: no '{name}'; .*write the shards again"):
