@@ -82,7 +82,7 @@ def sample_with_trajectory(
     early = int((levels[:-1] >= LEAST_SIGMA).sum())
     noise = [torch.Generator().manual_seed(seed) for seed in seeds]
     latents = generator.initial_latents(noise, size)
-    kept = [latents]
+    kept: list[Tensor] = []
 
     def keep(step: int, z: Tensor) -> Tensor:
         if step < early:

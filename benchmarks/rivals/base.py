@@ -54,8 +54,6 @@ class Ring:
         """
         noise = [torch.Generator().manual_seed(case.seeds[candidate]) for case in cases]
         z = self.generator.initial_latents(noise, self.size)
-        if edit is not None:
-            z = edit(0, z)
         prompts = [case.prompt for case in cases]
         final = self.generator.sample(prompts, z, self.steps, self.guidance_scale, self.size, edit, noise)
         return self.generator.decode_latents(final).cpu()

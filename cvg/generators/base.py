@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from cvg.generators.family import Family
 from cvg.generators.histories import Histories, State, histories_of
 from cvg.generators.obstacles import check_readable
 from cvg.generators.recompute import eager, is_compiled
-from cvg.generators.steps import Edit, seeded_steps
+from cvg.generators.steps import Edit, changed_start, seeded_steps
 from cvg.grounding.base import Grounding, Sites
 from cvg.grounding.cross_attention import CrossAttention
 
@@ -35,7 +35,7 @@ class Generator(Family):
     grounding: type[Grounding] = CrossAttention
     """What :meth:`entity_maps` reads off a forward pass; set another one on a generator to record and guide by that."""
     _histories: Histories
-    """Of the batch that :meth:`sample` is at."""
+    """Of the batch that is sampled."""
 
     def encode(self, compositions: Sequence[Composition]) -> Conditioning:
         """Text states and entity columns of prompts, for passes that are read, inverted or replayed.
@@ -77,13 +77,12 @@ class Generator(Family):
         Raises:
             ModelError: the scheduler draws noise from others.
         """
-        change: AbstractContextManager[dict[str, Any]] = nullcontext({})
+        edited: AbstractContextManager[dict[str, Any]] = nullcontext({})
         if edit is not None:
-            change = self.changed_between_steps(self._on_packed(self.at_network_calls(edit, steps), size))
+            edited = self.edited(edit, steps, len(prompts))
         drawn = {} if generators is None else {"generator": list(generators)}
         seeded = nullcontext() if generators is None else seeded_steps(self.pipeline.scheduler, generators)
-        histories = histories_of(self.pipeline.scheduler, len(prompts))
-        with self.guided_by(guidance_scale) as guided, histories as self._histories, change as changed, seeded:
+        with self.guided_by(guidance_scale) as guided, edited as changed, seeded:
             final = self.pipeline(
                 **self.prompt_options(prompts),
                 latents=self.pack(latents),
@@ -97,19 +96,50 @@ class Generator(Family):
             )[0]
         return self.rescaled_result(self.unpack(final, size))
 
+    @contextmanager
+    def edited(self, edit: Edit, steps: int, samples: int) -> Iterator[dict[str, Any]]:
+        """Within it a call of the pipeline, whatever else its arguments, has its latents edited before every step.
+
+        Args:
+            edit: see :data:`cvg.generators.steps.Edit`.
+            steps: denoising steps of the call.
+            samples: videos of the call.
+
+        Yields:
+            keyword arguments that the call needs: a step callback, where the pipeline has one.
+        """
+        at_call, size = self.at_network_calls(edit, steps), Size(0, 0, 0)
+
+        def change(call: int, packed: Tensor) -> Tensor:
+            if call and call == len(self.pipeline.scheduler.timesteps):
+                return packed  # the last ones: no step follows
+            latents = self.unpack(packed, size)
+            edited = at_call(call, latents)
+            return packed if edited is latents else self.pack(edited)
+
+        def start(packed: Tensor, asked: Size, more: tuple[Any, ...]) -> Tensor:
+            nonlocal size
+            size = asked
+            return change(0, packed)
+
+        histories = histories_of(self.pipeline.scheduler, samples)
+        between, start_with = self.changed_between_steps(change), changed_start(self.pipeline, start)
+        with histories as self._histories, between as changed, start_with:
+            yield changed
+
     def forget_history(self, samples: Sequence[int] | None = None) -> None:
         """Make the next step of some samples depend on nothing before it, as their latents were edited.
 
         The scheduler's later steps of the others are those that they would have been, bit for bit.
 
         Args:
-            samples: their indices in the batch that :meth:`sample` is at; all when None.
+            samples: their indices in the batch that is sampled; all when None.
         """
         mine = range(self._histories.count) if samples is None else samples
         self._histories.forget(mine, self.clear_history)
 
     def history(self) -> State:
-        """What the scheduler knows of the samples of the batch that :meth:`sample` is at."""
+        """What the scheduler knows of the samples of the batch that is sampled."""
         return self._histories.state()
 
     def adopt_history(self, states: Mapping[int, State]) -> None:
@@ -119,18 +149,6 @@ class Generator(Family):
             states: of those runs, as :meth:`history` gave them, by sample.
         """
         self._histories.adopt(states)
-
-    def _on_packed(self, edit: Edit, size: Size) -> Edit:
-        """An edit of the latents in the pipeline's layout."""
-
-        def change(call: int, packed: Tensor) -> Tensor:
-            if call == len(self.pipeline.scheduler.timesteps):
-                return packed  # the last ones: no step follows
-            latents = self.unpack(packed, size)
-            edited = edit(call, latents)
-            return packed if edited is latents else self.pack(edited)
-
-        return change
 
     def entity_maps(
         self,

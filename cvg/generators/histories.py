@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cvg.generators.steps import replaced_step
+from cvg.generators.steps import replaced
 
 _LEAST_AXES = 3
 """Axes of what is remembered of samples, at least; noise levels and factors have one."""
@@ -140,7 +140,7 @@ def histories_of(scheduler: Any, samples: int) -> Iterator[Histories]:
         samples: videos of the batch.
     """
     found, plain = Histories(scheduler, samples), scheduler.step
-    with replaced_step(scheduler, functools.wraps(plain)(functools.partial(found.step, plain))):
+    with replaced(scheduler, "step", functools.wraps(plain)(functools.partial(found.step, plain))):
         yield found
 
 

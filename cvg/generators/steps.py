@@ -13,22 +13,60 @@ import torch
 from torch import Tensor
 
 from cvg.common.errors import ModelError
+from cvg.common.sizes import Size
 
 Edit = Callable[[int, Tensor], Tensor]
-"""edit(i, z_t) before denoising step i (not 0): the latents to go on with; the same object when nothing changes."""
+"""edit(i, z_t) before denoising step i: the latents to go on with; the same object when nothing changes."""
+Start = Callable[[Tensor, Size, tuple[Any, ...]], Tensor]
+"""start(latents, size, more): the pipeline's first latents, in its layout; the videos' size; what it made with them."""
 
 
 @contextmanager
-def replaced_step(scheduler: Any, step: Callable[..., Any]) -> Iterator[None]:
-    """Within it this is the scheduler's step."""
-    before = vars(scheduler).get("step")
-    scheduler.step = step
+def replaced(owner: Any, method: str, instead: Callable[..., Any]) -> Iterator[None]:
+    """Within it a method of this object is another one."""
+    before = vars(owner).get(method)
+    setattr(owner, method, instead)
     try:
         yield
     finally:
-        vars(scheduler).pop("step", None)
+        vars(owner).pop(method, None)
         if before is not None:
-            scheduler.step = before
+            setattr(owner, method, before)
+
+
+@contextmanager
+def changed_start(pipeline: Any, change: Start) -> Iterator[None]:
+    """Within it ``change`` replaces the latents that the pipeline's call begins with, be they drawn or given to it."""
+    plain = pipeline.prepare_latents
+    parameters = inspect.signature(plain)
+
+    @functools.wraps(plain)
+    def prepare(*args: Any, **options: Any) -> Any:
+        given = parameters.bind(*args, **options).arguments
+        size = Size(given["num_frames"], given["height"], given["width"])
+        made = plain(*args, **options)
+        latents, *more = made if isinstance(made, tuple) else (made,)
+        changed = change(latents, size, tuple(more))
+        return (changed, *more) if isinstance(made, tuple) else changed
+
+    with replaced(pipeline, "prepare_latents", prepare):
+        yield
+
+
+def after_callback(callback: Callable[..., Any] | None, inputs: Sequence[str], ours: Callable[..., Any]) -> Any:
+    """A step callback that calls another one first, with the tensors that it asks for, and ours on what it leaves.
+
+    Args:
+        callback: of the pipeline's user, if any.
+        inputs: the tensors that it is to be given, by name.
+        ours: takes the latents among its tensors.
+    """
+
+    def both(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> Any:
+        left = {} if callback is None else callback(pipeline, step, timestep, {name: tensors[name] for name in inputs})
+        return left | ours(pipeline, step, timestep, {"latents": left.get("latents", tensors["latents"])})
+
+    return both
 
 
 @contextmanager
@@ -48,7 +86,7 @@ def changed_steps(scheduler: Any, change: Edit) -> Iterator[None]:
         result.prev_sample = latents
         return result
 
-    with replaced_step(scheduler, step):
+    with replaced(scheduler, "step", step):
         yield
 
 
@@ -78,7 +116,7 @@ def seeded_steps(scheduler: Any, generators: Sequence[torch.Generator]) -> Itera
             )
         return result
 
-    with replaced_step(scheduler, step):
+    with replaced(scheduler, "step", step):
         yield
 
 

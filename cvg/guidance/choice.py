@@ -158,7 +158,7 @@ class BestSeed:
             noise = [torch.Generator().manual_seed(int(mine[number])) for mine in seeds]
             runs.append(_Run(noise, reader_of(self.sampler.classifier, relations, self.sampler.config.smoothing)))
             with suppress(_Judged):
-                z = before_step(0, generator.initial_latents(noise, plan.size))
+                z = generator.initial_latents(noise, plan.size)
                 final = generator.sample(prompts, z, steps, plan.guidance_scale, plan.size, before_step, noise)
         require_finite(f"final latents (after {steps} denoising steps)", final)
         video_BCFHW = self.sampler.decoded(final)

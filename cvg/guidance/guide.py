@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cvg.classifier import CompositionClassifier
 from cvg.composition import Composition, RelationBatch
-from cvg.generators import Generator
+from cvg.generators import Conditioning, Generator
 from cvg.generators.obstacles import check_gradients
 from cvg.guidance.checks import gradient_of
 from cvg.guidance.config import GuidanceConfig
@@ -51,6 +51,7 @@ class Guide:
         compositions: what each prompt asks for; the labels of its relations are the targets.
         config: see :class:`GuidanceConfig`.
         terms: further terms of the loss, beside the label's and the entities' spread.
+        conditioning: the prompts as the generator sees them; made of the compositions' when None.
 
     Raises:
         PromptError: a label the classifier does not know.
@@ -64,11 +65,12 @@ class Guide:
         compositions: Sequence[Composition],
         config: GuidanceConfig,
         terms: Sequence[Term] = (),
+        conditioning: Conditioning | None = None,
     ) -> None:
         self.generator, self.config = generator, config.preferred(classifier.config.sampling)
         generator.freeze()
         check_gradients(generator)
-        self.conditioning = generator.encode(compositions)
+        self.conditioning = conditioning or generator.encode(compositions)
         self.relations = RelationBatch.of(compositions, classifier.labels)
         self.classify = reader_of(classifier, self.relations, self.config.smoothing)
         self.read = Taps.of(classifier.config.layers, classifier.config.heads)

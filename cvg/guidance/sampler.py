@@ -3,8 +3,7 @@
     sampler = GuidedSampler(pipeline, CompositionClassifier.from_pretrained("shapes-classifier"))
     result = sampler(["a red circle to the left of a blue square"], seeds=[0])
 
-The first step is guided before the pipeline is called, through its ``latents``; later ones in its step callback. After
-the last guided step the pipeline runs as it always does.
+After the last guided step the pipeline runs as it always does.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from cvg.common.fingerprint import same_generator
 from cvg.common.sizes import Size
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
-from cvg.generators import Generator, wrap_pipeline
+from cvg.generators import Conditioning, Generator, wrap_pipeline
 from cvg.guidance.checks import at_step, require_finite
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
@@ -75,7 +74,7 @@ class Plan:
     timesteps: Tensor
 
 
-class _GuidedSteps:
+class GuidedSteps:
     """Guides one batch as it is sampled: what the loop calls before every denoising step.
 
     Args:
@@ -83,13 +82,16 @@ class _GuidedSteps:
         timesteps: of the schedule.
         guided_steps: index of the guided step at each denoising step that is one.
         moves: whether edits change anything: with a step size of zero they do not.
+
+    Attributes:
+        moved: at each step that was guided, the samples whose latents it moved.
     """
 
     def __init__(self, guide: Guide, timesteps: Tensor, guided_steps: dict[int, int], moves: bool) -> None:
         self.guide, self.timesteps, self.guided_steps, self.moves = guide, timesteps, guided_steps, moves
         self.probabilities: dict[int, list[Tensor]] = {}
         self.last: tuple[int, Tensor] | None = None
-        self.moved: set[int] = set()
+        self.moved: dict[int, list[int]] = {}
 
     def __call__(self, step: int, z: Tensor) -> Tensor:
         """The latents that the step is to start from: z_t' at a guided one."""
@@ -100,9 +102,9 @@ class _GuidedSteps:
             edited, self.probabilities[step] = self.guide.edit(z, self.timesteps[step], self.guided_steps[step])
             require_finite("edited latents", edited)
         self.last = step, edited.clone()  # the pipeline goes on with the others
-        self.moved |= {sample for sample in range(len(z)) if not torch.equal(edited[sample], z[sample])}
+        self.moved[step] = [sample for sample in range(len(z)) if not torch.equal(edited[sample], z[sample])]
         if step > 0:  # until a sample moves the scheduler keeps its history: its video is the plain one
-            self.guide.generator.forget_history(sorted(self.moved))
+            self.guide.generator.forget_history(sorted(set().union(*self.moved.values())))
         return z if torch.equal(edited, z) else edited
 
     def conclude(self) -> dict[int, list[Tensor]]:
@@ -205,7 +207,10 @@ class GuidedSampler:
         """
         plan, device = self.plan(prompts, compositions, steps, guidance_scale, size), self.generator.device
         began = wall_clock(device)
-        guiding = self._guiding(plan, steps) if guided else None
+        guiding = None
+        if guided:
+            self.check_generator()  # adapters and networks may have been exchanged since
+            guiding = self.guiding(plan.compositions, steps, plan.size)
 
         def before_step(step: int, z: Tensor) -> Tensor:
             z = z if guiding is None else guiding(step, z)
@@ -214,7 +219,7 @@ class GuidedSampler:
             return z
 
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        latents = before_step(0, self.generator.initial_latents(noise, plan.size))
+        latents = self.generator.initial_latents(noise, plan.size)
         edit = before_step if guided or observe is not None else None
         final = self.generator.sample(prompts, latents, steps, plan.guidance_scale, plan.size, edit, noise)
         sampled = wall_clock(device)
@@ -267,8 +272,24 @@ class GuidedSampler:
                 f"classifier: trained on the attention of {trained}, but the generator is {given}; {remedy}"
             )
 
-    def _guiding(self, plan: Plan, steps: int) -> _GuidedSteps:
-        self.check_generator()  # adapters and networks may have been exchanged since
-        guided_steps = self.guided_steps(steps, plan.size)
-        guide = Guide(self.generator, self.classifier, plan.compositions, self.config, self.terms)
-        return _GuidedSteps(guide, plan.timesteps, guided_steps, moves=bool(self.config.step_size))
+    def guiding(
+        self,
+        compositions: Sequence[Composition],
+        steps: int,
+        size: Size,
+        conditioning: Conditioning | None = None,
+    ) -> GuidedSteps:
+        """What guides a batch while a pipeline samples it.
+
+        Args:
+            compositions: what each video is to show.
+            steps: denoising steps.
+            size: of the videos.
+            conditioning: the prompts as the generator sees them; made of the compositions' when None.
+
+        Raises:
+            UserError: a label that is unknown, or a schedule that does not fit the classifier.
+        """
+        guided_steps, timesteps = self.guided_steps(steps, size), self.generator.schedule(steps, size).timesteps
+        guide = Guide(self.generator, self.classifier, compositions, self.config, self.terms, conditioning)
+        return GuidedSteps(guide, timesteps, guided_steps, moves=bool(self.config.step_size))

@@ -110,7 +110,7 @@ class TestCosmos(FirstOrder):
 
     def test_latents_have_one_size_throughout(self, generator: Generator, latents: Tensor) -> None:
         """Where the pipeline's own have 80 at first: edits of one size mean the same at every step."""
-        seen = [latents]
+        seen: list[Tensor] = []
 
         def edit(step: int, z: Tensor) -> Tensor:
             seen.append(z)
