@@ -62,9 +62,13 @@ def spread(name: str, values: Sequence[float] | None, **rest: Any) -> Figure:
 
 
 def markdown(figures: Sequence[Figure]) -> str:
-    """The table, aligned, so that it reads well as plain text too."""
-    rows = [HEADER, *(figure.cells for figure in figures)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    """Their table."""
+    return aligned([HEADER, *(figure.cells for figure in figures)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, the first row its heading, aligned so that it reads well as plain text too."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]

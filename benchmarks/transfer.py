@@ -21,6 +21,7 @@ import torch
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
+from benchmarks.trained import trained
 from cvg.classifier.competition import group_log_probs
 from cvg.classifier.model import CompositionClassifier
 from cvg.common import hub
@@ -84,24 +85,11 @@ def random_vision(vlm: Path, folder: Path) -> Path:
     return folder
 
 
-def train(
-    shards: list[str], backbone: str, paths: dict[str, str], held_out: list[str], epochs: int, out: Path
-) -> tuple[Path, bool]:
-    """Train and export one classifier, unless that was done before; returns its folder, and whether it is new."""
-    log = out / "train"
-    configs = [f"--config=lightning_configs/{name}.yaml" for name in ("shapes", BACKBONES[backbone])]
-    command = ["cvg.train", "fit", *configs, "--data.shards", json.dumps(shards)]
-    command += ["--trainer.logger.init_args.save_dir", str(out), "--trainer.logger.init_args.name", "train"]
-    command += ["--trainer.logger.init_args.version", "log", "--trainer.max_epochs", str(epochs)]
-    command += ["--model.backbone_path", paths[backbone], "--trainer.enable_progress_bar", "false"]
-    if backbone == "no VLM":
-        command += ["--model.backbone", "none"]
-    if held_out:
-        command += ["--data.hold_out", json.dumps(held_out)]
-    checkpoint, folder = log / "log" / "checkpoints" / "best.ckpt", out / "classifier"
-    ran = run_step(Step("train", command, checkpoint, fresh=log), out, after=False)
-    export = ["cvg.export", "--checkpoint", str(checkpoint), "--out", str(folder)]
-    return folder, run_step(Step("export", export, folder / "config.json"), out, after=ran)
+def options(backbone: str, paths: dict[str, str], held_out: list[str], epochs: int) -> list[str]:
+    """What a training is given besides shards and configurations."""
+    given = ["--trainer.max_epochs", str(epochs), "--model.backbone_path", paths[backbone]]
+    given += ["--model.backbone", "none"] if backbone == "no VLM" else []
+    return given + (["--data.hold_out", json.dumps(held_out)] if held_out else [])
 
 
 @torch.no_grad()
@@ -173,14 +161,15 @@ def main(
     """
     if unknown := sorted(set(held_out) - set(HELD_OUT)):
         raise SettingsError(f"held_out {unknown[0]!r}: expected some of {', '.join(map(repr, HELD_OUT))}")
-    trained = Path(hub.path(vlm))
-    paths = dict.fromkeys(BACKBONES, str(trained)) | {"random VLM": str(random_vision(trained, out / "random-vlm"))}
+    whole = Path(hub.path(vlm))
+    paths = dict.fromkeys(BACKBONES, str(whole)) | {"random VLM": str(random_vision(whole, out / "random-vlm"))}
     rows: list[dict[str, Any]] = []
     for question in (q for q in QUESTIONS if q.held_out in held_out):
         for backbone in BACKBONES:
             folder = out / question.held_out.replace(", ", "-") / backbone.replace(", ", "-").replace(" ", "-")
             folder.mkdir(parents=True, exist_ok=True)
-            path, new = train(shards, backbone, paths, HELD_OUT[question.held_out], epochs, folder)
+            given = options(backbone, paths, HELD_OUT[question.held_out], epochs)
+            path, new = trained(folder, shards, ["shapes", BACKBONES[backbone]], given)
             row = {"asked": question.row, "backbone": backbone}
             row |= ask(question, path, folder, shards, [prompts, seed, steps], new)
             rows.append(row)

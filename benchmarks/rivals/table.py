@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.figures import aligned
 from benchmarks.rivals.arena import Results
 from cvg.common.statistics import wilson
 from cvg.reporting.table import number
@@ -58,5 +59,4 @@ def markdown(generator: str, rows: Sequence[dict[str, Any]]) -> str:
         multiples = [number(row[of]) for of in ("entities_right", "time", "memory")]
         name = row["name"] if row["n"] == count else f"{row['name']} ({row['n']} prompts)"
         cells.append([name, right, *multiples, size])
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([lines[0], "|" + "---|" * len(HEADER), *lines[1:]])
+    return aligned(cells)
