@@ -6,6 +6,7 @@ OUT =
 GENERATOR =
 CONFIG = lightning_configs/shapes.yaml
 PROMPT =
+PROMPTS =
 ARGS =
 
 PY = .venv/bin/python
@@ -24,14 +25,14 @@ WITH_GENERATOR = $(if $(GENERATOR),--generator "$$GENERATOR")
 WITH_CLASSIFIER = $(if $(wildcard runs/classifier/config.json),--classifier runs/classifier)
 
 # Values given on the command line reach the shell as environment variables: "$$PROMPT" may hold any quotes.
-export DATA GENERATOR PROMPT
+export DATA GENERATOR PROMPT PROMPTS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo world test lint docs probe invert train sample evaluate report bench
 
 # What a target cannot do without is asked for before anything is installed (but not under `make -n`, nor for ARGS=--help).
 needs-invert = DATA
-needs-probe = DATA
+needs-probe = $(if $(PROMPTS),,DATA)
 needs-sample = PROMPT
 example-DATA = DATA=manifest.jsonl
 example-PROMPT = PROMPT="a red circle to the left of a blue square"
@@ -51,6 +52,7 @@ help:  ## this text
 	@echo "  GENERATOR=  text-to-video model: a folder or Hub id (default: what ARGS or the classifier names, else shapes-wan)"
 	@echo "  CONFIG=     training configurations, each laid over those before it (default: $(CONFIG))"
 	@echo "  PROMPT=     text prompt for sample"
+	@echo "  PROMPTS=    file of prompts for probe, in the place of DATA: what rules are to read"
 	@echo "  ARGS=       more options for the command (ARGS=--help lists them)"
 	@echo "  PYTHON=     the Python (3.11 or newer) that .venv is made with (default: python3)"
 
@@ -84,8 +86,9 @@ lint: setup  ## ruff, mypy, and the site, in which no link may be dead
 docs: setup  ## the documentation as a site: runs/site/index.html
 	$(MKDOCS)
 
-probe: setup  ## which steps, layers and heads to tap: DATA=manifest.jsonl [GENERATOR=...] [OUT=runs/probe]
-	$(PY) -m data_prep.probe --data "$$DATA" --out "$(or $(OUT),runs/probe)" $(ARGS) $(WITH_GENERATOR)
+probe: setup  ## which steps, layers and heads to tap: DATA=manifest.jsonl; for rules, that have no data: PROMPTS=prompts.txt
+	$(PY) $(if $(PROMPTS),-m data_prep.probe_rules --prompts_file "$$PROMPTS" --out "$(or $(OUT),runs/probe-rules)",\
+	  -m data_prep.probe --data "$$DATA" --out "$(or $(OUT),runs/probe)") $(ARGS) $(WITH_GENERATOR)
 
 invert: setup  ## videos -> training shards: DATA=manifest.jsonl [OUT=runs/shards]
 	$(PY) -m data_prep.invert --data "$$DATA" --out "$(or $(OUT),runs/shards)" $(ARGS) $(WITH_GENERATOR)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "invert": ("data_prep.invert", "a manifest of videos -> training shards"),
     "label": ("data_prep.label", "what videos show, against their captions or labels -> a manifest"),
     "probe": ("data_prep.probe", "which steps, layers and heads of a generator to tap"),
+    "probe-rules": ("data_prep.probe_rules", "which layers and heads rules read, from prompts alone"),
     "render": ("data_prep.render", "clips of the shapes world, with their manifest"),
     "synthesize": ("data_prep.synthesize", "labelled videos that the generator makes itself"),
     "world": ("data_prep.world", "free prompts to a judged evaluation, on tiny random models, in minutes"),

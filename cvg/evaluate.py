@@ -118,7 +118,7 @@ def main(
         if videos:
             check_names(world, cases)
         tools, tool = _tools(world, official, python, videos), quality(vbench, videos) if vbench else None
-        frozen, model = rules.with_generator(trained, world.labels, generator, size, own)
+        frozen, model = rules.with_generator(trained, world.labels, generator, size, own, guiding)
         sampler = GuidedSampler(frozen, model, guiding)
         sampler.guided_steps(steps)
         scale = model.config.sampling.guidance_scale if guidance_scale is None else guidance_scale

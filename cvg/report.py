@@ -45,8 +45,9 @@ def sampled_again(result: Evaluation, count: int, loading: Loading) -> Section:
         labels = classifier.labels
     labels, own = labels or asked_suite(result, loading.device).labels, replace(loading, dtype=settings["dtype"])
     name, size = result.generator["name"], settings["size"]
-    generator, reader = rules.with_generator(classifier, labels, name, size, own)
-    sampler = GuidedSampler(generator, reader, GuidanceConfig(**settings["guiding"]))
+    guiding = GuidanceConfig(**settings["guiding"])
+    generator, reader = rules.with_generator(classifier, labels, name, size, own, guiding)
+    sampler = GuidedSampler(generator, reader, guiding)
     found: dict[tuple[str, int], Composition] = {}
     for row in result.rows:
         if len(found) >= count:

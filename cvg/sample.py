@@ -108,7 +108,7 @@ def main(
         ruled = trained is None and guidance != "off"
         understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
         jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
-        sampler = GuidedSampler(*rules.with_generator(trained, known, generator, size, loading), guiding)
+        sampler = GuidedSampler(*rules.with_generator(trained, known, generator, size, loading, guiding), guiding)
         size = _fitting(sampler, size, scale)
         if guidance != "off":
             sampler.guided_steps(steps, size)

@@ -11,12 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import require
-from cvg.common.files import atomic, require_writable, write_json
+from cvg.common.files import require_writable, write_json
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
@@ -28,15 +26,9 @@ from cvg.shards.shards import SPLITS
 from cvg.shards.stream import read_records
 from data_prep import manifest
 from data_prep.latents import Method, Settings
+from data_prep.options import write_yaml
 from data_prep.recording import check_steps, taps, token_grid
 from data_prep.sharding import shard
-
-
-def write_yaml(path: Path, comment: str, values: dict[str, Any]) -> None:
-    """A configuration with a comment on top and lists in one line."""
-    text = yaml.safe_dump(values, default_flow_style=None, sort_keys=False, allow_unicode=True)
-    with atomic(path) as temporary:
-        temporary.write_text(f"# {comment}\n{text}", encoding="utf-8")
 
 
 def write_configurations(out: Path, inversion: dict[str, Any], labels: str) -> None:

@@ -34,6 +34,8 @@ class GuidanceConfig:
         guided_steps: how many of the classifier's steps are guided, noisiest first.
         spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`).
         rules: weight of the labels' formulas in the loss, beside the classifier (:mod:`cvg.guidance.terms.rules`).
+        layers: the layers whose maps rules read; the first two thirds when left out. A classifier names its own.
+        heads: likewise the heads; all when left out.
     """
 
     step_size: float | None = None
@@ -45,12 +47,16 @@ class GuidanceConfig:
     guided_steps: int = 4
     spread: float = 0.3
     rules: float = 0.0
+    layers: list[int] | None = None
+    heads: list[int] | None = None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value is not None and not math.isfinite(value):
+            if not isinstance(value, (int, float)):
+                continue
+            if not math.isfinite(value):
                 raise SettingsError(f"guidance {name} is {value}; give a number")
-            if value is not None and value < 0:
+            if value < 0:
                 raise SettingsError(f"guidance {name} is {value}; it cannot be negative")
         if self.iterations < 1:
             raise SettingsError("guidance iterations is 0; give at least 1, or guide no steps")

@@ -21,7 +21,7 @@ from cvg.composition import Composition, LabelSet, RelationBatch
 from cvg.composition.labels import Label
 from cvg.generators import Generator, Loading, load_generator
 from cvg.grounding.slots import slot_maps
-from cvg.guidance.config import RULES
+from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.formulas import FORMULAS, Formula, seen
 from cvg.guidance.places import place
 from cvg.guidance.verdict import Verdict
@@ -127,7 +127,12 @@ def load_classifier(name: str, labels: LabelSet | None) -> CompositionClassifier
 
 
 def with_generator(
-    trained: CompositionClassifier | None, labels: LabelSet, generator: str | None, size: Size | None, loading: Loading
+    trained: CompositionClassifier | None,
+    labels: LabelSet,
+    generator: str | None,
+    size: Size | None,
+    loading: Loading,
+    guiding: GuidanceConfig | None = None,
 ) -> tuple[Generator, CompositionClassifier | Rules]:
     """A generator, and what reads its maps: a classifier, else rules.
 
@@ -137,17 +142,25 @@ def with_generator(
         generator: pipeline folder, hub id, or shipped name; the one that the classifier was trained on when None.
         size: of the rules' videos.
         loading: where and how the generator is computed.
+        guiding: layers and heads of the rules; those that :meth:`Rules.of` takes when None.
 
     Raises:
-        SettingsError: rules without generator or size, or a size that the generator's videos cannot have.
+        SettingsError: rules without generator or size, or with layers, heads or a size that the generator does not
+            have; a classifier with layers or heads.
         ModelError: the generator cannot be loaded.
     """
+    guiding = guiding or GuidanceConfig()
     if trained is not None:
+        if guiding.layers is not None or guiding.heads is not None:
+            raise SettingsError(
+                f"guidance layers {guiding.layers}, heads {guiding.heads}: a classifier reads those that it was "
+                "trained on; leave them out, or guide by rules"
+            )
         return load_generator(generator or trained.config.generator["name"], loading), trained
     require_named(generator=generator, size=size)
     assert generator is not None and size is not None
     frozen = load_generator(generator, loading)
-    return frozen, Rules.of(frozen, labels, Size(*size))
+    return frozen, Rules.of(frozen, labels, Size(*size), guiding.layers, guiding.heads)
 
 
 def formula_of(label: Label) -> Formula | None:
