@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("cvg.train", "shards -> a training checkpoint: cvg train fit|validate|test"),
     "export": ("cvg.export", "a training checkpoint -> a classifier folder"),
     "invert": ("data_prep.invert", "a manifest of videos -> training shards"),
+    "collect": ("data_prep.collect", "a downloaded data set -> a manifest of what its videos show"),
     "label": ("data_prep.label", "what videos show, against their captions or labels -> a manifest"),
     "probe": ("data_prep.probe", "which steps, layers and heads of a generator to tap"),
     "probe-rules": ("data_prep.probe_rules", "which layers and heads rules read, from prompts alone"),

@@ -126,7 +126,7 @@ def _claim(number: int, values: dict[str, Any] | str, folder: Path, labels: Labe
     captioned = "caption" in values
     try:
         if captioned:
-            values = _understood(values, labels, parse)
+            values = understood(values, labels, parse)
     except UserError as error:
         return Claim(number, fault=str(error), reason="nothing" if isinstance(error, NothingToGuide) else "prompt")
     try:
@@ -142,8 +142,17 @@ def _claim(number: int, values: dict[str, Any] | str, folder: Path, labels: Labe
         return Claim(number, fault=f"holds half of a letter ({error}); write it anew", reason="malformed")
 
 
-def _understood(values: dict[str, Any], labels: LabelSet, parse: Parser) -> dict[str, Any]:
-    """The keys of a manifest's row, from a caption."""
+def understood(values: dict[str, Any], labels: LabelSet, parse: Parser) -> dict[str, Any]:
+    """The keys of a manifest's row, from a caption.
+
+    Args:
+        values: ``caption``, and keys of a row that do not say the same.
+        labels: the label set that labels come from.
+        parse: who reads the caption.
+
+    Raises:
+        UserError: the caption cannot be understood, states no label (`NothingToGuide`), or is beside what it says.
+    """
     if given := [name for name in _OWN if name in values]:
         raise DataError(f"has a caption and {given[0]!r}; give one of them")
     if not isinstance(values["caption"], str):

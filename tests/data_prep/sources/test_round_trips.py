@@ -1,0 +1,142 @@
+"""Rendered clips, written out in each data set's form and read back: the labels are those that were rendered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cvg.common.cli import run
+from cvg.shapes.world import LABELS
+from data_prep import label, manifest
+from tests.data_prep.sources import forms
+from tests.data_prep.sources.helpers import agreement, call, rejects, report
+
+KINDS = ("motion", "spatial", "relative_motion")
+FEW = 9
+Write = Callable[[Path, list[forms.Clip]], str]
+
+
+def vidor(root: Path, made: list[forms.Clip]) -> str:
+    predicates = {"above": "above", "below": "beneath", "towards": "towards", "away from": "away"}
+    for clip in made:
+        forms.write_json(root / "annotation" / "training" / f"{clip.name}.json", forms.vidor(clip, predicates))
+    return "vidor"
+
+
+def vidvrd(root: Path, made: list[forms.Clip]) -> str:
+    predicates = {"left of": "walk_left", "right of": "stand_right", "above": "fly_above", "below": "sit_beneath"}
+    predicates |= {"towards": "move_toward", "away from": "run_away"}
+    for number, clip in enumerate(made):
+        split = "test" if number % 4 == 0 else "train"
+        forms.write_json(root / split / f"{clip.name}.json", forms.vidor(clip, predicates))
+    return "vidvrd"
+
+
+def sentences(root: Path, made: list[forms.Clip]) -> str:
+    half = len(made) // 2
+    forms.write_json(root / "labels" / "train.json", forms.something(made[:half]))
+    forms.write_json(root / "labels" / "validation.json", forms.something(made[half:]))
+    return "something-something-v2"
+
+
+def table(root: Path, made: list[forms.Clip]) -> str:
+    forms.captions_csv(root / "captions.csv", made)
+    return "captioned"
+
+
+FORMS: dict[str, Write] = {"vidor": vidor, "vidvrd": vidvrd, "something": sentences, "captions": table}
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[forms.Clip]]:
+    folder = tmp_path_factory.mktemp("videos")
+    return folder, forms.clips(folder, KINDS, FEW)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_are_those_that_were_rendered(form: str, few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
+    videos, made = few
+    source = FORMS[form](tmp_path, made)
+    rows = call(source, tmp_path, tmp_path / "out" / "m.jsonl", f"--videos={videos}")
+    right, total, found = agreement(rows, made)
+    assert right == total and found == len(made)
+    assert all(row.dataset == source and row.video.parent.samefile(videos) for row in rows)
+    told = report(tmp_path / "out" / "m.jsonl")
+    assert told["rows"] == len(rows) and sum(told["labels"].values()) == sum(len(row.relations) for row in rows)
+    assert (tmp_path / "out" / "m.report.html").read_text().count("data:image/png") == len(told["labels"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_of_many_are_those_that_were_rendered(form: str, tmp_path: Path) -> None:
+    (tmp_path / "video").mkdir()
+    made = forms.clips(tmp_path / "video", KINDS, 240, seed=5)
+    rows = call(FORMS[form](tmp_path, made), tmp_path, tmp_path / "out" / "m.jsonl")
+    right, total, found = agreement(rows, made)
+    assert right >= 0.999 * total and found >= 0.99 * len(made)
+
+
+def test_captions_in_tars_are_confirmed_by_a_judge(few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
+    videos, made = few
+    (tmp_path / "root").mkdir()
+    forms.captions_tar(tmp_path / "root" / "00000.tar", made, videos)
+    out = tmp_path / "m.jsonl"
+    rows = call("captioned", tmp_path / "root", out, "--licence=CC-BY-4.0")
+    assert len(rows) == len(made) and all(row.unconfirmed for row in rows)
+    assert sorted(row.licence for row in rows) == ["CC-BY-4.0"] * 5 + ["CC0-1.0"] * 4
+    assert all(row.video.parent == tmp_path / "m.videos" for row in rows)
+    args = [f"--videos={out}", f"--out={tmp_path / 'seen.jsonl'}", "--judge=shapes", "--labels=shapes"]
+    run(label.main, "python -m data_prep.label", args=args)
+    seen = manifest.load(tmp_path / "seen.jsonl", LABELS)
+    assert not any(row.unconfirmed for row in seen) and {row.licence for row in seen} == {"CC-BY-4.0", "CC0-1.0"}
+    truth = {clip.name: clip.truth for clip in made}
+    assert len(seen) == len(made)
+    for row in seen:
+        said = {(name, tuple(row.entities[i] for i in indices)) for name, indices in row.relations}
+        assert said == truth[row.id.split("-")[1]]
+
+
+def test_licences_choose_and_labels_are_balanced(few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
+    videos, made = few
+    forms.captions_csv(tmp_path / "a.csv", made[:6], licence="CC-BY-4.0")
+    forms.captions_csv(tmp_path / "b.csv", made[6:], licence="CC-BY-NC-4.0")
+    out = tmp_path / "out" / "m.jsonl"
+    rows = call("captioned", tmp_path, out, f"--videos={videos}", "--licences=[cc-by-4.0]", "--per_label=1")
+    assert {row.licence for row in rows} == {"CC-BY-4.0"}
+    counts = report(out)["labels"]
+    assert set(counts.values()) == {1}
+    assert report(out)["rejected"]["licence"] == 3
+    left = [reject for reject in rejects(out) if reject["reason"] == "licence"]
+    assert all("b.csv:" in reject["where"] and "CC-BY-NC-4.0" in reject["detail"] for reject in left)
+
+
+def test_the_same_again_is_the_same(few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
+    videos, made = few
+    vidor(tmp_path, made[:4])
+    texts = []
+    for name, workers in (("one", 1), ("two", 3)):
+        out = tmp_path / name / "m.jsonl"
+        call("vidor", tmp_path / "annotation", out, f"--videos={videos}", f"--workers={workers}", "--per_label=2")
+        texts.append([json.loads(line) for line in out.read_text().splitlines()])
+    assert texts[0] == texts[1]
+
+
+def test_captions_come_as_parquet_and_lines_too(few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
+    videos, made = few
+    lines = [{"path": f"{clip.name}.mp4", "text": clip.spec.prompt, "license": "CC0-1.0"} for clip in made[:2]]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = call("captioned", tmp_path, tmp_path / "one" / "m.jsonl", f"--videos={videos}")
+    assert len(rows) == 2 and {row.licence for row in rows} == {"CC0-1.0"}
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(lines), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").unlink()
+    again = call("captioned", tmp_path, tmp_path / "two" / "m.jsonl", f"--videos={videos}")
+    assert [replace(row, video=videos) for row in again] == [replace(row, video=videos) for row in rows]
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
+    with pytest.raises(SystemExit):
+        call("captioned", tmp_path, tmp_path / "three" / "m.jsonl", f"--videos={videos}")
