@@ -73,6 +73,8 @@ class Attachment(Surroundings):
         other = None if before is None or match.verb is not None else self.owner.get(before)
         if spoken is None and other is not None and other is not match and (shared := self.subjects(other)):
             return shared
+        if spoken is None and match.verb is None:
+            spoken = self._fronted(match)
         if spoken is None:
             spoken = self._spoken_of(match, number)
         if spoken is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,8 @@ _KINDS = {
     **{"CD": "NUM", "CC": "CCONJ", "MD": "AUX", "UH": "INTJ", "WRB": "SCONJ"},
 }
 """Part of speech by finer tag, where the word does not tell more."""
+_SENTENCES = re.compile(r"(?<=[.!?;])\s+(?=[A-Z])")
+"""Where a sentence ends for certain; each is parsed for itself, so that none borrows from the one before."""
 _BE = frozenset("be is are was were am been being 's 're 'm".split())
 
 
@@ -98,13 +101,17 @@ def _pipeline() -> Any:
     return nlp
 
 
-@functools.lru_cache(maxsize=1 << 14)
 def lemmas(word: str, kind: str) -> frozenset[str]:
     """The dictionary's lemmas of a word as a NOUN, VERB or ADJ; none where it does not have it."""
+    return _all_lemmas(word).get(kind, frozenset())
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _all_lemmas(word: str) -> dict[str, frozenset[str]]:
     from lemminflect import getAllLemmas
 
     found: dict[str, tuple[str, ...]] = getAllLemmas(word)
-    return frozenset(found.get(kind, ()))
+    return {kind: frozenset(having) for kind, having in found.items()}
 
 
 def inflected(lemma: str, tag: str) -> str:
@@ -126,24 +133,30 @@ def tokens_of(prompt: str) -> list[Word]:
     """The words of a prompt as the model takes them."""
     lower = prompt.lower()
     text = lower if prompt.isupper() and len(lower) == len(prompt) else prompt  # capitals would all be names
-    tokens = [token for token in _pipeline()(text) if not token.is_space]
-    places = {token.i: index for index, token in enumerate(tokens)}
-    starts = {sentence.start: number for number, sentence in enumerate(tokens[0].doc.sents)} if tokens else {}
-    words, number = [], 0
-    for index, token in enumerate(tokens):
-        number = starts.get(token.i, number)
-        words.append(
-            Word(
-                index,
-                token.lower_.replace("’", "'"),
-                token.idx,
-                token.idx + len(token.text),
-                _kind(token),
-                token.tag_,
-                token.dep_,
-                places.get(token.head.i, index),
-                number,
-                frozenset({token.lower_}),
+    words: list[Word] = []
+    number, at = -1, 0
+    pieces = _SENTENCES.split(text)
+    for doc, piece in zip(_pipeline().pipe(pieces), pieces, strict=True):
+        at = text.index(piece, at)
+        tokens = [token for token in doc if not token.is_space]
+        first = len(words)
+        places = {token.i: first + index for index, token in enumerate(tokens)}
+        starts = {sentence.start for sentence in doc.sents}
+        for token in tokens:
+            number += token.i in starts or len(words) == first
+            words.append(
+                Word(
+                    len(words),
+                    token.lower_.replace("’", "'"),
+                    at + token.idx,
+                    at + token.idx + len(token.text),
+                    _kind(token),
+                    token.tag_,
+                    token.dep_,
+                    places.get(token.head.i, len(words)),
+                    number,
+                    frozenset({token.lower_}),
+                )
             )
-        )
+        at += len(piece)
     return words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from cvg.composition.agreement import mend_agreement
 from cvg.composition.language import PREPOSITIONS, Word, lemmas, tokens_of
 
 _JOINTS = frozenset("and or but while whereas when where then as because so before after until".split())
@@ -50,6 +51,7 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
     for word in words:
         if _is_joined_verb(words, word, verbs):
             word.kind, word.tag = "VERB", "VBZ"
+    mend_agreement(words, _COLOURS)
     for word in words:
         known = lemmas(word.text, "VERB" if word.is_verb else "NOUN" if word.is_noun else "ADJ")
         word.forms = word.forms | known | ({word.text.removesuffix("s")} if word.is_noun else set())
