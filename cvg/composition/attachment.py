@@ -8,11 +8,10 @@ from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
 from cvg.composition.referents import RELATIVE, referent
 from cvg.composition.statements import Match
-from cvg.composition.surroundings import Surroundings
+from cvg.composition.surroundings import FINITE, Surroundings
 from cvg.composition.tagging import clause
 
 _SUBJECTS = ("nsubj", "nsubjpass")
-_FINITE = ("VBZ", "VBP", "VBD")
 _MOVERS = frozenset(
     "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling launch drop shoot blow roll slide "
     "move pour swing send spin fly spray splash sprinkle put place set lay stack hang insert dip".split()
@@ -180,8 +179,12 @@ class Attachment(Surroundings):
 
     def _of_verb(self, verb: int, linear: Phrase | None, match: Match) -> Phrase | None:
         """The subject of a verb, by the parse; where that does not tell, ``linear``."""
+        if self.words[verb].tag in FINITE and not self._is_relative(verb):
+            heading = self._heading(verb)
+            if heading is not None and not heading.pronoun:
+                return self._last_joined(heading, verb)
         near = self._adjacent(verb)
-        if near is not None and self.words[verb].tag in _FINITE:
+        if near is not None and self.words[verb].tag in FINITE:
             if (led := self._led(near)) is not None:
                 return self._around_object(led.places[0], verb)
             opener = self._opener(near)

@@ -8,10 +8,12 @@ from itertools import combinations, pairwise
 
 from cvg.common.errors import NothingToGuide, PromptError
 from cvg.composition.attachment import Attachment
+from cvg.composition.doubts import doubt
 from cvg.composition.labels import SLOT_NAMES, LabelSet
 from cvg.composition.language import Word
 from cvg.composition.phrases import FRAME, MEDIA, Phrase, PhraseSpan, locate
 from cvg.composition.refusals import (
+    doubtful,
     half_known,
     is_absence,
     refuse_contradictions,
@@ -134,6 +136,9 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
             continue
         slots = _slots(match, attachment)
         if is_scenery(match, slots[0], attachment.words):
+            continue
+        if word := doubt(match, slots[0], attachment.words):
+            unread.append((match, doubtful(prompt, prompt[match.start : match.end], word)))
             continue
         spans = [_span(prompt, phrases[0], attachment.words) if phrases else None for phrases in slots]
         try:

@@ -84,6 +84,11 @@ def refuse_unreadable(prompt: str, spans: Sequence[tuple[int, int]]) -> None:
             raise _refused(prompt, f"{found.group()!r} leaves a choice", "one thing")
 
 
+def doubtful(prompt: str, said: str, word: str) -> PromptError:
+    """The error of words that a hedge, a modal or a question makes doubtful."""
+    return _refused(prompt, f"{word!r} makes {said!r} doubtful", "what is there")
+
+
 def is_absence(fragment: str) -> bool:
     """Whether words between commas only say what is not there: "no people", "without text"."""
     return bool(re.match(r"\W*(no|without)\s+\w", fragment, re.IGNORECASE))

@@ -8,6 +8,11 @@ from cvg.composition.language import Word
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase, noun_phrases
 from cvg.composition.statements import Match
 
+FINITE = ("VBZ", "VBP", "VBD")
+_OPENING = frozenset("while whereas when where as but because so until ;".split())
+_LINKING = frozenset(("and", ",", "then"))
+_DEEPEST = 4
+
 
 class Surroundings:
     """The noun phrases of a prompt, and looks around a place.
@@ -75,6 +80,50 @@ class Surroundings:
             if self.words[place].kind not in ("ADV", "AUX") or place in self.owner:
                 return None
         return None
+
+    def _heading(self, verb: int, depth: int = 0) -> Phrase | None:
+        """The phrase that heads the clause of a finite verb: the first before it that nothing governs.
+
+        A clause begins after a conjunction, and after "and" or a comma that a verb stands before; where it has no such
+        phrase, its subject is that of the verb before ("opens a window and waves").
+        """
+        words, first = self.words, verb
+        while first > 0 and words[first - 1].sentence == words[verb].sentence:
+            first -= 1
+        acting = [place for place in range(first, verb) if self._acts(place)]
+        begins = first
+        for place in range(verb - 1, first - 1, -1):
+            text = words[place].text
+            if text in _OPENING or (text in _LINKING and any(other < place for other in acting)):
+                begins = place
+                break
+        inside = [phrase for phrase in self.phrases if begins <= phrase.first and phrase.last < verb]
+        free = [phrase for phrase in inside if not phrase.governed and not self._led(phrase)]
+        if free:
+            return free[0]
+        earlier = [place for place in acting if place < begins and words[place].tag in FINITE]
+        return self._heading(earlier[-1], depth + 1) if earlier and depth < _DEEPEST else None
+
+    def _last_joined(self, phrase: Phrase, end: int) -> Phrase:
+        """The last of the phrases before a place that are joined to one: "a hen and a goose"."""
+        while (more := self._joined_after(phrase)) is not None and more.last < end:
+            phrase = more
+        return phrase
+
+    def _acts(self, place: int) -> bool:
+        """Whether a word is a verb of its clause: no auxiliary, no modifier, and not of a relative clause."""
+        word = self.words[place]
+        helps = word.dep in ("aux", "auxpass") and self.words[word.head].is_verb
+        if not word.is_verb or helps or (word.dep in ("amod", "compound") and word.head > place):
+            return False
+        return not self._is_relative(place)
+
+    def _is_relative(self, verb: int) -> bool:
+        """Whether "that" or "which" is the subject of a verb."""
+        place = verb - 1
+        while place >= 0 and self.words[place].kind in ("AUX", "ADV", "PART"):
+            place -= 1
+        return place >= 0 and self.words[place].tag in ("WDT", "WP")
 
     def _not_enclosed(self, phrase: Phrase, place: int) -> Phrase:
         """A phrase, or the one before it where commas enclose it: "a crow, wings spread, lands"."""
