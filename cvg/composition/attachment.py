@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from cvg.composition.chains import MOVERS, Chains, UnclearError
 from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
 from cvg.composition.referents import RELATIVE, referent
 from cvg.composition.statements import Match
-from cvg.composition.surroundings import FINITE, Surroundings
+from cvg.composition.surroundings import FINITE
 from cvg.composition.tagging import clause
 
 _SUBJECTS = ("nsubj", "nsubjpass")
-_MOVERS = frozenset(
-    "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling launch drop shoot blow roll slide "
-    "move pour swing send spin fly spray splash sprinkle put place set lay stack hang insert dip".split()
-)
-"""Verbs whose object is what moves: "a crane lifts a container upwards", "puts a cup on a table"."""
-_KEEPERS = frozenset("eat drink hold read carry wear play chew munch use ride smoke write nibble".split())
-"""Verbs whose object is where the subject is: "a panda eats bamboo to the left of a tree"."""
-_CARRYING = ("on", "inside")
-"""Rules by which what an entity is beside or above is so of what it carries too."""
 _OWN_CLAUSE = ("conj", "advcl", "xcomp", "ccomp", "dep", "aux", "auxpass")
 _DEEPEST = 6
 
 
-class Attachment(Surroundings):
+class Attachment(Chains):
     """Finds the entities of matches.
 
     Args:
@@ -44,7 +37,8 @@ class Attachment(Surroundings):
         number = self.matches.index(match)
         if number not in self._subjects:
             self._subjects[number] = []  # whoever asks again is in a circle
-            self._subjects[number] = self._found_subjects(match, number)
+            with suppress(UnclearError):
+                self._subjects[number] = self._found_subjects(match, number)
         return self._subjects[number]
 
     def objects(self, match: Match) -> list[Phrase]:
@@ -100,35 +94,9 @@ class Attachment(Surroundings):
             return linear
         return self._of_object(phrase, match) or linear
 
-    def _of_object(self, phrase: Phrase, match: Match) -> Phrase | None:
-        """Whom a relation right after a phrase is of, where that is not the subject of its clause."""
-        head, opener = self.words[match.places[0]].head, self._opener(phrase)
-        if opener is not None and self.words[opener].is_verb and self.words[opener].forms & _MOVERS:
-            return phrase
-        inside = phrase.first <= head <= phrase.last
-        if opener is not None and self.words[opener].is_verb and self.words[opener].forms & _KEEPERS:
-            return self._of_verb(opener, None, match)
-        if inside and not phrase.governed and self.words[phrase.head].dep == "dobj":
-            return phrase
-        if inside and opener is not None and self.words[opener].text == "at":
-            return phrase
-        if opener is not None and self.words[opener].text == "with" and self._is_of_company(opener, match):
-            return phrase
-        led = self._led(phrase)
-        if led is not None and led.label.rule in _CARRYING and self.words[head].is_verb and head < led.places[0]:
-            shared = self.subjects(led)  # "stands on a table to the right of a clock"
-            return shared[0] if shared else None
-        return None
-
-    def _is_of_company(self, opener: int, match: Match) -> bool:
-        """Whether a relation right after "with ..." is of that: "with a dog on a leash", "a hat over his ears"."""
-        after = match.places[-1] + 1
-        owned = after < len(self.words) and self.words[after].tag == "PRP$"
-        return owned or match.label.rule in _CARRYING or (opener > 0 and self.words[opener - 1].text == ",")
-
     def _moved(self, verb: int, match: Match) -> Phrase | None:
         """What a verb moves: "a crane lifts a container upwards"."""
-        if match.places[0] <= verb or not self.words[verb].forms & _MOVERS:
+        if match.places[0] <= verb or not self.words[verb].forms & MOVERS:
             return None
         phrase = self._following(verb)
         return phrase if phrase is not None and phrase.last < match.places[0] else None

@@ -1,0 +1,118 @@
+"""Of which phrase a relation is that follows the object of something else: "a cup on a table next to a window"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cvg.composition.phrases import JOINTS, Phrase
+from cvg.composition.statements import Match
+from cvg.composition.surroundings import Surroundings
+
+MOVERS = frozenset(
+    "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling launch drop shoot blow roll slide "
+    "move pour swing send spin fly spray splash sprinkle put place set lay stack hang insert dip".split()
+)
+"""Verbs whose object is what moves: "a crane lifts a container upwards", "puts a cup on a table"."""
+_KEEPERS = frozenset("eat drink hold carry wear chew munch use ride smoke nibble".split())
+"""Verbs whose object is where the subject is: "a panda eats bamboo to the left of a tree"."""
+_LIFTED = frozenset("hold carry".split())
+_SEEING = frozenset(
+    "watch see observe photograph film spot notice find show depict feature imagine picture reveal admire spy".split()
+)
+"""Verbs whose object is looked at where it is: "a fox watches a hen in front of the coop"."""
+_AIMING = frozenset("look point gaze stare smile wave bark glance aim peer shout".split())
+"""The same, before "at"."""
+_SUPPORTS = ("on", "inside")
+"""Rules by which what an entity is beside is so of what it carries too."""
+_SIDES = ("left of", "right of")
+_SETTINGS = frozenset(
+    "moon earth beach shore street road ground grass field meadow lawn hill mountain sea ocean lake river planet stage "
+    "sidewalk pavement day night morning evening afternoon".split()
+)
+"""What everything of a scene is on alike."""
+
+
+class UnclearError(Exception):
+    """A relation may be of one phrase as well as of another."""
+
+
+class Chains(Surroundings):
+    """Tells whom a relation right after an object is of."""
+
+    if TYPE_CHECKING:
+
+        def subjects(self, match: Match) -> list[Phrase]: ...  # noqa: D102
+
+        def _of_verb(self, verb: int, linear: Phrase | None, match: Match) -> Phrase | None: ...
+
+    def _of_object(self, phrase: Phrase, match: Match) -> Phrase | None:
+        """Whom a relation right after a phrase is of; None where that follows from their places.
+
+        Args:
+            phrase: what stands right before the relation.
+            match: the relation.
+
+        Raises:
+            UnclearError: it may be of the phrase, and of what the clause is about.
+        """
+        opener = self._opener(phrase)
+        if opener is None or self.words[match.places[0] - 1].text == "," or opener in self.owner:
+            led = self._led(phrase)
+            parted = self.words[match.places[0] - 1].text == ","
+            return None if led is None or parted else self._after_relation(led, phrase, match)
+        word = self.words[opener]
+        if word.is_verb and word.kind != "AUX":
+            return self._after_verb(opener, phrase, match)
+        if not phrase.governed or word.text in JOINTS:
+            return None
+        if word.text == "with":
+            return phrase if self._is_of_company(opener, match) else self._of_owner(match)
+        if word.text == "at" and self._verb_before(opener) & _AIMING:
+            return phrase
+        if word.text not in ("in", "without"):
+            raise UnclearError
+        return None
+
+    def _after_verb(self, verb: int, phrase: Phrase, match: Match) -> Phrase | None:
+        forms = self.words[verb].forms
+        if forms & (MOVERS - _KEEPERS) or forms & _SEEING or (forms & _LIFTED and match.label.rule == "above"):
+            return phrase
+        if forms & _KEEPERS:
+            return self._of_verb(verb, None, match)
+        raise UnclearError
+
+    def _after_relation(self, led: Match, phrase: Phrase, match: Match) -> Phrase | None:
+        """Whom a relation right after the object of another is of."""
+        acting = [place for place in range(led.places[0]) if self.words[place].is_verb and self._is_near(place, led.places[0])]
+        if not acting:
+            return None
+        if led.label.rule in _SUPPORTS and match.label.rule in _SIDES:
+            shared = self.subjects(led)  # "stands on a table to the right of a clock"
+            return shared[0] if shared else None
+        object_ = self._following(match.places[-1])
+        setting = object_ is not None and not self.words[object_.head].forms.isdisjoint(_SETTINGS)
+        if led.label.rule not in _SUPPORTS and match.label.rule in _SUPPORTS and not setting:
+            return phrase  # "sits to the right of a kettle on a counter"
+        raise UnclearError
+
+    def _is_near(self, place: int, end: int) -> bool:
+        """Whether two places are of one clause."""
+        between = self.words[place + 1 : end]
+        same = self.words[place].sentence == self.words[end].sentence
+        return same and not any(word.text in JOINTS or word.is_sign for word in between)
+
+    def _verb_before(self, place: int) -> frozenset[str]:
+        """The forms of the verb right before a place; none where there is none."""
+        word = self.words[place - 1] if place else None
+        return word.forms if word is not None and word.is_verb else frozenset()
+
+    def _is_of_company(self, opener: int, match: Match) -> bool:
+        """Whether a relation right after "with ..." is of that: "a hat over his ears", ", with birds above a tree"."""
+        after = match.places[-1] + 1
+        owned = after < len(self.words) and self.words[after].tag == "PRP$"
+        return owned or (opener > 0 and self.words[opener - 1].text == ",")
+
+    def _of_owner(self, match: Match) -> None:
+        """Of what has the company: what a place carries may be meant too ("a cat with a bell on a rug")."""
+        if match.label.rule in _SUPPORTS:
+            raise UnclearError
