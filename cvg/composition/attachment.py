@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cvg.composition.chains import MOVERS, Chains, UnclearError
+from cvg.composition.chains import MOVERS, TRANSITIVE, Chains, UnclearError
 from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
 from cvg.composition.referents import RELATIVE, referent
@@ -96,7 +96,17 @@ class Attachment(Chains):
 
     def _moved(self, verb: int, match: Match) -> Phrase | None:
         """What a verb moves: "a crane lifts a container upwards"."""
-        if match.places[0] <= verb or not self.words[verb].forms & MOVERS:
+        if not self.words[verb].forms & MOVERS:
+            return None
+        after = match.places[-1] + 1
+        if match.label.rule and match.places == (verb,) and match.label.entities == 1:  # "drops a stone", "drops it"
+            if after in self._at and self._at[after].pronoun:
+                raise UnclearError
+            return self._following(verb)
+        passive = self.words[verb].tag == "VBN"
+        if not passive and match.places[0] == verb + 1 and self.words[verb].forms & TRANSITIVE and self._following(match.places[-1]):
+            raise UnclearError  # "kicks up dust"
+        if match.places[0] <= verb:
             return None
         phrase = self._following(verb)
         return phrase if phrase is not None and phrase.last < match.places[0] else None
@@ -243,7 +253,7 @@ class Attachment(Chains):
                     word.text == "," for word in between
                 ):
                     continue  # "on a terrace overlooking the sea, a cat sleeps"
-                if not match.literal and not any(word.is_verb for word in between):
+                if not match.literal and match.label.has_object and not any(word.is_verb for word in between):
                     return None  # "On a busy street, signs glow": where all of it is, and not of the signs alone
                 return phrase if any(word.is_verb or word.text == "," for word in between) else None
         return None

@@ -13,6 +13,10 @@ MOVERS = frozenset(
     "move pour swing send spin fly spray splash sprinkle put place set lay stack hang insert dip".split()
 )
 """Verbs whose object is what moves: "a crane lifts a container upwards", "puts a cup on a table"."""
+TRANSITIVE = frozenset(
+    "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling put place set lay".split()
+)
+"""Those of them that nothing does by itself."""
 _KEEPERS = frozenset("eat drink hold carry wear chew munch use ride smoke nibble".split())
 """Verbs whose object is where the subject is: "a panda eats bamboo to the left of a tree"."""
 _LIFTED = frozenset("hold carry".split())
@@ -56,19 +60,20 @@ class Chains(Surroundings):
             UnclearError: it may be of the phrase, and of what the clause is about.
         """
         opener = self._opener(phrase)
-        if opener is None or self.words[match.places[0] - 1].text == "," or opener in self.owner:
-            led = self._led(phrase)
-            parted = self.words[match.places[0] - 1].text == ","
-            return None if led is None or parted else self._after_relation(led, phrase, match)
+        if opener is None or self.words[match.places[0] - 1].text == ",":
+            return None
         word = self.words[opener]
         if word.is_verb and word.kind != "AUX":
             return self._after_verb(opener, phrase, match)
+        if word.text == "at" and self._verb_before(opener) & _AIMING:
+            return phrase
+        if opener in self.owner:
+            led = self._led(phrase)
+            return None if led is None else self._after_relation(led, phrase, match)
         if not phrase.governed or word.text in JOINTS:
             return None
         if word.text == "with":
             return phrase if self._is_of_company(opener, match) else self._of_owner(match)
-        if word.text == "at" and self._verb_before(opener) & _AIMING:
-            return phrase
         if word.text not in ("in", "without"):
             raise UnclearError
         return None
@@ -83,7 +88,7 @@ class Chains(Surroundings):
 
     def _after_relation(self, led: Match, phrase: Phrase, match: Match) -> Phrase | None:
         """Whom a relation right after the object of another is of."""
-        acting = [place for place in range(led.places[0]) if self.words[place].is_verb and self._is_near(place, led.places[0])]
+        acting = [place for place in range(led.places[0] + 1) if self.words[place].is_verb and self._is_near(place, led.places[0])]
         if not acting:
             return None
         if led.label.rule in _SUPPORTS and match.label.rule in _SIDES:

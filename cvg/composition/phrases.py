@@ -181,7 +181,7 @@ class _Reader:
         """Whether "round" is the shape: "a round clock"."""
         before = self.words[word.index - 1] if word.index else None
         after_verb = not self.determined and before is not None and before.is_verb
-        return word.text == "round" and word.kind == "ADJ" and not after_verb and self._nominal(word.index + 1)
+        return word.text == "round" and word.kind in ("ADJ", "NOUN") and not after_verb and self._nominal(word.index + 1)
 
     def _is_her(self, word: Word) -> bool:
         """Whether "her" stands alone: "behind her", not "her dog"."""
@@ -243,7 +243,8 @@ class _Reader:
     def _named(self, words: Sequence[int]) -> bool:
         """Whether words without a noun name an entity all the same: "a square", "2" are the model's slips."""
         alone = not any(self.words[place].is_noun for place in words)
-        if not alone and self.determined and self.words[words[-1]].kind == "ADJ":
+        ended = words[-1] + 1 == len(self.words) or self.words[words[-1] + 1].text != "of"  # "a cart full of hay"
+        if not alone and ended and self.determined and self.words[words[-1]].kind == "ADJ":
             return True  # "a cyan square", of which the model makes a noun and its adjective
         return (
             alone and self.words[words[-1]].kind in ("ADJ", "X", "NUM", "VERB") and (self.determined or len(words) > 1)

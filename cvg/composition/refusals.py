@@ -36,7 +36,8 @@ PLACE_ADVERBS = frozenset("there here yonder again".split())
 PHRASAL = frozenset(
     "take takes taking took taken turn turns turning turned pull pulls pulling pulled hand hands handing get gets "
     "getting knock knocks knocking think thinks thinking all game start starts starting "
-    "bend bends bending switch switches switching".split()
+    "bend bends bending switch switches switching spread spreads spreading stretch stretches stretching extend "
+    "extends extending".split()
 )
 ENDINGS = frozenset("stop stops stopped avoid avoids avoided quit quits".split())
 """Right before a wording they negate it: "stops moving left"."""
@@ -50,7 +51,8 @@ UNITS = frozenset(
     "euro mph kmh age course".split()
 )
 ABSTRACT = frozenset(
-    "average freezing zero construction control pressure attack way stress budget arrest repair".split()
+    "average freezing zero construction control pressure attack way stress budget arrest repair load weight burden "
+    "strain".split()
 )
 NUMBERS = frozenset(
     "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cvg.common.errors import PromptError
 from cvg.composition.labels import Label, LabelSet
-from cvg.composition.language import Word
+from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.lexicon import ATTRIBUTE, NUMBER
 from cvg.composition.patterns import Pattern
 from cvg.composition.phrases import DETERMINERS, FRAME, word_pattern
@@ -25,6 +25,8 @@ _NO_PLACES = frozenset(
 _OPENING = ("DET", "ADJ", "ADP", "NUM", "CCONJ", "PUNCT")
 _MODIFIERS = ("ADJ", "NUM", "NOUN", "PROPN")
 _QUOTES = frozenset("\"'“«")
+_TURNING = frozenset("grow go get turn become fall run".split())
+"""Verbs that an adjective completes: "grows angry"."""
 _LOOKS = frozenset("look smell taste feel sound".split())
 _BECOMING = frozenset("turn grow change transform freeze morph melt fade burst break cut carve fold look".split())
 """Verbs after which "into" leads to no place."""
@@ -120,7 +122,7 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
             -len(each[1].parts),
             -len(each[0]),
             each[3][-1] - each[3][0],
-            each[1].verb and each[2].has_object and not _has_object(words, each[3][-1]),
+            each[1].verb and each[2].has_object != _has_object(words, each[3][-1]),
         )
     )
     longer = [set(own) for own, pattern, *_ in found if len(own) > 1 and not pattern.open]
@@ -197,6 +199,14 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
     verb = words[match.verb]
     if verb.index + 1 < len(words) and words[verb.index + 1].text in _QUOTES:
         return True  # a sign reading "open"
+    place = verb.index + 1
+    while place + 1 < len(words) and words[place].kind == "ADV":
+        place += 1
+    after = words[place] if place < len(words) else None
+    if verb.forms & _TURNING and after is not None and after.tag == "JJ" and after.text not in PREPOSITIONS:
+        beyond = words[place + 1] if place + 1 < len(words) else None
+        if beyond is None or not (beyond.is_noun or beyond.kind == "ADJ"):
+            return True
     looks = verb.forms & _LOOKS and any(child.head == verb.index and child.dep == "acomp" for child in words)
     return verb.is_noun or bool(looks)
 

@@ -169,8 +169,11 @@ class Surroundings:
 
     def _is_objects(self, phrase: Phrase) -> bool:
         """Whether a phrase is the object of a verb or of a relation."""
+        opener = self._opener(phrase)
         if phrase.governed or self.words[phrase.head].dep in ("dobj", "pobj"):
             return True
+        if opener is not None and self.words[opener].is_verb and opener > 0:
+            return True  # "is a soft gray, and the pines"
         return (before := self._before(phrase.first)) is not None and before in self.owner
 
     def _continues(self, phrase: Phrase, match: Match | None = None) -> bool:

@@ -22,6 +22,14 @@ _SCENERY = frozenset(
 )
 
 
+_STILL = frozenset(
+    "tower building skyscraper mountain hill cliff peak ridge road path street trail track rail stair staircase step "
+    "bridge wall fence row line stalk trunk tree forest city town village castle spire column pillar price cost rate "
+    "tension landscape valley field coast shore dune range column corridor hallway tunnel chimney".split()
+)
+"""What does not move, whatever is said of it: "a tower rises", "rows of vines run towards the hills"."""
+
+
 def is_unreal(match: Match, words: Sequence[Word]) -> bool:
     """Whether what a verb says is not what is to be seen: "pretending to sleep", "is being washed"."""
     if match.verb is None:
@@ -53,4 +61,7 @@ def is_scenery(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) 
         return False
     if match.label.category == ACTION:
         return any(not forms.isdisjoint(_CAST | _SCENERY) for forms in heads)
+    moves = match.label.rule is not None and match.verb is not None
+    if moves and not match.literal and any(not forms.isdisjoint(_STILL) for forms in heads):
+        return True
     return match.label.rule is not None and any(not forms.isdisjoint(_CAST) for forms in heads)

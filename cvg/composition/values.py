@@ -17,6 +17,13 @@ _MADE = frozenset("painted colored coloured dyed tinted made built carved crafte
 _SHADES = frozenset("dark light bright pale deep solid pure".split())
 _BEFORE_VALUE = frozenset(("of", "a", "an", "the", *_SHADES))
 _LINKS = frozenset(("and", ",", "-"))
+_PARTS = frozenset("third thirds quarter quarters half halves fifth fifths percent".split())
+_NAMES = {
+    "orange": frozenset("juice peel tree grove slice slices marmalade soda blossom zest".split()),
+    "emerald": frozenset("necklace ring earring earrings bracelet brooch pendant crown jewel".split()),
+}
+"""Nouns before which a word is a thing and no colour."""
+_HEDGES = frozenset("almost nearly half partly partially quite".split())
 _LIGHT = frozenset("light hour hours lighting sunlight sunset glow tone tones background color colors colour".split())
 """Nouns whose colour is the picture's rather than an entity's."""
 
@@ -45,7 +52,8 @@ def stated_values(
             entity, noun = (subject.first, subject.last), subject.head
         else:
             continue
-        if words[noun].text in MEDIA | QUALITY | _LIGHT or _negated(words, word):
+        named = words[noun].text in _NAMES.get(word.text, ()) or _is_name(prompt, words, word)
+        if named or words[noun].text in MEDIA | QUALITY | _LIGHT or _negated(words, word):
             continue
         span = words[entity[0]].start, words[entity[1]].end
         match = Match(label, word.start, word.end, (word.index,), None, False, False)
@@ -72,7 +80,16 @@ def _after_value(words: Sequence[Word], place: int, noun: int) -> int:
 
 def _counts(words: Sequence[Word], word: Word, phrase: Phrase) -> bool:
     """Whether a number counts the noun: "two dogs", not "a two dog night" or "5 inches"."""
+    if not words[phrase.head].forms.isdisjoint(_PARTS):
+        return False  # "two thirds of a pizza"
     return word.kind == "NUM" and word.index == phrase.first and (word.text != "one" or phrase.bare)
+
+
+def _is_name(prompt: str, words: Sequence[Word], word: Word) -> bool:
+    """Whether a value is part of a name: "the Golden Gate Bridge"; in a title all words are written so."""
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    capital = prompt[word.start].isupper() and after is not None and prompt[after.start].isupper()
+    return capital and any(prompt[other.start].islower() for other in words if len(other.text) > 3)
 
 
 def _subject(words: Sequence[Word], word: Word, attachment: Attachment) -> Phrase | None:
@@ -118,6 +135,8 @@ def _negated(words: Sequence[Word], word: Word) -> bool:
     """Whether a value is negated, or one of a choice ("a red or green apple")."""
     before = words[max(0, word.index - 3) : word.index]
     around = words[max(0, word.index - 2) : word.index + 3]
+    if any(other.text in _HEDGES for other in before):
+        return True
     return any(other.text in ("not", "n't", "no", "never", "neither", "without") for other in before) or any(
         other.text in ("or", "either") for other in around
     )
