@@ -36,6 +36,7 @@ def mend_agreement(words: Sequence[Word], colours: frozenset[str]) -> None:
             _set(word, "VERB", "VBP")
         elif _is_second_participle(words, word):
             _set(word, "VERB", "VBG")
+            word.dep, word.head = "conj", word.index - 2
 
 
 def _is_third_person(words: Sequence[Word], word: Word, colours: frozenset[str]) -> bool:
@@ -56,7 +57,8 @@ def _is_third_person(words: Sequence[Word], word: Word, colours: frozenset[str])
     if before.kind == "NUM" and _text(words, word.index - 2) in _AGES and not lemmas(word.text, "NOUN"):
         return True  # "a boy of about ten kneels"
     if before.text in colours and _text(words, word.index - 2) == "in":
-        return not _has_verb(words, word.index)  # "a woman in white dances"
+        single = _ends_single(words, word.index - 3, colours)
+        return single and not _has_verb(words, word.index)  # "a woman in white dances"
     if before.kind == "ADJ" and before.index and _closes_relative(words, before.index):
         return True  # "a bird that is bright red sings"
     return before.text == "," and _is_enclosed(words, word.index)
@@ -141,7 +143,12 @@ def _is_plain_verb(words: Sequence[Word], word: Word) -> bool:
 def _is_second_participle(words: Sequence[Word], word: Word) -> bool:
     """Whether a participle joined to another is taken for a noun: "laughing and drinking coffee"."""
     joined = word.index > 1 and words[word.index - 1].text == "and" and words[word.index - 2].tag == "VBG"
-    return joined and word.tag == "NN" and word.text.endswith("ing") and bool(lemmas(word.text, "VERB"))
+    return (
+        joined
+        and (word.tag == "NN" or word.dep == "compound")
+        and word.text.endswith("ing")
+        and bool(lemmas(word.text, "VERB"))
+    )
 
 
 def _set(word: Word, kind: str, tag: str) -> None:

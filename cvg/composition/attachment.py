@@ -104,7 +104,12 @@ class Attachment(Chains):
                 raise UnclearError
             return self._following(verb)
         passive = self.words[verb].tag == "VBN"
-        if not passive and match.places[0] == verb + 1 and self.words[verb].forms & TRANSITIVE and self._following(match.places[-1]):
+        if (
+            not passive
+            and match.places[0] == verb + 1
+            and self.words[verb].forms & TRANSITIVE
+            and self._following(match.places[-1])
+        ):
             raise UnclearError  # "kicks up dust"
         if match.places[0] <= verb:
             return None
@@ -161,6 +166,8 @@ class Attachment(Chains):
             heading = self._heading(verb)
             if heading is not None and not heading.pronoun:
                 return self._last_joined(heading, verb)
+        elif (other := self._of_participle(verb, match)) is not None:
+            return other
         near = self._adjacent(verb)
         if near is not None and self.words[verb].tag in FINITE:
             if (led := self._led(near)) is not None:

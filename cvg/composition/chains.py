@@ -78,6 +78,27 @@ class Chains(Surroundings):
             raise UnclearError
         return None
 
+    def _of_participle(self, verb: int, match: Match) -> Phrase | None:
+        """Whom a participle right after an object is of; None where that follows from its place.
+
+        Raises:
+            UnclearError: it may be of the object, and of what the clause is about.
+        """
+        before = self._before(verb)
+        phrase = None if before is None or self.words[verb].tag != "VBG" else self._at.get(before)
+        opener = None if phrase is None else self._opener(phrase)
+        if phrase is None or opener is None or self.words[verb - 1].text == "," or phrase.last != before:
+            return None
+        led = self._led(phrase)
+        if self.words[opener].text == "with" and opener and self.words[opener - 1].text == ",":
+            return phrase  # "rough, with white foam exploding"
+        if led is None or match.label.rule is not None:
+            return None
+        heading = self._heading(verb)
+        if heading is not None and heading != phrase and led.label.rule in _SUPPORTS:
+            return heading  # "sits on a bench reading a book"
+        raise UnclearError
+
     def _after_verb(self, verb: int, phrase: Phrase, match: Match) -> Phrase | None:
         forms = self.words[verb].forms
         if forms & (MOVERS - _KEEPERS) or forms & _SEEING or (forms & _LIFTED and match.label.rule == "above"):
@@ -88,7 +109,11 @@ class Chains(Surroundings):
 
     def _after_relation(self, led: Match, phrase: Phrase, match: Match) -> Phrase | None:
         """Whom a relation right after the object of another is of."""
-        acting = [place for place in range(led.places[0] + 1) if self.words[place].is_verb and self._is_near(place, led.places[0])]
+        acting = [
+            place
+            for place in range(led.places[0] + 1)
+            if self.words[place].is_verb and self._is_near(place, led.places[0])
+        ]
         if not acting:
             return None
         if led.label.rule in _SUPPORTS and match.label.rule in _SIDES:

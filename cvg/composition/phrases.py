@@ -181,7 +181,9 @@ class _Reader:
         """Whether "round" is the shape: "a round clock"."""
         before = self.words[word.index - 1] if word.index else None
         after_verb = not self.determined and before is not None and before.is_verb
-        return word.text == "round" and word.kind in ("ADJ", "NOUN") and not after_verb and self._nominal(word.index + 1)
+        return (
+            word.text == "round" and word.kind in ("ADJ", "NOUN") and not after_verb and self._nominal(word.index + 1)
+        )
 
     def _is_her(self, word: Word) -> bool:
         """Whether "her" stands alone: "behind her", not "her dog"."""

@@ -141,7 +141,17 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
             if said is not None:
                 directed[label.group, said] = label
             taken |= set(own)
-    return sorted(matches, key=lambda match: (match.start, match.end))
+    said = [match for match in matches if not _is_overruled(match, matches)]
+    return sorted(said, key=lambda match: (match.start, match.end))
+
+
+def _is_overruled(match: Match, matches: Sequence[Match]) -> bool:
+    """Whether a verb is said to go another way than it does by itself: "soaring to the right"."""
+    alone = match.verb is not None and match.places == (match.verb,)
+    return alone and any(
+        other.verb == match.verb and other.label.group == match.label.group and match.verb not in other.places
+        for other in matches
+    )
 
 
 def _has_object(words: Sequence[Word], place: int) -> bool:

@@ -28,6 +28,8 @@ _STILL = frozenset(
     "tension landscape valley field coast shore dune range column corridor hallway tunnel chimney".split()
 )
 """What does not move, whatever is said of it: "a tower rises", "rows of vines run towards the hills"."""
+_REACHING = frozenset("run climb crawl march creep walk roll jump swim dive fly".split())
+"""Actions that are said of it all the same."""
 
 
 def is_unreal(match: Match, words: Sequence[Word]) -> bool:
@@ -59,9 +61,10 @@ def is_scenery(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) 
     heads = [words[phrase.head].forms for phrase in subjects]
     if match.literal and match.verb is None:
         return False
+    verb = words[match.verb] if match.verb is not None and not (match.literal and match.sure) else None
+    reaching = verb is not None and (match.label.rule is not None or not verb.forms.isdisjoint(_REACHING))
+    if reaching and any(not forms.isdisjoint(_STILL) for forms in heads):
+        return True
     if match.label.category == ACTION:
         return any(not forms.isdisjoint(_CAST | _SCENERY) for forms in heads)
-    moves = match.label.rule is not None and match.verb is not None
-    if moves and not match.literal and any(not forms.isdisjoint(_STILL) for forms in heads):
-        return True
     return match.label.rule is not None and any(not forms.isdisjoint(_CAST) for forms in heads)

@@ -89,7 +89,7 @@ def _is_name(prompt: str, words: Sequence[Word], word: Word) -> bool:
     """Whether a value is part of a name: "the Golden Gate Bridge"; in a title all words are written so."""
     after = words[word.index + 1] if word.index + 1 < len(words) else None
     capital = prompt[word.start].isupper() and after is not None and prompt[after.start].isupper()
-    return capital and any(prompt[other.start].islower() for other in words if len(other.text) > 3)
+    return capital and any(prompt[other.start].islower() for other in words if len(other.text) > 2)
 
 
 def _subject(words: Sequence[Word], word: Word, attachment: Attachment) -> Phrase | None:

@@ -71,7 +71,7 @@ class Marks:
         right: everything that is stated was found, and nothing that contradicts it.
         refused: the prompt was refused, or not everything was found, and nothing wrong.
         wrong: something was found that is not stated.
-        milliseconds: that reading a prompt took, on average.
+        milliseconds: of the processor's time that reading a prompt took, on average.
     """
 
     count: int
@@ -124,9 +124,9 @@ def measure(exams: Sequence[Exam], labels: LabelSet, parser: Parser = parse) -> 
     figures: dict[str, Marks] = {}
     for heading in dict.fromkeys(exam.heading for exam in exams):
         mine = [exam for exam in exams if exam.heading == heading]
-        began = time.perf_counter()
+        began = time.process_time()
         marks = [mark(exam, labels, parser) for exam in mine]
-        spent = 1000 * (time.perf_counter() - began) / len(mine)
+        spent = 1000 * (time.process_time() - began) / len(mine)
         counts = {name: marks.count(name) for name in MARKS}
         figures[heading] = Marks(count=len(mine), **counts, milliseconds=round(spent, 2))
     return figures
