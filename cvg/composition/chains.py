@@ -73,7 +73,9 @@ class Chains(Surroundings):
         if not phrase.governed or word.text in JOINTS:
             return None
         if word.text == "with":
-            return phrase if self._is_of_company(opener, match) else self._of_owner(match)
+            if not self._is_of_company(opener, match) and match.label.rule in _SUPPORTS:
+                raise UnclearError  # "a cat with a bell on a rug"
+            return phrase if self._is_of_company(opener, match) else None
         if word.text not in ("in", "without"):
             raise UnclearError
         return None
@@ -141,8 +143,3 @@ class Chains(Surroundings):
         after = match.places[-1] + 1
         owned = after < len(self.words) and self.words[after].tag == "PRP$"
         return owned or (opener > 0 and self.words[opener - 1].text == ",")
-
-    def _of_owner(self, match: Match) -> None:
-        """Of what has the company: what a place carries may be meant too ("a cat with a bell on a rug")."""
-        if match.label.rule in _SUPPORTS:
-            raise UnclearError

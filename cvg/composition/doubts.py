@@ -14,16 +14,16 @@ _HEDGES = frozenset(
 )
 _MODALS = frozenset("will would 'll 'd could might may should must shall wo".split())
 _GOALS = frozenset(
-    "about ready going eager able unable likely unlikely supposed used waiting wait waits need needs want wants wanting "
-    "wanted try tries trying tried attempt attempts attempting plan plans planning prepare prepares preparing hope hopes "
-    "hoping wish wishes wishing refuse refuses refusing threaten threatens threatening fail fails failing afraid unwilling "
-    "willing reluctant long longs ask asks asking order orders tell tells beg begs invite invites decide decides "
-    "promise promises set".split()
+    "about ready going eager able unable likely unlikely supposed used waiting wait waits need needs want wants "
+    "wanting wanted try tries trying tried attempt attempts attempting plan plans planning prepare prepares "
+    "preparing hope hopes hoping wish wishes wishing refuse refuses refusing threaten threatens threatening fail "
+    "fails failing afraid unwilling willing reluctant long longs ask asks asking order orders tell tells beg begs "
+    "invite invites decide decides promise promises set".split()
 )
 """Before "to" and a verb they say that it is not done, or not yet: "about to sit down"."""
 _THOUGHTS = frozenset(
-    "dream think talk tell read worry warn speak hear imagine remember recall prevent keep stop refrain suspect fantasize "
-    "tire afraid tired capable incapable".split()
+    "dream think talk tell read worry warn speak hear imagine remember recall prevent keep stop refrain suspect "
+    "fantasize tire afraid tired capable incapable".split()
 )
 """Before "of", "about" or "from" and a participle they say that it is only thought of: "dreams of running"."""
 _SUPPOSING = frozenset(("if", "though", "unless", "whether"))

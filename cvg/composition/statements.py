@@ -141,8 +141,8 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
             if said is not None:
                 directed[label.group, said] = label
             taken |= set(own)
-    said = [match for match in matches if not _is_overruled(match, matches)]
-    return sorted(said, key=lambda match: (match.start, match.end))
+    kept = [one for one in matches if not _is_overruled(one, matches)]
+    return sorted(kept, key=lambda one: (one.start, one.end))
 
 
 def _is_overruled(match: Match, matches: Sequence[Match]) -> bool:
