@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from cvg.common import quiet
 from cvg.common.cli import run
-from cvg.common.errors import PromptError, SettingsError, require
+from cvg.common.errors import ModelError, PromptError, SettingsError
 from cvg.common.files import alone, require_writable, sweep
 from cvg.common.sizes import Size
 from cvg.common.typed import to_dict
@@ -19,7 +18,7 @@ from cvg.composition import Composition, LabelSet, parse
 from cvg.composition.asking import PromptLine, read_prompts, understand
 from cvg.generators import Loading
 from cvg.guidance.config import RULES, GuidanceConfig
-from cvg.guidance.jobs import Job, asked, job_places
+from cvg.guidance.jobs import Job, asked, check_values, fitting_size, job_places
 
 # What computes is imported by the functions that use it: help and wrong options need no PyTorch. For the type checker
 # alone, and not under `TYPE_CHECKING`, whose blocks jsonargparse runs.
@@ -45,14 +44,17 @@ def main(
     label: str | list[str] | None = None,
     label_group: str | None = None,
     guidance: Literal["on", "off", "score"] = "on",
+    compare: bool = True,
     candidates: int = 4,
     guiding: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
     steps: int = 50,
     guidance_scale: float | None = None,
+    pipeline: dict[str, Any] = {},  # noqa: B006  (never changed)
     size: Size | None = None,
     fps: int = 8,
     scale: int = 4,
     batch_size: int = 8,
+    strict: bool = False,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> list[Path]:
     """Generate videos that obey the composition of their prompts.
@@ -77,22 +79,27 @@ def main(
         label_group: the group whose labels such a phrase competes against, where its entities do not tell.
         guidance: off runs the plain pipeline, on any prompt. score moves nothing and needs no gradients: every video is
             begun with several seeds, and after the last guided step the one goes on that the classifier prefers.
+        compare: sample guided videos unguided too, to show both side by side; false takes half the time.
         candidates: seeds of a video with guidance score: its own, and others that follow from it.
         guiding: how guided steps are taken.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when left out.
+        pipeline: further arguments of the pipeline's own call, such as --pipeline.negative_prompt "blurry".
         size: frames, height, width in pixels; what the classifier was trained for when left out.
         fps: frames per second of the files.
         scale: enlargement of the files, by whole pixels.
         batch_size: videos at a time.
+        strict: end with an error where the generator is loaded otherwise than it was in the classifier's training
+            (another LoRA, precision or scheduler), in place of a warning.
         loading: where and how the generator is computed.
     """
     lines, seeds = _lines(prompt, prompts_file, entities, label), [seed] if isinstance(seed, int) else seed
     prompts = [line.prompt for line in lines]
     numbers = {"steps": steps, "fps": fps, "scale": scale, "batch_size": batch_size}
-    _check(prompts, seeds, guidance_scale, size, numbers | {"candidates": candidates})
+    check_values(prompts, seeds, guidance_scale, size, numbers | {"candidates": candidates})
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
+    from cvg.generators.calling import checked_call
     from cvg.guidance import rules
     from cvg.guidance.making import make_all, surroundings
     from cvg.guidance.sampler import GuidedSampler
@@ -104,18 +111,18 @@ def main(
         if trained is not None and guidance != "off":
             trained = _with_new_labels(trained, label, entities, label_group)
         known = LabelSet.load(labels or _LABELS) if trained is None else trained.labels
-        needed = guidance != "off" and prompts_file is None
-        ruled = trained is None and guidance != "off"
+        needed, ruled = guidance != "off" and prompts_file is None, trained is None and guidance != "off"
         understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
         jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
         sampler = GuidedSampler(*rules.with_generator(trained, known, generator, size, loading, guiding), guiding)
-        size = _fitting(sampler, size, scale)
+        size = fitting_size(sampler, size, scale)
+        sampler.generator.call = checked_call(sampler.generator, size, pipeline)
         if guidance != "off":
             sampler.guided_steps(steps, size)
-            _warn(sampler, trained, asked(jobs), guiding.rules > 0 and guidance == "on")
+            _warn(sampler, trained, asked(jobs), guiding.rules > 0 and guidance == "on", strict)
         settings = {
             **_settings(sampler, classifier, guidance, guidance_scale, size),
-            "candidates": candidates if guidance == "score" else None,
+            **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
             "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
             **{**numbers, "loading": asdict(loading), **surroundings()},
         }
@@ -147,7 +154,11 @@ def _trained(
 
 
 def _warn(
-    sampler: GuidedSampler, trained: CompositionClassifier | None, asked: Sequence[Composition], ruled: bool
+    sampler: GuidedSampler,
+    trained: CompositionClassifier | None,
+    asked: Sequence[Composition],
+    ruled: bool,
+    strict: bool,
 ) -> None:
     """Tell of words that the generator does not know, of labels that the classifier was never shown, one line each.
 
@@ -156,12 +167,21 @@ def _warn(
         trained: the classifier, where that is none of rules.
         asked: what prompts ask for.
         ruled: rules are added to the classifier: labels that they say nothing of are told too.
+        strict: see :func:`main`.
+
+    Raises:
+        ModelError: the generator is loaded otherwise than in the classifier's training, and that is not to be.
     """
+    from cvg.generators.provenance import told_differences
     from cvg.generators.vocabulary import vocabulary_warnings
     from cvg.guidance.rules import silent_about
 
     warnings = vocabulary_warnings(sampler.generator, asked)
     if trained is not None:
+        told = told_differences(sampler.generator.identity(), trained.config.generator)
+        if told and strict:
+            raise ModelError(f"{told}; load it as it was, or leave --strict out")
+        warnings += [told] if told else []
         names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
         warnings += [
             f"the classifier has never seen the label {name!r}: no record of its training showed it, so what it guides "
@@ -171,32 +191,6 @@ def _warn(
         ]
         warnings += silent_about(trained.labels, asked) if ruled else []
     sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
-
-
-def _check(
-    prompts: Sequence[str], seeds: Sequence[int], guidance_scale: float | None, size: Size | None, least: dict[str, int]
-) -> None:
-    """Raise SettingsError for values that no run can have, before anything is loaded."""
-    for name, values in (("prompt", prompts), ("seed", seeds)):
-        if not values:
-            raise SettingsError(f"{name} []: there is nothing to sample; give at least one")
-    for seed in seeds:
-        if not 0 <= seed < 2**64:
-            raise SettingsError(f"seed {seed}: give a number from 0 to 2**64 - 1")
-    if guidance_scale is not None and not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-        raise SettingsError(f"guidance_scale {guidance_scale}: give a number of at least 0")
-    require(1, **least, **({} if size is None else Size(*size)._asdict()))
-
-
-def _fitting(sampler: GuidedSampler, size: Size | None, scale: int) -> Size:
-    """The size of the videos; SettingsError for one that no MP4 file can have."""
-    size = Size(*(size or sampler.size))
-    if size.height * scale % 2 or size.width * scale % 2:
-        raise SettingsError(
-            f"size {list(size)}, scale {scale}: files of {size.width * scale} x {size.height * scale} pixels, but "
-            "H.264 needs even sides; give an even scale or size"
-        )
-    return size
 
 
 def _lines(

@@ -5,10 +5,12 @@ Each line names one message. Warnings in general, downloads' bars and everything
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
 import warnings
+from typing import Final
 
 WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning's use of torch
@@ -16,6 +18,8 @@ WARNINGS = (
     r"The '\w+' does not have many workers",  # records are cached in memory; more processes would each hold them
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"Experiment logs directory .* exists and is not empty",  # going on with a training
+    r"the classifier was trained on this generator, but not as",  # commands tell of it in a line of their own
+    r"Already found a `peft_config`",  # a second LoRA
     r"The dirpath has changed from",  # of validation and test, which write beside the training
 )
 """Beginnings of messages, as regular expressions."""
@@ -26,13 +30,25 @@ NOTES = (
     "`Trainer.fit` stopped: `max_",  # it trained as long as it was told to
 )
 """Beginnings of what lightning logs."""
+LOGGERS: Final = {
+    "lightning.pytorch.utilities.rank_zero": NOTES,
+    # What an installed torchao says when diffusers is imported, whether or not anything is quantised.
+    "torchao": ("Failed to load",),
+    "torch.utils._pytree": ("<enum",),
+    "diffusers.quantizers.torchao.torchao_quantizer": (
+        "Unable to import `torchao`",
+        "You are trying to set torch_dtype",
+    ),
+}
+"""Logger -> beginnings of what it logs."""
 
 
 def silence() -> None:
     """Silence these in this process, and in those that it starts. Call it once the command's modules are imported."""
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
+    for name, beginnings in LOGGERS.items():
+        logging.getLogger(name).addFilter(_IS_NEWS[beginnings])
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # with it, the tokenizers warn in each forked process
     _hide_loading_bars()
 
@@ -51,5 +67,9 @@ def _hide_loading_bars() -> None:
             enable_progress_bars()
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(NOTES)
+def _is_news(beginnings: tuple[str, ...], record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(beginnings)
+
+
+# One function for each, so that a logger that is silenced twice has its filter once.
+_IS_NEWS: Final = {beginnings: functools.partial(_is_news, beginnings) for beginnings in LOGGERS.values()}

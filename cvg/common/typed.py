@@ -206,8 +206,12 @@ def _different(values: list[int]) -> list[int]:
     return values
 
 
+_MORE: Final = {"float16", "lora", "quantisation", "dtype", "scheduler"}
+"""What an identity may tell besides."""
+
+
 def _identity(values: dict[str, str]) -> dict[str, str]:
-    if set(values) - {"float16"} != {"name", "class", "fingerprint"} or not all(values.values()):
+    if set(values) - _MORE != {"name", "class", "fingerprint"} or not all(values.values()):
         raise ValueError("one is missing")
     return values
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,10 +18,14 @@ from cvg.generators.conditioning import Conditioning
 from cvg.generators.family import Family
 from cvg.generators.histories import Histories, State, histories_of
 from cvg.generators.obstacles import check_readable
+from cvg.generators.provenance import circumstances, folders_of
 from cvg.generators.recompute import eager, is_compiled
 from cvg.generators.steps import Edit, changed_start, seeded_steps
 from cvg.grounding.base import Grounding, Sites
 from cvg.grounding.cross_attention import CrossAttention
+
+_OF_LOADING = ("_", "quantization_config")
+"""How entries of a network's configuration begin that tell of its loading, not of the model."""
 
 
 class Generator(Family):
@@ -32,6 +37,8 @@ class Generator(Family):
 
     checkpointing: bool = False
     """Whether gradients recompute blocks in the backward pass instead of keeping their activations."""
+    call: Mapping[str, Any] = MappingProxyType({})
+    """Further arguments of the pipeline's call, see :func:`cvg.generators.calling.checked_call`."""
     grounding: type[Grounding] = CrossAttention
     """What :meth:`entity_maps` reads off a forward pass; set another one on a generator to record and guide by that."""
     _histories: Histories
@@ -89,6 +96,7 @@ class Generator(Family):
                 num_inference_steps=steps,
                 output_type="latent",
                 return_dict=False,
+                **self.call,
                 **self.options(size),
                 **guided,
                 **drawn,
@@ -230,14 +238,16 @@ class Generator(Family):
             raise SettingsError(f"size {list(size)}: videos of {self.name} have {'; '.join(wrong)}")
 
     def identity(self) -> dict[str, str]:
-        """Name, pipeline class and fingerprints of the weights, to tell whether two runs used the same generator.
+        """Name, pipeline class, fingerprints of the weights, and what they are computed with.
 
-        See :func:`cvg.common.fingerprint.same_generator`.
+        By it two runs know whether they used the same generator (:func:`cvg.common.fingerprint.same_generator`) in the
+        same way (:func:`cvg.common.fingerprint.differences`): see :func:`cvg.generators.provenance.circumstances`.
         """
         # Private entries tell of the folder it was loaded from and of the library's version.
         parts = [
-            (network, {key: value for key, value in network.config.items() if not key.startswith("_")})
+            (network, {key: value for key, value in network.config.items() if not key.startswith(_OF_LOADING)})
             for network in self.networks
         ]
         parts[0][1].update(self.map_settings)
-        return {"name": self.name, "class": type(self.pipeline).__name__, **fingerprints(parts)}
+        prints = fingerprints(parts, folders_of(self.pipeline, self.networks))
+        return {"name": self.name, "class": type(self.pipeline).__name__, **prints, **circumstances(self)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline
 
@@ -15,6 +16,7 @@ from cvg.common.devices import find_device
 from cvg.common.errors import ModelError, SettingsError, UserError
 from cvg.common.files import MOST_CONFIG, read_json
 from cvg.generators.base import Generator
+from cvg.generators.changes import add_loras, check_changes, quantised_parts, set_scheduler
 from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import adapter_of, wrap_pipeline
 from cvg.generators.settings import Dtype, Loading
@@ -30,13 +32,19 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:  # noq
     Raises:
         ModelError: it cannot be found or loaded, its class has no adapter, or an option does not go with it.
     """
-    target = _check(loading)
+    target = check_loading(loading)
     path = hub.path(name)
     with _loadable(name):
         _check_settings(Path(path))
-        adapter_of(_pipeline_class(path), name)  # before anything of it is loaded
-        pipeline = DiffusionPipeline.from_pretrained(path, dtype=getattr(torch, loading.dtype), trust_remote_code=False)
+        index = _index(path)
+        adapter_of(index["_class_name"], name)  # before anything of it is loaded
+        changed = quantised_parts(path, index, loading)
+        dtype = getattr(torch, loading.dtype)
+        kind = getattr(diffusers, index["_class_name"])  # DiffusionPipeline overlooks parts that are given to it
+        pipeline = kind.from_pretrained(path, dtype=dtype, trust_remote_code=False, **changed)
     pipeline.set_progress_bar_config(disable=True)
+    set_scheduler(pipeline, loading, str(name))
+    add_loras(pipeline, loading, str(name))
     generator = wrap_pipeline(pipeline, str(name))
     generator.repair_after_loading()
     generator.checkpointing = loading.checkpointing
@@ -74,8 +82,8 @@ def _check_settings(folder: Path) -> None:
         read_json(path, MOST_CONFIG)
 
 
-def _pipeline_class(path: str | Path) -> str:
-    """The class that a pipeline's model_index.json names. A class of code that comes with it is none: it never runs."""
+def _index(path: str | Path) -> dict[str, Any]:
+    """A pipeline's model_index.json, which names its class. Code that comes with it never runs."""
     index = DiffusionPipeline.load_config(path)
     for part in index.values():
         # They would ask whether to run code that comes with the model; "AutoencoderKL" of diffusers is none of them.
@@ -84,10 +92,10 @@ def _pipeline_class(path: str | Path) -> str:
     found = index.get("_class_name")
     if not isinstance(found, str):
         raise ValueError(f"its model_index.json names no class of diffusers but {found!r}")
-    return found
+    return dict(index)
 
 
-def _check(loading: Loading) -> torch.device:
+def check_loading(loading: Loading) -> torch.device:
     """The device. Raises SettingsError for options that this machine does not have, or that do not go together."""
     target = find_device(loading.device)
     if loading.dtype not in get_args(Dtype):
@@ -101,6 +109,7 @@ def _check(loading: Loading) -> torch.device:
         raise SettingsError(
             "offload group: weights that come and go cannot be compiled; use offload model or no compile"
         )
+    check_changes(loading, target)
     return target
 
 

@@ -7,11 +7,12 @@ from typing import Literal
 
 Dtype = Literal["float32", "bfloat16"]
 Offload = Literal["none", "model", "group"]
+Quantize = Literal["bnb-4bit", "bnb-8bit", "torchao-int8", "torchao-fp8", "gguf"]
 
 
 @dataclass(frozen=True)
 class Loading:
-    """Where a generator is computed, in what precision, and what it gives for memory and speed.
+    """Where a generator is computed, in what precision, what is changed in it, and what it gives for memory and speed.
 
     Args:
         device: torch device.
@@ -21,6 +22,12 @@ class Loading:
         checkpointing: guided steps compute blocks twice instead of keeping what they need for gradients.
         tiling: the VAE takes one video at a time, in tiles.
         compile: compile the network's blocks, which takes a minute; guided and recorded steps run without.
+        lora: a .safetensors file of a LoRA, or a Hub id of one, or a list of them.
+        lora_scale: strength of each LoRA, or one for all; 1 when left out.
+        quantize: keep the network's weights in fewer bits. gguf takes them from a file.
+        gguf: the .gguf file of the network, or a list of them where a pipeline has two networks.
+        scheduler: class of diffusers in place of the pipeline's scheduler, such as FlowMatchEulerDiscreteScheduler.
+        flow_shift: shift of a flow-matching scheduler's noise levels; the scheduler's own when left out.
     """
 
     device: str = "cpu"
@@ -29,3 +36,9 @@ class Loading:
     checkpointing: bool = False
     tiling: bool = False
     compile: bool = False
+    lora: str | list[str] | None = None
+    lora_scale: float | list[float] | None = None
+    quantize: Quantize | None = None
+    gguf: str | list[str] | None = None
+    scheduler: str | None = None
+    flow_shift: float | None = None

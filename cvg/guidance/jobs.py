@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.common.errors import DataError, SettingsError
+from cvg.common.errors import DataError, SettingsError, require
 from cvg.common.files import read_json, slug
+from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.media.video import write_gif, write_video
 
@@ -42,7 +44,8 @@ class Job:
 
     def is_done(self, settings: dict[str, Any]) -> bool:
         """Whether all its files are there, made with these settings. The sidecar is written last."""
-        names = (".mp4", *SIDE_BY_SIDE) if settings["guidance"] == "on" else (".mp4",)
+        both = settings["guidance"] == "on" and settings["compare"]
+        names = (".mp4", *SIDE_BY_SIDE) if both else (".mp4",)
         if not all(self.file(name).exists() for name in (*names, ".json")):
             return False
         try:
@@ -75,6 +78,46 @@ def job_places(prompts: Sequence[str], seeds: Sequence[int], out: Path) -> dict[
     if twice:
         raise SettingsError(f"two videos would be written to {min(twice)}; give each prompt and seed once")
     return places
+
+
+def check_values(
+    prompts: Sequence[str], seeds: Sequence[int], guidance_scale: float | None, size: Size | None, least: dict[str, int]
+) -> None:
+    """Raise SettingsError for values that no run can have, before anything is loaded.
+
+    Args:
+        prompts: at least one.
+        seeds: at least one, each a seed of PyTorch's.
+        guidance_scale: of classifier-free guidance, if any is given.
+        size: of the videos, if any is given.
+        least: numbers of at least 1, by name.
+    """
+    for name, values in (("prompt", prompts), ("seed", seeds)):
+        if not values:
+            raise SettingsError(f"{name} []: there is nothing to sample; give at least one")
+    for seed in seeds:
+        if not 0 <= seed < 2**64:
+            raise SettingsError(f"seed {seed}: give a number from 0 to 2**64 - 1")
+    if guidance_scale is not None and not (math.isfinite(guidance_scale) and guidance_scale >= 0):
+        raise SettingsError(f"guidance_scale {guidance_scale}: give a number of at least 0")
+    require(1, **least, **({} if size is None else Size(*size)._asdict()))
+
+
+def fitting_size(sampler: Any, size: Size | None, scale: int) -> Size:
+    """The size of the videos: the sampler's own when None. Raises SettingsError for one that no MP4 file can have.
+
+    Args:
+        sampler: a :class:`~cvg.guidance.sampler.GuidedSampler`.
+        size: as it is asked for.
+        scale: enlargement of the files.
+    """
+    size = Size(*(size or sampler.size))
+    if size.height * scale % 2 or size.width * scale % 2:
+        raise SettingsError(
+            f"size {list(size)}, scale {scale}: files of {size.width * scale} x {size.height * scale} pixels, but "
+            "H.264 needs even sides; give an even scale or size"
+        )
+    return size
 
 
 def in_batches(jobs: Sequence[Job], settings: dict[str, Any]) -> list[tuple[Sequence[Job], dict[str, Any]]]:

@@ -29,9 +29,10 @@ def make_all(sampler: GuidedSampler, jobs: Sequence[Job], settings: dict[str, An
         sampler: generator and classifier.
         jobs: to be done; those that cannot be guided are sampled plainly.
         settings: of the run, as they stand in the sidecars: of them ``guidance`` ("on", "off" or "score"),
-            ``candidates``, ``steps``, ``guidance_scale``, ``size``, ``fps``, ``scale`` and ``batch_size`` are followed.
+            ``compare`` (whether guided videos are made beside unguided ones), ``candidates``, ``steps``,
+            ``guidance_scale``, ``size``, ``fps``, ``scale`` and ``batch_size`` are followed.
     """
-    runs = {"on": 2, "off": 1, "score": settings["candidates"]}
+    runs = {"on": 1 + settings["compare"], "off": 1, "score": settings["candidates"]}
     with_settings = in_batches(jobs, settings)
     with StepBar("sample", sum(runs[of["guidance"]] for _, of in with_settings), settings["steps"]) as bar:
         for batch, of in with_settings:
@@ -45,12 +46,14 @@ def make_all(sampler: GuidedSampler, jobs: Sequence[Job], settings: dict[str, An
 
 def _make(sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, Any], bar: StepBar) -> None:
     """Sample a batch and write its files."""
-    results = {"unguided": _sample(sampler, batch, settings, bar, guided=False)}
+    results = {}
+    if settings["guidance"] == "off" or settings["compare"]:
+        results["unguided"] = _sample(sampler, batch, settings, bar, guided=False)
     if settings["guidance"] == "on":
         results["guided"] = _sample(sampler, batch, settings, bar, guided=True)
     fps, scale = settings["fps"], settings["scale"]
     known = [index for index, job in enumerate(batch) if job.composition is not None]
-    shown = results.get("guided", results["unguided"])
+    shown = [*results.values()][-1]
     found = traces(replace(shown, compositions=asked(batch)), sampler.classifier.labels)
     relations = dict(zip(known, found, strict=True))
     seconds = {side: result.seconds / len(batch) for side, result in reversed(results.items())}

@@ -9,6 +9,7 @@ After the last guided step the pipeline runs as it always does.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from cvg.common.sizes import Size
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Conditioning, Generator, wrap_pipeline
+from cvg.generators.provenance import told_differences
 from cvg.guidance.checks import at_step, require_finite
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
@@ -258,7 +260,7 @@ class GuidedSampler:
         return video_BCFHW
 
     def check_generator(self) -> None:
-        """Raise ModelError where a classifier was trained on another generator than this one, as it is now."""
+        """Raise ModelError where a classifier was trained on another generator; warn where this one was otherwise."""
         ours, theirs = self.generator.identity(), self.classifier.config.generator
         if theirs is None:
             return
@@ -271,6 +273,8 @@ class GuidedSampler:
             raise ModelError(
                 f"classifier: trained on the attention of {trained}, but the generator is {given}; {remedy}"
             )
+        if told := told_differences(ours, theirs):
+            warnings.warn(told, stacklevel=2)
 
     def guiding(
         self,

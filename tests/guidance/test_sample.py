@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from diffusers import WanPipeline
 
 from cvg import sample
 from cvg.classifier import CompositionClassifier
-from cvg.common.errors import PromptError, SettingsError
+from cvg.common.cli import run
+from cvg.common.errors import ModelError, PromptError, SettingsError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet, parse
+from cvg.generators import Loading
 from cvg.guidance import making, rules
 from cvg.guidance.choice import candidate_seeds
 from cvg.guidance.config import GuidanceConfig
@@ -217,3 +221,54 @@ def test_prompts_of_a_file_that_ask_for_nothing_are_sampled_plainly(
     ):
         with pytest.raises(SettingsError, match=message):
             sample.main(out=tmp_path, **options)
+
+
+def test_without_a_twin_there_is_the_guided_video_alone(tmp_path: Path, calls: list[list[str]]) -> None:
+    (both,) = sample.main(UP, out=tmp_path / "both", **TINY)
+    (video,) = sample.main(UP, out=tmp_path / "one", compare=False, **TINY)
+    assert video.read_bytes() == both.read_bytes() and len(calls) == 3
+    assert {path.suffix for path in video.parent.iterdir()} == {".mp4", ".json"}
+    assert list(read_json(video.with_suffix(".json"))["seconds"]) == ["guided"]
+    sample.main(UP, out=tmp_path / "one", compare=False, **TINY)
+    assert len(calls) == 3  # made before
+    sample.main(UP, out=tmp_path / "one", **TINY)
+    assert len(calls) == 5
+
+
+def test_the_pipelines_own_arguments_go_into_its_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    plain = WanPipeline.__call__
+
+    def call(self: WanPipeline, *args: Any, negative_prompt: Any = None, **options: Any) -> Any:
+        heard.append(negative_prompt)
+        return plain(self, *args, negative_prompt=negative_prompt, **options)
+
+    call.__signature__ = inspect.signature(plain)  # type: ignore[attr-defined]
+    monkeypatch.setattr(WanPipeline, "__call__", call)
+    said = ["--prompt", UP, "--pipeline.negative_prompt", "a blue square", "--out", str(tmp_path), "--steps", "11"]
+    said += ["--size", "[5, 32, 32]", "--scale", "1", "--compare", "false"]
+    (video,) = run(sample.main, "cvg sample", args=said)
+    assert (
+        heard == ["a blue square"] and read_json(video.with_suffix(".json"))["pipeline"]["negative_prompt"] == heard[0]
+    )
+    for name, value, message in [
+        ("negative_promt", "x", "WanPipeline takes no such argument, but negative_prompt, guidance_scale_2"),
+        ("num_frames", 5, "pipeline num_frames: cannot be given, as it has an option of its own"),
+        ("attention_kwargs", {}, "cannot be given, as it would change LoRAs"),
+        ("prompt_embeds", 5, "cannot be given, as it is set by the model's adapter"),
+        ("max_sequence_length", 5, "cannot be given, as it is set by the model's adapter"),
+        ("negative_prompt", ["x"], "give one text for all videos"),
+    ]:
+        with pytest.raises(SettingsError, match=message):
+            sample.main(UP, out=tmp_path, pipeline={name: value}, **TINY)
+
+
+def test_what_differs_from_training_is_warned_of_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample.main(UP, out=tmp_path, loading=Loading(quantize="torchao-int8"), compare=False, **TINY)
+    told = capsys.readouterr().err
+    assert told.count("warning: ") == 1 and "loaded now: quantisation torchao Int8Tensor instead of none" in told
+    monkeypatch.setattr(making, "make_all", lambda *_: pytest.fail("began"))
+    with pytest.raises(ModelError, match="instead of none.*leave --strict out"):
+        sample.main(UP, out=tmp_path, loading=Loading(quantize="torchao-int8"), strict=True, **TINY)

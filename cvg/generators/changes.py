@@ -1,0 +1,256 @@
+"""What a generator is loaded with in place of its own: fewer bits, LoRAs, another scheduler.
+
+Networks are quantised by the quantisers of diffusers, LoRAs loaded by PEFT through the pipeline's own loader.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import diffusers
+import torch
+from safetensors import safe_open
+
+from cvg.common.errors import ModelError, SettingsError
+from cvg.generators.settings import Loading, Quantize
+
+NETWORKS: Final = ("transformer", "transformer_2", "unet")
+"""What pipelines call the networks that denoise."""
+_PACKAGES: Final = {"bnb": "bitsandbytes", "torchao": "torchao", "gguf": "gguf"}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SHIFTS: Final = ("flow_shift", "shift")
+"""What schedulers call the shift of their noise levels."""
+
+
+def check_changes(loading: Loading, device: torch.device) -> None:
+    """Raise SettingsError for changes that cannot be made, before anything is loaded."""
+    _check_loras(loading)
+    _check_quantisation(loading, device)
+    if loading.scheduler is not None:
+        _scheduler_class(loading.scheduler)
+    if loading.flow_shift is not None and not (math.isfinite(loading.flow_shift) and loading.flow_shift > 0):
+        raise SettingsError(f"flow_shift {loading.flow_shift}: give a number above 0")
+
+
+def listed(value: Any) -> list[Any]:
+    """An option that takes one value or several, as a list."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+# Fewer bits
+
+
+def _check_quantisation(loading: Loading, device: torch.device) -> None:
+    kind, files = loading.quantize, listed(loading.gguf)
+    if (kind == "gguf") != bool(files):
+        raise SettingsError("quantize gguf: takes the network's weights from a file; give both, quantize and gguf")
+    for file in files:
+        if Path(file).suffix.lower() != ".gguf" or not Path(file).is_file():
+            raise SettingsError(f"gguf {file}: no .gguf file of this machine; give the path of one")
+        with Path(file).open("rb") as opened:
+            if opened.read(4) != b"GGUF":
+                raise SettingsError(f"gguf {file}: is not a GGUF file, or is damaged; download it again")
+    if kind is None:
+        return
+    if kind not in get_args(Quantize):
+        raise SettingsError(f"quantize {kind}: expected one of {', '.join(get_args(Quantize))}")
+    package = _PACKAGES[kind.partition("-")[0]]
+    if importlib.util.find_spec(package) is None:
+        raise SettingsError(f"quantize {kind}: needs the package {package}; install it (pip install {package})")
+    if package == "bitsandbytes" and device.type != "cuda":
+        raise SettingsError(
+            f"quantize {kind}: diffusers quantises with bitsandbytes on an NVIDIA GPU only, but the device is "
+            f"{loading.device}; take torchao-int8"
+        )
+    if loading.offload == "group" or (loading.offload == "model" and package == "bitsandbytes"):
+        raise SettingsError(
+            f"quantize {kind}: quantised weights cannot come and go with offload {loading.offload}; leave one of the "
+            "two out"
+        )
+
+
+def quantised_parts(folder: str | Path, index: dict[str, Any], loading: Loading) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` that quantise a pipeline's networks; none where nothing is asked for.
+
+    Args:
+        folder: folder or Hub id of the pipeline.
+        index: its model_index.json.
+        loading: what is asked for.
+
+    Raises:
+        SettingsError: there are not as many files as networks.
+    """
+    if loading.quantize is None:
+        return {}
+    names = [name for name in NETWORKS if isinstance(index.get(name), list | tuple) and index[name][-1]]
+    if loading.quantize == "gguf":
+        files = listed(loading.gguf)
+        if len(files) != len(names):
+            raise SettingsError(
+                f"gguf: {len(files)} files, but the pipeline has {len(names)} networks ({', '.join(names)}); give a "
+                "file for each, in this order"
+            )
+        return {
+            name: _from_gguf(getattr(diffusers, index[name][-1]), file, folder, name, loading)
+            for name, file in zip(names, files, strict=True)
+        }
+    settings = diffusers.PipelineQuantizationConfig(quant_mapping=dict.fromkeys(names, _settings(loading)))
+    return {"quantization_config": settings}
+
+
+def _settings(loading: Loading) -> Any:
+    """The settings of diffusers for a way of quantising."""
+    if loading.quantize == "bnb-8bit":
+        return diffusers.BitsAndBytesConfig(load_in_8bit=True)
+    if loading.quantize == "bnb-4bit":
+        return diffusers.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, loading.dtype)
+        )
+    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig
+
+    kinds = {"torchao-int8": Int8WeightOnlyConfig, "torchao-fp8": Float8WeightOnlyConfig}
+    return diffusers.TorchAoConfig(kinds[str(loading.quantize)]())
+
+
+def _from_gguf(network: Any, file: str, folder: str | Path, name: str, loading: Loading) -> Any:
+    """A network with the weights of a GGUF file and the settings of a pipeline's folder. ModelError where it has none.
+
+    Files of some other model make the libraries raise nearly anything.
+    """
+    dtype = getattr(torch, loading.dtype)
+    quantised = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
+    try:
+        return network.from_single_file(
+            file, config=str(folder), subfolder=name, quantization_config=quantised, dtype=dtype
+        )
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"gguf {file}: cannot be loaded as the {name} of {folder} ({reason}); give a file of that model"
+        ) from error
+
+
+# LoRA
+
+
+def _check_loras(loading: Loading) -> None:
+    loras, scales = listed(loading.lora), listed(loading.lora_scale)
+    if scales and not loras:
+        raise SettingsError("lora_scale: there is no LoRA to scale; give lora, or leave it out")
+    if len(scales) not in (0, 1, len(loras)):
+        raise SettingsError(f"lora_scale: {len(scales)} strengths of {len(loras)} LoRAs; give one, or one for each")
+    if wrong := [scale for scale in scales if not math.isfinite(scale)]:
+        raise SettingsError(f"lora_scale {wrong[0]}: give a number")
+    if twice := [lora for index, lora in enumerate(loras) if lora in loras[:index]]:
+        raise SettingsError(f"lora {twice[0]}: is given twice; give each once")
+    if loras and importlib.util.find_spec("peft") is None:
+        raise SettingsError("lora: needs the package peft; install it (pip install peft)")
+    for lora in loras:
+        path = Path(lora).expanduser()
+        if path.is_file() and path.suffix == ".safetensors":
+            try:
+                with safe_open(path, "pt") as opened:
+                    names = list(opened.keys())
+            except Exception as error:  # bytes that are no safetensors
+                reason = str(error).splitlines()[0]
+                raise SettingsError(f"lora {lora}: is no safetensors file, or is damaged ({reason})") from error
+            if not any("lora" in name.lower() or ".diff" in name for name in names):
+                raise SettingsError(f"lora {lora}: holds no LoRA but other weights; give a LoRA's file")
+        elif path.exists() or not _HUB_ID.fullmatch(lora):
+            raise SettingsError(f"lora {lora}: no .safetensors file of this machine, and no Hub id (owner/name)")
+
+
+def add_loras(pipeline: Any, loading: Loading, name: str) -> None:
+    """Load LoRAs into a pipeline and set their strengths. Raises ModelError for one that does not fit its networks."""
+    loras = listed(loading.lora)
+    if not loras:
+        return
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelError(f"generator {name}: {type(pipeline).__name__} of diffusers takes no LoRA; leave it out")
+    adapters = [f"lora_{number}" for number in range(len(loras))]
+    for lora, adapter in zip(loras, adapters, strict=True):
+        try:
+            path = Path(lora).expanduser()
+            pipeline.load_lora_weights(
+                str(path) if path.is_file() else lora, adapter_name=adapter, use_safetensors=True
+            )
+        except Exception as error:  # nearly anything, of files for other models
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ModelError(
+                f"lora {lora}: cannot be loaded into {name} ({reason}); give one for this model"
+            ) from error
+        if not any(adapter in found for found in pipeline.get_list_adapters().values()):
+            raise ModelError(f"lora {lora}: none of its weights are for a layer of {name}; give one for this model")
+    scales = listed(loading.lora_scale) or [1.0]
+    pipeline.set_adapters(adapters, scales if len(scales) == len(loras) else scales * len(loras))
+
+
+# Schedulers
+
+
+def _scheduler_class(name: str) -> Any:
+    """The scheduler of diffusers by its name. Raises SettingsError, with what there is, where it is none."""
+    found = getattr(diffusers, name, None) if name in known_schedulers() else None
+    if not hasattr(found, "from_config"):
+        raise SettingsError(f"scheduler {name}: expected a scheduler of diffusers: {', '.join(known_schedulers())}")
+    return found
+
+
+def known_schedulers() -> Sequence[str]:
+    """The names of diffusers' schedulers for tensors of PyTorch."""
+    return sorted(name for name in dir(diffusers) if name.endswith("Scheduler") and not name.startswith("Flax"))
+
+
+def set_scheduler(pipeline: Any, loading: Loading, name: str) -> None:
+    """Put the scheduler, and the shift, that are asked for in place of the pipeline's.
+
+    A flow-matching scheduler takes over the shift of the one before it, whatever either calls it.
+
+    Raises:
+        SettingsError: the scheduler has no shift, or does not take the settings of the one before it.
+    """
+    if loading.scheduler is None and loading.flow_shift is None:
+        return
+    before = dict(pipeline.scheduler.config)
+    kind = type(pipeline.scheduler) if loading.scheduler is None else _scheduler_class(loading.scheduler)
+    known = inspect.signature(kind).parameters
+    shift_of = [key for key in _SHIFTS if key in known]
+    changed: dict[str, Any] = {}
+    if is_flow(pipeline.scheduler):
+        if "use_flow_sigmas" in known:
+            changed = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+        changed |= {key: shift for key in shift_of if (shift := shift_of_flow(pipeline.scheduler)) is not None}
+    if loading.flow_shift is not None:
+        if not shift_of or not is_flow(pipeline.scheduler):
+            raise SettingsError(
+                f"flow_shift: {kind.__name__}, the scheduler of {name}, has none; name a flow-matching scheduler, or "
+                "leave it out"
+            )
+        if "use_dynamic_shifting" in known:
+            changed["use_dynamic_shifting"] = False
+        changed |= dict.fromkeys(shift_of, loading.flow_shift)
+    try:
+        pipeline.scheduler = kind.from_config({key: value for key, value in (before | changed).items() if key in known})
+    except (TypeError, ValueError, NotImplementedError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise SettingsError(f"scheduler {kind.__name__}: does not take the settings of {name} ({reason})") from error
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler is one of flow matching."""
+    config = scheduler.config
+    return config.get("prediction_type", "flow_prediction") == "flow_prediction"
+
+
+def shift_of_flow(scheduler: Any) -> float | None:
+    """The shift of a flow-matching scheduler's noise levels; None where it has none, or one of a video's size."""
+    config = scheduler.config
+    if config.get("use_dynamic_shifting"):
+        return None
+    return next((float(config[key]) for key in _SHIFTS if config.get(key) is not None), None)
