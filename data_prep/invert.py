@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cvg.common.cli import run
@@ -14,11 +16,14 @@ from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
 from cvg.media.video import Fit, VideoError, picture_size
-from cvg.shards.shards import SPLITS
+from cvg.shards.shards import SPLITS, ShardInfo
 from data_prep import manifest
+from data_prep.estimating import Estimate
+from data_prep.estimating import estimate as estimated
 from data_prep.latents import Method, Settings
+from data_prep.processes import Place, place
 from data_prep.recording import check_steps, taps
-from data_prep.sharding import AllRejected, shard
+from data_prep.sharding import AllRejected, Crew, shard
 
 REMEDIES = {
     "replay": "this generator cannot show these videos: choose one that can (--generator), take --method noising, "
@@ -87,6 +92,10 @@ def main(
     min_psnr: float = 18.0,
     seed: int = 0,
     limit: int | None = None,
+    batch_size: int = 1,
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    estimate: bool = False,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> None:
     """Invert the videos of a manifest under p+ and p- and shard the entity maps.
@@ -110,34 +119,68 @@ def main(
         min_psnr: a video whose replay has a lower PSNR (dB) under either prompt is left out. Inversion only.
         seed: of wordings, wrong labels and noise.
         limit: use only the first rows.
+        batch_size: videos that go through the network together, each under both of its prompts.
+        devices: processes on each machine, each with a device of its own; one when left out, or as many as torchrun or
+            SLURM started.
+        num_nodes: machines, on each of which the same command is given, with a folder that all of them share; one when
+            left out, or as many as torchrun or SLURM started the command on.
+        estimate: time a few videos, say what all will take, and write nothing.
         loading: where and how the generator is computed.
     """
     label_set = LabelSet.load(labels)
-    require(1, steps=steps, limit=limit, **Size(*size)._asdict())
+    require(1, steps=steps, limit=limit, batch_size=batch_size, devices=devices, num_nodes=num_nodes)
+    require(1, **Size(*size)._asdict())
     require(0, iterations=iterations)
     if not math.isfinite(min_psnr):
         raise SettingsError(f"min_psnr {min_psnr}: give a number of dB")
     rows = manifest.load(data, label_set)[:limit]
-    require_writable(out / "run.json")
-    model = load_generator(generator, loading)
+    if not estimate:
+        require_writable(out / "run.json")
+    here = Place(device=loading.device) if estimate else place(loading.device, devices, num_nodes)
+    model = load_generator(generator, replace(loading, device=here.device))
     layers, heads = taps(model, layers, heads)
     check_steps(at, steps)
     model.check_size(size)
     settings = Settings(method, steps, at, iterations, layers, heads, size, min_psnr, seed, grid, fit)
-    for note in before_work(rows, Size(*size), fit):
-        print(f"note: {note}", file=sys.stderr)
-    try:
-        info = shard(rows, out, model, label_set, settings, loading.dtype)
-    except AllRejected as error:
-        raise DataError("; ".join([str(error), *filter(None, [REMEDIES.get(error.reason)])])) from error
+    beside = loading.offload == "none"
+    if estimate:
+        found = estimated(rows, model, label_set, settings, batch_size, beside)
+        if not isinstance(found, Estimate):
+            raise DataError(_advised(f"all videos that were tried are left out: {found.detail}", found.reason))
+        print(found.told(len(rows), sorted({1, (devices or 1) * (num_nodes or 1)})))
+        return
+    if here.rank == 0:
+        for note in before_work(rows, Size(*size), fit):
+            tell(f"note: {note}")
+    crew = Crew(here.count > 1, here.rank == 0, batch_size, beside, lambda line: tell(f"{here.name}: {line}"))
+    with here.together(tell) as end:
+        try:
+            info = shard(rows, out, model, label_set, settings, loading.dtype, crew)
+        except AllRejected as error:
+            end()
+            raise DataError(_advised(str(error), error.reason)) from error
+    if here.rank == 0:
+        summarise(info, rows, out)
+
+
+def tell(line: str) -> None:
+    """Print a line beside the bar."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _advised(message: str, *reasons: str) -> str:
+    return "; ".join([message, *filter(None, map(REMEDIES.get, reasons))])
+
+
+def summarise(info: ShardInfo, rows: Sequence[manifest.Row], out: Path) -> None:
+    """Say what came of all rows. Ends with code 1 where no video gave a record."""
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)
     print(
         f"{total} records ({counts}) in {out}; {rejected} of {len(rows)} videos left out {info.rejected or ''}".strip()
     )
     if rejected == len(rows):
-        remedies = [REMEDIES[reason] for reason in info.rejected if reason in REMEDIES]
-        print("; ".join([f"error: every video was left out; see {out / 'rejects.jsonl'}", *remedies]), file=sys.stderr)
+        tell(_advised(f"error: every video was left out; see {out / 'rejects.jsonl'}", *info.rejected))
         raise SystemExit(1)
 
 

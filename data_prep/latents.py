@@ -58,38 +58,52 @@ class Settings:
     fit: Fit = "crop"
 
 
-def latents_at(
-    settings: Settings, row: Row, generator: Generator, clean: Tensor, conditioning: Conditioning
-) -> tuple[list[Tensor], Tensor | None]:
-    """z_t of one video for each step in ``settings.at``.
+def inverted(
+    settings: Settings, generator: Generator, clean: Tensor, conditioning: Conditioning
+) -> tuple[list[Tensor], Tensor]:
+    """z_t of N videos for each step in ``settings.at``, by inverting them under both of their prompts and replaying.
 
     Args:
-        settings: method, schedule and T.
+        settings: schedule and T.
+        generator: the frozen generator.
+        clean: latents of the videos, (N, C, F, H', W').
+        conditioning: of p+ and p- of the first, p+ and p- of the second, and so on.
+
+    Returns:
+        z_t (2N, C, F, H', W') per step, and the replayed clean latents (2N, ...), both in the prompts' order.
+    """
+    schedule = generator.schedule(settings.steps, settings.size)
+
+    def predict(z: Tensor, i: int) -> Tensor:
+        return generator.predict(z, schedule.timesteps[i], conditioning.states).float()
+
+    twice = clean.expand(2, *clean.shape[1:]) if len(clean) == 1 else clean.repeat_interleave(2, dim=0)
+    noise = invert(twice, schedule, predict, settings.iterations)
+    replayed, kept = replay(noise, schedule, predict, settings.at)
+    return [kept[i] for i in settings.at], replayed
+
+
+def drawn(settings: Settings, row: Row, generator: Generator, clean: Tensor) -> list[Tensor]:
+    """z_t of one video for each step in ``settings.at`` without an inversion: the same under p+ and p-.
+
+    Args:
+        settings: method, ``noising`` or ``trajectory``, schedule and T.
         row: the video's row; seeds the noise, and names the saved trajectory.
         generator: the frozen generator.
         clean: latents of the video, (1, C, F, H', W').
-        conditioning: of p+ and p-.
 
     Returns:
-        z_t (2, C, F, H', W') for p+ and p-, per step; and the replayed clean latents (2, ...), None where nothing was
-        inverted. Without an inversion both prompts share z_t.
+        z_t (1, C, F, H', W') per step.
+
+    Raises:
+        DataError: the row has no saved trajectory, or it cannot be read.
     """
     schedule = generator.schedule(settings.steps, settings.size)
-    if settings.method == "inversion":
-
-        def predict(z: Tensor, i: int) -> Tensor:
-            return generator.predict(z, schedule.timesteps[i], conditioning.states).float()
-
-        noise = invert(clean.expand(2, *clean.shape[1:]), schedule, predict, settings.iterations)
-        replayed, kept = replay(noise, schedule, predict, settings.at)
-        return [kept[i] for i in settings.at], replayed
-    if settings.method == "noising":
-        source = torch.Generator().manual_seed(random.Random(f"{settings.seed}:{row.id}:noise").getrandbits(63))
-        noise = torch.randn(clean.shape, generator=source).to(clean)
-        taken = [schedule.noised(clean, noise, i) for i in settings.at]
-    else:
-        taken = saved_trajectory(row, [float(schedule.levels[i]) for i in settings.at], clean)
-    return [z.expand(2, *z.shape[1:]) for z in taken], None
+    if settings.method == "trajectory":
+        return saved_trajectory(row, [float(schedule.levels[i]) for i in settings.at], clean)
+    source = torch.Generator().manual_seed(random.Random(f"{settings.seed}:{row.id}:noise").getrandbits(63))
+    noise = torch.randn(clean.shape, generator=source).to(clean)
+    return [schedule.noised(clean, noise, i) for i in settings.at]
 
 
 def saved_trajectory(row: Row, wanted: Sequence[float], like: Tensor) -> list[Tensor]:

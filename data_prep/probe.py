@@ -28,7 +28,7 @@ from data_prep import manifest
 from data_prep.latents import Method, Settings
 from data_prep.options import write_yaml
 from data_prep.recording import check_steps, taps, token_grid
-from data_prep.sharding import shard
+from data_prep.sharding import Crew, shard
 
 
 def write_configurations(out: Path, inversion: dict[str, Any], labels: str) -> None:
@@ -103,7 +103,8 @@ def main(
     model.check_size(size)
     probed = Grid(*(min(most, side) for most, side in zip(GRID, token_grid(model, size), strict=True)))
     settings = Settings(method, steps, at, 1, layers, heads, size, 18.0, seed, probed, fit)
-    info = shard(rows, out / "maps", model, label_set, settings, loading.dtype)
+    crew = Crew(beside=loading.offload == "none")
+    info = shard(rows, out / "maps", model, label_set, settings, loading.dtype, crew)
     probe = Probe(read_records(out / "maps", SPLITS), label_set)
     part = probe_part(probe, info)
     part.write(out)

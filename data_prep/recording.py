@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,15 +15,15 @@ from torch import Tensor
 
 from cvg.common.errors import DataError, PromptError, SettingsError
 from cvg.common.sizes import Grid, Size
-from cvg.composition import LabelSet, RelationBatch, contradict
+from cvg.composition import Composition, LabelSet, RelationBatch, contradict
 from cvg.diffusion.trajectory import psnr
-from cvg.generators import Generator
+from cvg.generators import Conditioning, Generator
 from cvg.grounding.maps import resample
 from cvg.grounding.slots import slot_maps
 from cvg.media.pixels import to_video
 from cvg.media.video import VideoError, read_video
 from cvg.shards.records import Record
-from data_prep.latents import Settings, latents_at
+from data_prep.latents import Settings, drawn, inverted
 from data_prep.manifest import Row
 
 Reason = Literal["malformed", "prompt", "unreadable", "trajectory", "not finite", "replay", "maps", "model"]
@@ -46,60 +47,177 @@ def make_records(row: Row, generator: Generator, labels: LabelSet, settings: Set
         Rejected: the row is at fault: its prompts, its video, its saved trajectory, or what becomes of them. Faults of
             the settings and of the generator, which all rows share, are other errors.
     """
-    if row.fault:
-        raise Rejected("malformed", row.fault)
-    rng = random.Random(f"{settings.seed}:{row.id}")
-    with _rejecting("prompt", PromptError):
-        positive = row.composition(labels, rng)
-        negative = contradict(positive, labels, rng)
-    with _rejecting("unreadable", VideoError, OSError):
-        pixels = read_video(row.video, *settings.size, start=row.start, end=row.end, fit=settings.fit)
-    video = to_video(pixels)[None]
-    clean = generator.encode_video(video.to(generator.device))
-    _require_finite("the video's latents", clean)
-    with _rejecting("prompt", PromptError):
-        conditioning = generator.encode([positive, negative])
-    with _rejecting("trajectory", DataError):
-        taken, replayed = latents_at(settings, row, generator, clean, conditioning)
-    quality = None
-    if replayed is not None:
-        _require_finite("the replayed latents", replayed)
-        decoded = generator.decode_latents(replayed).cpu()
+    recorder = Recorder(generator, labels, settings)
+    (passed,) = recorder.run([recorder.prepare(row)])
+    return recorder.finish(passed)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A row whose video is read and encoded, as its prompts are.
+
+    Attributes:
+        row: of the manifest.
+        positive: the composition of p+.
+        negative: the composition of p-.
+        video_BCFHW: the one video, in [-1, 1], in main memory.
+        clean: its latents (1, C, F, H', W').
+        conditioning: of p+ and p-.
+        drawn: its noisy latents (1, ...) per step; None where it is to be inverted.
+    """
+
+    row: Row
+    positive: Composition
+    negative: Composition
+    video_BCFHW: Tensor
+    clean: Tensor
+    conditioning: Conditioning
+    drawn: list[Tensor] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """A row that went through the network.
+
+    Attributes:
+        prepared: what went in.
+        taken: its noisy latents (2, ...) under p+ and p- per step.
+        replayed: the clean latents (2, ...) that its noise led back to; None where it was not inverted.
+        maps: entity maps (2, L, A, E, F, H, W) per step, in main memory.
+    """
+
+    prepared: Prepared
+    taken: list[Tensor]
+    replayed: Tensor | None
+    maps: list[Tensor]
+
+
+class Recorder:
+    """Videos -> records, in three parts: what comes before the network, the network, and what comes after it.
+
+    ``prepare`` and ``finish`` may run in another thread than ``run``, one at a time: they use the VAE and the text
+    encoder alone.
+
+    Args:
+        generator: the frozen generator.
+        labels: the label set.
+        settings: how videos become records.
+    """
+
+    def __init__(self, generator: Generator, labels: LabelSet, settings: Settings) -> None:
+        self.generator, self.labels, self.settings = generator, labels, settings
+        self._reading = threading.Lock()  # encoding prompts looks at the network, which reading maps changes
+
+    def prepare(self, row: Row) -> Prepared:
+        """Read and encode a row's video and prompts. Raises Rejected."""
+        if row.fault:
+            raise Rejected("malformed", row.fault)
+        generator, settings = self.generator, self.settings
+        rng = random.Random(f"{settings.seed}:{row.id}")
+        with _rejecting("prompt", PromptError):
+            positive = row.composition(self.labels, rng)
+            negative = contradict(positive, self.labels, rng)
+        with _rejecting("unreadable", VideoError, OSError):
+            pixels = read_video(row.video, *settings.size, start=row.start, end=row.end, fit=settings.fit)
+        video = to_video(pixels)[None]
+        clean = generator.encode_video(video.to(generator.device))
+        _require_finite("the video's latents", clean)
+        with _rejecting("prompt", PromptError):
+            conditioning = self._encode([positive, negative])
+        noisy = None
+        if settings.method != "inversion":
+            with _rejecting("trajectory", DataError):
+                noisy = drawn(settings, row, generator, clean)
+            for index, latents in zip(settings.at, noisy, strict=True):
+                _require_finite(f"the latents of step {index}", latents)
+        return Prepared(row, positive, negative, video, clean, conditioning, noisy)
+
+    def _encode(self, compositions: list[Composition]) -> Conditioning:
+        with self._reading:
+            return self.generator.encode(compositions)
+
+    def together(self, videos: Sequence[Prepared]) -> Conditioning:
+        """p+ and p- of the first, p+ and p- of the second, and so on, as one batch."""
+        if len(videos) == 1:
+            return videos[0].conditioning
+        return self._encode([side for video in videos for side in (video.positive, video.negative)])
+
+    def run(self, videos: Sequence[Prepared], conditioning: Conditioning | None = None) -> list[Passed]:
+        """Take videos through the network, all in one batch.
+
+        Args:
+            videos: N of them, prepared.
+            conditioning: of all, as :meth:`together` makes it; made here when None.
+        """
+        conditioning = self.together(videos) if conditioning is None else conditioning
+        settings, generator, replayed = self.settings, self.generator, None
+        if settings.method == "inversion":
+            clean = torch.cat([video.clean for video in videos])
+            taken, replayed = inverted(settings, generator, clean, conditioning)
+        else:
+            steps = [torch.cat(list(step)) for step in zip(*(video.drawn or [] for video in videos), strict=True)]
+            taken = [z.expand(2, *z.shape[1:]) if len(z) == 1 else z.repeat_interleave(2, dim=0) for z in steps]
+        schedule = generator.schedule(settings.steps, settings.size)
+        recorded = []
+        for index, latents in zip(settings.at, taken, strict=True):
+            with self._reading:
+                maps = generator.entity_maps(
+                    latents, schedule.timesteps[index], conditioning, settings.layers, settings.heads
+                )
+            recorded.append((maps if settings.grid is None else resample(maps, settings.grid)).cpu())
+        return [
+            Passed(
+                video,
+                [z[2 * i : 2 * i + 2] for z in taken],
+                None if replayed is None else replayed[2 * i : 2 * i + 2],
+                [maps[2 * i : 2 * i + 2] for maps in recorded],
+            )
+            for i, video in enumerate(videos)
+        ]
+
+    def finish(self, passed: Passed) -> list[Record]:
+        """Judge a row's replay and make its records, one per relation. Raises Rejected."""
+        quality = self._quality(passed)
+        for index, latents, maps in zip(self.settings.at, passed.taken, passed.maps, strict=True):
+            _require_finite(f"the latents of step {index}", latents)
+            _require_finite(f"the entity maps of step {index}", maps)
+        row, positive, negative = passed.prepared.row, passed.prepared.positive, passed.prepared.negative
+        maps_2SLAEFHW = torch.stack(passed.maps, dim=1)
+        both = RelationBatch.of([positive, negative], self.labels)
+        maps_2RSLAKFHW = slot_maps(maps_2SLAEFHW.flatten(1, 2), both.prompt_R, both.slots_RK)
+        maps_2RSLAKFHW = maps_2RSLAKFHW.unflatten(1, maps_2SLAEFHW.shape[1:3]).unflatten(0, (2, -1)).half()
+        schedule = self.generator.schedule(self.settings.steps, self.settings.size)
+        records = []
+        for number, relation in enumerate(positive.relations):
+            meta = {
+                "group": self.labels[relation.label].group,
+                "prompt_positive": positive.prompt,
+                "prompt_negative": negative.prompt,
+                "negative_label": negative.relations[number].label,
+                "entities_positive": [asdict(entity) for entity in relation.entities],
+                "entities_negative": [asdict(entity) for entity in negative.relations[number].entities],
+                "video": Path(row.video).name,
+                "source": row.source,
+                "method": self.settings.method,
+                "sigmas": [float(schedule.levels[i]) for i in self.settings.at],
+                "psnr": quality,
+            }
+            meta |= {name: term for name, term in (("dataset", row.dataset), ("licence", row.licence)) if term}
+            present, (right, wrong) = tuple(both.present_RK[number]), maps_2RSLAKFHW[:, number]
+            records.append(Record(row.keys[number], right, wrong, present, relation.label, meta))
+        return records
+
+    def _quality(self, passed: Passed) -> list[float] | None:
+        """PSNR (dB) of the replay under p+ and p-; None where nothing was replayed. Raises Rejected."""
+        if passed.replayed is None:
+            return None
+        _require_finite("the replayed latents", passed.replayed)
+        decoded = self.generator.decode_latents(passed.replayed).cpu()
         _require_finite("the frames of the replay", decoded)
-        quality = psnr(decoded, video.expand_as(decoded)).tolist()
-        if min(quality) < settings.min_psnr:
-            raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {settings.min_psnr:g} dB")
-    schedule = generator.schedule(settings.steps, settings.size)
-    steps = []
-    for index, latents in zip(settings.at, taken, strict=True):
-        timestep = schedule.timesteps[index]
-        _require_finite(f"the latents of step {index}", latents)
-        maps = generator.entity_maps(latents, timestep, conditioning, settings.layers, settings.heads)
-        _require_finite(f"the entity maps of step {index}", maps)
-        steps.append((maps if settings.grid is None else resample(maps, settings.grid)).cpu())
-    maps_2SLAEFHW = torch.stack(steps, dim=1)
-    both = RelationBatch.of([positive, negative], labels)
-    maps_2RSLAKFHW = slot_maps(maps_2SLAEFHW.flatten(1, 2), both.prompt_R, both.slots_RK)
-    maps_2RSLAKFHW = maps_2RSLAKFHW.unflatten(1, maps_2SLAEFHW.shape[1:3]).unflatten(0, (2, -1)).half()
-    records = []
-    for number, relation in enumerate(positive.relations):
-        meta = {
-            "group": labels[relation.label].group,
-            "prompt_positive": positive.prompt,
-            "prompt_negative": negative.prompt,
-            "negative_label": negative.relations[number].label,
-            "entities_positive": [asdict(entity) for entity in relation.entities],
-            "entities_negative": [asdict(entity) for entity in negative.relations[number].entities],
-            "video": Path(row.video).name,
-            "source": row.source,
-            "method": settings.method,
-            "sigmas": [float(schedule.levels[i]) for i in settings.at],
-            "psnr": None if quality is None else [round(value, 3) for value in quality],
-        }
-        meta |= {name: term for name, term in (("dataset", row.dataset), ("licence", row.licence)) if term}
-        present, (right, wrong) = tuple(both.present_RK[number]), maps_2RSLAKFHW[:, number]
-        records.append(Record(row.keys[number], right, wrong, present, relation.label, meta))
-    return records
+        quality: list[float] = psnr(decoded, passed.prepared.video_BCFHW.expand_as(decoded)).tolist()
+        if min(quality) < self.settings.min_psnr:
+            raise Rejected("replay", f"replay PSNR {min(quality):.1f} dB is below {self.settings.min_psnr:g} dB")
+        return [round(value, 3) for value in quality]
 
 
 def _require_finite(what: str, values: Tensor) -> None:

@@ -1,8 +1,8 @@
-"""Records -> tars, row by row, so that a run that was stopped goes on after the last finished row.
+"""Rows -> records -> tars, by one process or by many, so that what was stopped goes on after the last finished row.
 
-Finished rows are kept in ``OUT/parts``. When every row is done the parts are packed into tars in the manifest's order:
-the bytes are those of a run that was not stopped. A part that is damaged or gone is made again; a row whose video has
-changed since is done again. One process at a time works on a folder.
+Finished rows are kept in ``OUT/parts`` until they are packed, in the manifest's order: the bytes are those of one
+process that was not stopped. A part that is damaged or gone is made again; a row whose video has changed since is done
+again. Processes take rows as they get free; any of them may end, and the others do what it has left.
 """
 
 from __future__ import annotations
@@ -10,32 +10,37 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from cvg.common.cli import is_out_of_memory
-from cvg.common.errors import DataError, ModelError
-from cvg.common.files import alone, atomic, read_json, sweep, write_json
+from cvg.common.errors import DataError
+from cvg.common.files import atomic, read_json, sweep, write_json
 from cvg.composition import LabelSet
 from cvg.composition.labels import SLOTS
 from cvg.generators import Dtype, Generator
-from cvg.shards.records import MAPS, META, Record, decode, encode
-from cvg.shards.shards import NOT_STATED, SPLITS, ShardInfo, ShardWriter, files_of, merge_licences
+from cvg.shards.shards import ShardInfo, files_of, merge_licences
 from data_prep.latents import Settings
 from data_prep.manifest import Row
-from data_prep.recording import Rejected, check_grid, make_records
+from data_prep.outcomes import RECORDS, Journal, Outcome, changed
+from data_prep.packing import Packer
+from data_prep.recording import Recorder, check_grid
+from data_prep.taking import Taking, joined, let_go, locked
+from data_prep.working import Worker
 
 FIRST = 8
 """When so many rows at the beginning all fail for one reason, it is likely to be that of the others too."""
-_SEEN = 1 << 16
-"""Bytes at the beginning and at the end of a file that tell it from another of its size."""
+PACKED_S = 2.0
+"""Seconds between two times that what is finished is looked through for whole tars."""
+WAIT_S = 0.3
+"""The same between two times that a process with nothing to do looks for rows that another one left."""
+_FILES, _TAKEN, _PACKING = "files.json", "taken", "packing.lock"
 
 
 class AllRejected(DataError):
@@ -46,239 +51,263 @@ class AllRejected(DataError):
         self.reason = reason
 
 
-class _Work:
-    """Rows, and how they become parts in a folder.
+@dataclass(frozen=True)
+class Crew:
+    """How the rows are done, which changes nothing about what comes of them but last digits.
 
-    Args:
-        rows: of the manifest.
-        parts: the folder of finished rows.
-        generator: the frozen generator.
-        labels: the label set.
-        settings: how videos become records.
+    Attributes:
+        others: whether other processes may be at work in the folder.
+        first: whether this process is the one that shows how far all are.
+        group: videos that go through the network together.
+        beside: whether decoding, VAE and text encoder work beside the network; not where weights come and go.
+        tell: takes a line about what this process did.
     """
 
-    def __init__(
-        self, rows: list[Row], parts: Path, generator: Generator, labels: LabelSet, settings: Settings
-    ) -> None:
-        self.rows, self.parts, self.generator, self.labels, self.settings = rows, parts, generator, labels, settings
-
-    def outcome_file(self, row: Row) -> Path:
-        return self.parts / f"{row.id}.outcome.json"
-
-    def invert(self, row: Row) -> dict[str, Any]:
-        """Make and keep the records of a row; the outcome file is written last, so it vouches for all."""
-        try:
-            with _model_may_fail():
-                records = make_records(row, self.generator, self.labels, self.settings)
-            try:
-                encoded = {record.key: encode(record) for record in records}
-            except DataError as error:
-                raise Rejected("maps", str(error)) from error
-        except Rejected as rejected:
-            outcome: dict[str, Any] = {"id": row.id, "line": row.line, "video": str(row.video)}
-            outcome |= {"rejected": rejected.reason, "detail": rejected.detail}
-        else:
-            for key, members in encoded.items():
-                for extension, data in members.items():
-                    with atomic(self.parts / f"{key}.{extension}") as path:
-                        path.write_bytes(data)
-            outcome = {"split": row.split, "keys": row.keys}
-        write_json(self.outcome_file(row), outcome)
-        return outcome
-
-    def outcome(self, row: Row) -> dict[str, Any] | None:
-        """What became of a row, None where it is to be done, or done again as its parts are damaged or gone."""
-        try:
-            found = read_json(self.outcome_file(row))
-        except DataError:
-            return None
-        if not isinstance(found, dict):
-            return None
-        made = found.get("keys") == row.keys and found.get("split") == row.split
-        if made and all(
-            (self.parts / f"{key}.{extension}").is_file() for key in row.keys for extension in (MAPS, META)
-        ):
-            return found
-        return found if isinstance(found.get("rejected"), str) else None
-
-    def records(self, row: Row) -> list[Record]:
-        """The records of a row from its parts, made again where they cannot be read; none where it was rejected."""
-        outcome = self.outcome(row) or self.invert(row)
-        if "rejected" in outcome:
-            return []
-        try:
-            return self._read(row)
-        except (DataError, OSError):
-            return [] if "rejected" in self.invert(row) else self._read(row)
-
-    def _read(self, row: Row) -> list[Record]:
-        return [
-            decode({"__key__": key} | {end: (self.parts / f"{key}.{end}").read_bytes() for end in (MAPS, META)})
-            for key in row.keys
-        ]
-
-
-@contextmanager
-def _model_may_fail() -> Iterator[None]:
-    """Within it what PyTorch cannot do is the row's fault; not where memory runs out, or the device is of no more use.
-
-    Raises:
-        Rejected: naming what PyTorch says.
-        ModelError: every further row would fail too.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        if is_out_of_memory(error):
-            raise
-        if isinstance(error, torch.AcceleratorError):
-            raise ModelError(
-                f"the device failed ({reason}), and is of use again in a new process only; the same command goes on "
-                "after the rows that are done"
-            ) from error
-        raise Rejected("model", f"the generator failed on it ({reason})") from error
-
-
-def pack(work: _Work, out: Path, tokens: list[int]) -> ShardInfo:
-    """Write the tars, ``rejects.jsonl`` and last ``shards.json`` from the parts."""
-    settings, counts = work.settings, {split: Counter[str]() for split in SPLITS}
-    licences: dict[str, Counter[str]] = {}
-    tars: dict[str, str] = {}
-    for left in files_of(out):  # of a packing that was stopped
-        left.unlink()
-    for split in SPLITS:
-        with ShardWriter(out, split) as writer:
-            for row in work.rows:
-                for record in work.records(row) if row.split == split else ():
-                    counts[split][record.label] += 1
-                    licences.setdefault(row.licence or NOT_STATED, Counter())[row.dataset or row.source] += 1
-                    writer.write(record)
-        tars |= writer.tars
-    outcomes = [work.outcome(row) or work.invert(row) for row in work.rows]
-    rejected = [outcome for outcome in outcomes if "rejected" in outcome]
-    with atomic(out / "rejects.jsonl") as path:
-        lines = "".join(json.dumps(outcome, ensure_ascii=False) + "\n" for outcome in rejected)
-        path.write_text(lines, encoding="utf-8", errors="backslashreplace")
-    levels = work.generator.schedule(settings.steps, settings.size).levels
-    info = ShardInfo(
-        generator=work.generator.identity(),
-        layers=settings.layers,
-        heads=settings.heads,
-        sigmas=[float(levels[i]) for i in settings.at],
-        steps=settings.steps,
-        grid=list(settings.grid or tokens),
-        slots=SLOTS,
-        labels=work.labels.to_dict(),
-        source=settings.method,
-        counts={split: dict(sorted(counter.items())) for split, counter in counts.items()},
-        tars=tars,
-        rejected=dict(sorted(Counter(outcome["rejected"] for outcome in rejected).items())),
-        token_grid=tokens,
-        licences=merge_licences([licences]),
-    )
-    info.save(out)
-    return info
+    others: bool = False
+    first: bool = True
+    group: int = 1
+    beside: bool = True
+    tell: Callable[[str], None] | None = None
 
 
 def shard(
-    rows: list[Row], out: Path, model: Generator, labels: LabelSet, settings: Settings, dtype: Dtype
+    rows: list[Row],
+    out: Path,
+    model: Generator,
+    labels: LabelSet,
+    settings: Settings,
+    dtype: Dtype,
+    crew: Crew = Crew(),
 ) -> ShardInfo:
-    """Make the shards of some videos, or go on with them, or find them done.
+    """Make the shards of some videos, or go on with them, or find them done; beside other processes that do the same.
 
     Raises:
         AllRejected: none of the first rows gave a record, all for one reason; called again it goes on with the others.
-        DataError: the folder holds shards of other settings or videos, or another process is at work in it.
+        DataError: the folder holds shards of other settings or videos, or another command is at work in it.
     """
     if settings.method == "trajectory" and not any(row.trajectory for row in rows):
         raise DataError(
             "no row of the manifest has a saved trajectory; choose another method, or synthesize the videos"
         )
     tokens = [] if (out / "shards.json").exists() else check_grid(model, settings)
-    with alone(out):
-        work = _Work(rows, out / "parts", model, labels, settings)
-        _begin(work, out, _asked(work, dtype))
-        if (out / "shards.json").exists():
-            info = ShardInfo.load(out)
-        else:
-            _invert_all(work)
-            info = pack(work, out, tokens or check_grid(model, settings))
-        shutil.rmtree(out / "parts", ignore_errors=True)
+    job = _Job(rows, out, model, labels, settings, crew, _asked(rows, model, labels, settings, dtype))
+    with joined(out, job.begin), ExitStack() as stack:
+        if not (out / "shards.json").exists():
+            job.work(stack, tokens or check_grid(model, settings))
+        info = ShardInfo.load(out)
+        shutil.rmtree(job.parts, ignore_errors=True)
     return info
 
 
-def _invert_all(work: _Work) -> None:
-    """Do what is to be done; see :func:`shard`."""
-    todo = [row for row in work.rows if work.outcome(row) is None]
-    done = len(work.rows) - len(todo)
-    reasons: Counter[str] = Counter()
-    for number, row in enumerate(tqdm(todo, desc="invert", unit="video", initial=done, total=len(work.rows)), start=1):
-        outcome = work.invert(row)
-        reasons[outcome.get("rejected", "")] += 1
-        if number == FIRST < len(todo) and not done and len(reasons) == 1 and "" not in reasons:
-            raise AllRejected(
-                outcome["rejected"],
-                f"the first {FIRST} videos are all left out, for the same reason ({outcome['rejected']}; the last, "
-                f"{row.id} of line {row.line}: {outcome['detail']}); the same again goes on with the others",
+class _Job:
+    """One process's part of the shards of a folder."""
+
+    def __init__(
+        self,
+        rows: list[Row],
+        out: Path,
+        model: Generator,
+        labels: LabelSet,
+        settings: Settings,
+        crew: Crew,
+        asked: dict[str, Any],
+    ) -> None:
+        self.rows, self.out, self.parts = rows, out, out / "parts"
+        self.model, self.labels, self.settings, self.crew, self.asked = model, labels, settings, crew, asked
+        self.packer: Packer | None = None
+        self._packed = 0.0
+
+    def begin(self, only: bool) -> None:
+        """Note in ``run.json`` what the folder is for, or see that it is for the same, and what of it is done.
+
+        Args:
+            only: no other process is at work there.
+
+        Raises:
+            DataError: it is for other settings or videos.
+        """
+        out, noted = self.out, self.out / "run.json"
+        if only:
+            for folder in (out, self.parts):
+                sweep(folder, older=0)
+        finished = (out / "shards.json").exists()
+        records = finished or bool(files_of(out)) or any(path.stat().st_size for path in self._records())
+        other = "choose another folder or remove it"
+        try:
+            found = read_json(noted)
+        except DataError as error:
+            if records:
+                raise DataError(f"out {out}: holds shards of settings that are not known ({error}); {other}") from error
+            found = {}
+        same = found == self.asked
+        if not same and (records or not only):
+            raise DataError(f"out {out}: holds shards of other settings or videos; {other}")
+        if finished:
+            self._require_unchanged()
+        elif only:
+            if not same:
+                shutil.rmtree(self.parts, ignore_errors=True)  # at most rejects, which others may not be
+                write_json(noted, self.asked)
+            self._begin_parts()
+
+    def _records(self) -> Iterator[Path]:
+        return self.parts.glob(f"*{RECORDS}")
+
+    def _require_unchanged(self) -> None:
+        try:
+            files = read_json(self.out / _FILES)
+        except DataError:
+            files = None
+        files = files if isinstance(files, dict) else {}
+        others = [row for row in self.rows if row.id in files and changed(row, files[row.id])]
+        if others:
+            raise DataError(
+                f"out {self.out}: {len(others)} of its videos have changed since, {others[0].video} among them; "
+                "choose another folder or remove it"
             )
 
+    def _begin_parts(self) -> None:
+        if self.parts.exists():
+            done = Packer(self.rows, self.out, self.parts).mend()
+        else:
+            done = bytes(len(self.rows))
+            for left in files_of(self.out):  # nobody knows of which rows
+                left.unlink()
+        with atomic(self.parts / _TAKEN) as path:
+            path.write_bytes(done)
 
-def _asked(work: _Work, dtype: Dtype) -> dict[str, Any]:
-    """What fixes the bytes of the shards, as JSON: the settings; and, as ``files``, what is known of each row's."""
-    settings = asdict(work.settings)
-    if settings["fit"] == "crop":  # as ever
-        del settings["fit"]
-    rows = [{name: value for name, value in asdict(row).items() if _fixes(name, value)} for row in work.rows]
-    asked = {"settings": settings, "generator": work.generator.identity(), "rows": rows}
-    asked = json.loads(json.dumps(asked, default=str)) | {"labels": work.labels.to_dict(), "dtype": dtype}
-    return asked | {"files": {row.id: [_digest(path) for path in (row.video, row.trajectory)] for row in work.rows}}
-
-
-def _fixes(name: str, value: Any) -> bool:
-    """Whether a field of a row has to do with bytes of the shards: terms do where they are stated."""
-    return name not in ("line", "fault", "unconfirmed") and (name not in ("dataset", "licence") or bool(value))
-
-
-def _begin(work: _Work, out: Path, asked: dict[str, Any]) -> None:
-    """Note in ``run.json`` what the folder is for, or see that it is for the same. Raises DataError where it is not."""
-    for folder in (out, work.parts):
-        sweep(folder, older=0)
-    finished, noted = (out / "shards.json").exists(), out / "run.json"
-    records = finished or bool(files_of(out)) or any(work.parts.glob(f"*.{MAPS}"))
-    other = "choose another folder or remove it"
-    try:
-        found = read_json(noted)
-    except DataError as error:
-        if records:
-            raise DataError(f"out {out}: holds shards of settings that are not known ({error}); {other}") from error
-        found = {}
-    same = isinstance(found, dict) and {**found, "files": None} == {**asked, "files": None}
-    if not same and records:
-        raise DataError(f"out {out}: holds shards of other settings or videos; {other}")
-    if not same:
-        shutil.rmtree(work.parts, ignore_errors=True)  # at most rejects, which others may not be
-    changed = [
-        row for row in work.rows if same and found.get("files", asked["files"])[row.id] != asked["files"][row.id]
-    ]
-    if changed and finished:
-        raise DataError(
-            f"out {out}: {len(changed)} of its videos have changed since, {changed[0].video} among them; {other}"
+    def work(self, stack: ExitStack, tokens: list[int]) -> None:
+        """Do rows until all are done, by whomever, and packed."""
+        crew, rows = self.crew, self.rows
+        try:
+            taking = Taking(self.parts / _TAKEN, len(rows), crew.group, alone=not crew.others)
+        except FileNotFoundError:
+            return  # another process packed the last of it just now
+        stack.callback(taking.close)
+        journal = stack.enter_context(Journal(self.parts))
+        recorder = Recorder(self.model, self.labels, self.settings)
+        worker = stack.enter_context(Worker(rows, recorder, crew.beside))
+        todo, began, worked = taking.left(), time.monotonic(), 0.0
+        first = todo == len(rows)
+        bar = stack.enter_context(
+            tqdm(desc="invert", unit="video", initial=len(rows) - todo, total=len(rows), disable=not crew.first)
         )
-    for row in changed:
-        work.outcome_file(row).unlink(missing_ok=True)
-    if not finished:
-        write_json(noted, asked)
+
+        def keep(numbers: Sequence[int], outcomes: list[Outcome]) -> None:
+            journal.add(outcomes)
+            taking.done(range(numbers[0], numbers[-1] + 1))
+            self._pack(stack, taking)
+
+        def lag() -> int:  # none follows the first rows while it is not known whether all are left out
+            return 0 if first else 1
+
+        while not (self.out / "shards.json").exists():
+            for outcomes in worker.through(iter(taking.take, None), keep, lag):
+                bar.update(len(rows) - taking.left() - bar.n)
+                worked = time.monotonic() - began
+                if first and worker.reasons.total() >= FIRST:
+                    first = False
+                    if worker.reasons.total() < todo:
+                        _require_one(worker.reasons, outcomes[-1])
+            if taking.left() == 0 and self._finish(stack, taking, tokens):
+                break
+            time.sleep(WAIT_S)  # what others have taken they finish, or end and leave
+            bar.update(len(rows) - taking.left() - bar.n)
+        bar.update(len(rows) - bar.n)
+        if crew.tell is not None:
+            crew.tell(_line(worker, worked))
+
+    def _pack(self, stack: ExitStack, taking: Taking) -> None:
+        """Write the tars that are whole, now and then, where no other process does it."""
+        if time.monotonic() - self._packed > PACKED_S:
+            if packer := self._packs(stack):
+                packer.advance(taking)
+            self._packed = time.monotonic()
+
+    def _packs(self, stack: ExitStack) -> Packer | None:
+        """What packs, where this process is the one that does: it stays so until it ends."""
+        if self.packer is None:
+            try:
+                lock = locked(self.parts / _PACKING)
+            except DataError:
+                if (self.out / "shards.json").exists():
+                    return None  # nothing is left of the parts
+                raise
+            if lock is not None:
+                stack.callback(let_go, lock, self.parts / _PACKING)
+                self.packer = Packer(self.rows, self.out, self.parts)
+        return self.packer
+
+    def _finish(self, stack: ExitStack, taking: Taking, tokens: list[int]) -> bool:
+        """Write what is left, and last ``shards.json``. Whether it could be, by this process."""
+        packer = self._packs(stack)
+        if packer is None or not packer.finish(taking):
+            return False
+        outcomes = packer.outcomes
+        lines = (json.dumps(outcomes.rejects[number], ensure_ascii=False) + "\n" for number in sorted(outcomes.rejects))
+        with atomic(self.out / "rejects.jsonl") as path, path.open("w", errors="backslashreplace") as file:
+            file.writelines(lines)
+        files = {row.id: seen for row, seen in zip(self.rows, outcomes.signatures, strict=True)}
+        write_json(self.out / _FILES, files)
+        reasons = Counter(told["rejected"] for told in outcomes.rejects.values())
+        settings = self.settings
+        levels = self.model.schedule(settings.steps, settings.size).levels
+        ShardInfo(
+            generator=self.model.identity(),
+            layers=settings.layers,
+            heads=settings.heads,
+            sigmas=[float(levels[i]) for i in settings.at],
+            steps=settings.steps,
+            grid=list(settings.grid or tokens),
+            slots=SLOTS,
+            labels=self.labels.to_dict(),
+            source=settings.method,
+            counts=packer.counts(),
+            tars=packer.written(),
+            rejected=dict(sorted(reasons.items())),
+            token_grid=tokens,
+            licences=merge_licences([tar.licences for tars in packer.tars.values() for tar in tars]),
+        ).save(self.out)
+        return True
 
 
-def _digest(path: Path | None) -> str | None:
-    """Of a file's size, beginning and end; None where there is none. A copy has the same, another encoding has not."""
-    try:
-        if path is None or not path.is_file():
-            return None
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            head = file.read(_SEEN)
-            file.seek(max(size - _SEEN, 0))
-            return hashlib.sha256(f"{size} ".encode() + head + file.read(_SEEN)).hexdigest()[:16]
-    except (OSError, ValueError):
-        return None
+def _require_one(reasons: Counter[str], last: Outcome) -> None:
+    """Raise AllRejected if all rows so far were left out, for one reason."""
+    if len(reasons) == 1 and last.rejected is not None:
+        told = last.rejected
+        raise AllRejected(
+            told["rejected"],
+            f"the first {reasons.total()} videos are all left out, for the same reason ({told['rejected']}; the last, "
+            f"{told['id']} of line {told['line']}: {told['detail']}); the same again goes on with the others",
+        )
+
+
+def _line(worker: Worker, seconds: float) -> str:
+    """What a process did, in a line."""
+    videos = worker.reasons.total()
+    if not videos:
+        return "no video was left for it"
+    return (
+        f"{videos} videos, {videos - worker.reasons['']} of them left out, {seconds / videos:.2f} s each, "
+        f"{100 * worker.seconds / seconds:.0f} % of the time in the network"
+    )
+
+
+def _asked(rows: Sequence[Row], model: Generator, labels: LabelSet, settings: Settings, dtype: Dtype) -> dict[str, Any]:
+    """What fixes the bytes of the shards, as JSON; of the rows their number and a digest."""
+    plain = asdict(settings)
+    if plain["fit"] == "crop":  # as ever
+        del plain["fit"]
+    asked = {"settings": plain, "generator": model.identity(), "rows": [len(rows), digest_of_rows(rows)]}
+    return json.loads(json.dumps(asked)) | {"labels": labels.to_dict(), "dtype": dtype}
+
+
+def digest_of_rows(rows: Sequence[Row]) -> str:
+    """Of all that rows say, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps([getattr(row, name) for name in _TOLD], default=str).encode())
+    return digest.hexdigest()
+
+
+_TOLD = [field.name for field in fields(Row) if field.name not in ("line", "fault", "unconfirmed")]

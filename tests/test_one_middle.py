@@ -17,7 +17,7 @@ from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.media.pixels import to_video
 from cvg.media.video import read_video, write_video
-from data_prep.latents import Settings, latents_at
+from data_prep.latents import Settings, drawn
 from data_prep.manifest import Row
 from data_prep.recording import make_records
 from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
@@ -44,7 +44,7 @@ def test_a_record_and_a_live_capture_of_the_same_latents_are_the_same(tmp_path: 
     both = [positive, contradict(positive, labels, rng)]
     guide = Guide(generator, classifier, both, replace(GuidanceConfig(), spread=0.0))
     clean = generator.encode_video(to_video(read_video(row.video, *SIZE))[None])
-    latents, _ = latents_at(settings, row, generator, clean, guide.conditioning)
+    latents = [z.expand(2, *z.shape[1:]) for z in drawn(settings, row, generator, clean)]
     timesteps = generator.schedule(STEPS, SIZE).timesteps
     present_RK = torch.tensor(guide.relations.present_RK)
     for step, z in enumerate(latents):

@@ -6,12 +6,16 @@ import contextlib
 import hashlib
 import io
 import json
+import multiprocessing
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +26,7 @@ from cvg.media.video import write_video
 from cvg.shards.shards import SPLITS, ShardInfo
 from cvg.shards.stream import read_records
 from data_prep import invert, render
+from data_prep.recording import Passed, Prepared, Recorder
 from tests.helpers.tiny import make_pipeline
 
 SMALL = ["--steps", "3", "--at", "[0, 1]", "--layers", "[0, 2]", "--min_psnr", "-100", "--seed", "5"]
@@ -92,16 +97,129 @@ def test_a_killed_run_continues_to_the_same_bytes(clips: Path, generator: Path, 
     out = tmp_path / "killed"
     process = subprocess.Popen(command(clips, out, generator), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while len(list(out.glob("parts/*.outcome.json"))) < 2:
+    while sum(path.read_bytes().count(b"\n") for path in out.glob("parts/*.outcomes.jsonl")) < 2:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "shards.json").exists()
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("parts/*.outcome.json")}
-    assert run(*command(clips, out, generator)).returncode == 0
-    assert len(kept) >= 2
+    again = run(*command(clips, out, generator))
+    assert again.returncode == 0
+    videos = re.search(r"process: (\d+) videos", again.stderr)
+    assert videos and int(videos[1]) <= 4  # of six
     assert digests(out) == digests(finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", ["here", "torchrun"])
+def test_any_of_four_processes_may_be_killed(
+    started: str, clips: Path, generator: Path, finished: Path, tmp_path: Path
+) -> None:
+    out, log, rng = tmp_path / "out", tmp_path / "log", random.Random(os.urandom(8))
+    line = command(clips, out, generator, "--devices", "4")
+    if started == "torchrun":  # which ends all where one ends: here none is killed
+        line = [line[0], "-m", "torch.distributed.run", "--nproc_per_node", "4", *line[1:-2]]
+    with log.open("w") as file:
+        process = subprocess.Popen(line, stderr=file, stdout=file)
+    if started == "here":
+        deadline = time.monotonic() + 300
+        while len(list(out.glob("parts/*.outcomes.jsonl"))) < 2:  # two are at work
+            assert time.monotonic() < deadline and process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        killed = [
+            int(child) for child in children if b"data_prep.invert" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        assert len(killed) == 3
+        time.sleep(rng.uniform(0, 2))
+        os.kill(rng.choice(killed), signal.SIGKILL)
+    assert process.wait(600) == 0, log.read_text()
+    assert digests(out) == digests(finished)
+    assert len(re.findall(r"process \d of 4 \(.*, cpu\): ", log.read_text())) >= 3
+
+
+@pytest.mark.slow
+def test_the_first_of_the_processes_may_be_killed_and_another_number_goes_on(
+    clips: Path, generator: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(command(clips, out, generator, "--devices", "2"), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(out.glob("parts/*.outcomes.jsonl")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert run(*command(clips, out, generator)).returncode == 0  # beside the one that is left
+    assert digests(out) == digests(finished)
+
+
+def test_videos_that_go_through_together_give_the_same_records_but_last_digits(
+    clips: Path, generator: Path, finished: Path, tmp_path: Path
+) -> None:
+    outs = []
+    for number, devices in enumerate((1, 2)):  # the same ones go together, whoever takes them
+        outs.append(tmp_path / str(number))
+        begun = [
+            multiprocessing.get_context("fork").Process(
+                target=run, args=command(clips, outs[-1], generator, "--batch_size", "4")
+            )
+            for _ in range(devices)
+        ]
+        for process in begun:
+            process.start()
+        for process in begun:
+            process.join(300)
+            assert process.exitcode == 0
+    assert digests(outs[0]) == digests(outs[1]) != digests(finished)
+    for alone, together in zip(read_records(finished, SPLITS), read_records(outs[0], SPLITS), strict=True):
+        assert (alone.key, alone.label, alone.present) == (together.key, together.label, together.present)
+        assert {**alone.meta, "psnr": None} == {**together.meta, "psnr": None}
+        assert alone.meta["psnr"] == pytest.approx(together.meta["psnr"], abs=0.01)
+        for side in ("positive_SLAKFHW", "negative_SLAKFHW"):
+            torch.testing.assert_close(getattr(alone, side), getattr(together, side), rtol=2e-3, atol=1e-6)
+
+
+def test_a_row_at_fault_is_found_among_those_that_go_together(
+    clips: Path, generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = Recorder.run
+
+    def fail(self: Recorder, videos: list[Prepared], *rest: Any) -> list[Passed]:
+        if any(video.row.video.name == "000002.mp4" for video in videos):
+            raise RuntimeError("it is too much")
+        return through(self, videos, *rest)
+
+    monkeypatch.setattr(Recorder, "run", fail)
+    done = run(*command(clips, tmp_path, generator, "--method", "noising", "--batch_size", "4"))
+    assert done.returncode == 0 and "1 of 6 videos left out" in done.stdout
+    assert "000002" in (tmp_path / "rejects.jsonl").read_text()
+
+
+def test_an_estimate_says_what_all_will_take_and_writes_nothing(clips: Path, generator: Path, tmp_path: Path) -> None:
+    options = ["--estimate", "true", "--devices", "8", "--num_nodes", "4"]
+    done = run(*command(clips, tmp_path / "out", generator, *options))
+    assert done.returncode == 0, done.stderr
+    found = re.fullmatch(
+        r"estimate from 2 videos: (\S+) s each, (\d+) % of it in the network; (\S+) kB of records each\n"
+        r"6 videos: .* minutes on 1 device, .* minutes on 32 devices; (\S+) kB of tars\n",
+        done.stdout,
+    )
+    assert found, done.stdout
+    seconds, share, each, tars = map(float, found.groups())
+    assert 0 < seconds < 60 and 10 < share <= 100 and tars == pytest.approx(6 * each, rel=0.01)
+    assert not (tmp_path / "out").exists()
+    none = run(*command(clips, tmp_path / "out", generator, "--estimate", "true", "--min_psnr", "90"))
+    assert none.returncode == 2 and "all videos that were tried are left out: replay PSNR" in none.stderr
+
+
+def test_the_thread_beside_the_network_changes_no_byte(
+    clips: Path, generator: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = invert.Crew
+    monkeypatch.setattr(invert, "Crew", lambda *args: crew(*args[:3], False, *args[4:]))
+    assert run(*command(clips, tmp_path, generator)).returncode == 0
+    assert digests(tmp_path) == digests(finished)
 
 
 def test_a_finished_run_is_not_done_again_and_other_settings_are_refused(

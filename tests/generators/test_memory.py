@@ -27,7 +27,7 @@ from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
 from data_prep import invert as inverting
-from data_prep import sharding
+from data_prep import recording
 from tests.generators.families.test_wan import build as build_wan
 from tests.helpers import tiny
 from tests.helpers.labels import LABELS
@@ -305,7 +305,7 @@ def test_out_of_memory_is_one_message_that_names_the_next_option(
         raise errors[-1]
 
     monkeypatch.setattr(GuidedSampler, "__call__", fail)
-    monkeypatch.setattr(sharding, "make_records", fail)
+    monkeypatch.setattr(recording.Recorder, "prepare", fail)
     trained, out = f"--classifier={classifier}", f"--out={tmp_path / 'out'}"
     sampling = [f"--prompt={PROMPTS[0]}", trained, out]
     evaluating = [trained, "--prompts=1", "--dtype=bfloat16", "--batch_size=1"]

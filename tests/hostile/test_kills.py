@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from cvg.common.sizes import Size
 from cvg.composition import parse
 from cvg.media.video import write_video
 from data_prep import invert
+from data_prep.recording import Passed, Recorder
 from tests.helpers import tiny
 from tests.helpers.labels import LABELS
 
@@ -167,6 +169,29 @@ def test_a_second_sampling_of_a_folder_is_refused_at_once(folder: Path, tmp_path
         _sample(folder, tmp_path)
     with alone(tmp_path / "videos"), pytest.raises(DataError, match="another process is writing there"):
         _evaluate(folder, tmp_path)
+
+
+def _killed_in_its_second_video(command: Callable[[], None]) -> None:
+    run, count = Recorder.run, itertools.count(1)
+
+    def dies(self: Recorder, *args: Any) -> list[Passed]:
+        if next(count) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run(self, *args)
+
+    Recorder.run = dies  # type: ignore[method-assign]  (of the process that is killed)
+    command()
+
+
+def test_processes_share_the_rows_of_a_folder_and_one_is_killed(folder: Path, whole: Whole, tmp_path: Path) -> None:
+    expected, _ = whole("invert")
+    command = partial(_invert, folder, tmp_path / "out")
+    dying, other = begun(partial(_killed_in_its_second_video, command)), begun(command)
+    dying.join(300)
+    other.join(300)
+    assert other.exitcode == 0
+    assert dying.exitcode == -signal.SIGKILL, "it had no second video"
+    assert contents(tmp_path / "out") == expected
 
 
 @pytest.mark.slow

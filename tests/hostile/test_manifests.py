@@ -59,6 +59,11 @@ def run(data: Path, out: Path, generator: str, **options: Any) -> ShardInfo:
     return ShardInfo.load(out)
 
 
+def told(out: Path) -> list[dict[str, Any]]:
+    """What the parts say of rows."""
+    return [json.loads(line) for path in (out / "parts").glob("*.outcomes.jsonl") for line in path.open()]
+
+
 def rejects(out: Path) -> list[dict[str, Any]]:
     return [json.loads(row) for row in (out / "rejects.jsonl").read_text().splitlines()]
 
@@ -228,13 +233,13 @@ def test_what_every_row_would_fail_on_ends_the_run(
     def fail(*args: Any) -> None:
         raise error
 
-    monkeypatch.setattr("data_prep.sharding.make_records", fail)
+    monkeypatch.setattr("data_prep.recording.Recorder.run", fail)
     args = [f"--data={data}", f"--out={out}", f"--generator={generator}", "--steps=3", "--at=[0]", "--method=noising"]
     with pytest.raises(SystemExit) as caught:
         cli.run(invert.main, "python -m data_prep.invert", args=args)
     said = capsys.readouterr().err
     assert caught.value.code == 2 and reason in said and "Traceback" not in said
-    assert not list((out / "parts").glob("*.outcome.json"))  # no row is to blame
+    assert not told(out)  # no row is to blame
 
 
 def test_when_the_first_rows_all_fail_it_stops_once_and_says_what_to_do(
@@ -245,7 +250,7 @@ def test_when_the_first_rows_all_fail_it_stops_once_and_says_what_to_do(
     out, options = tmp_path / "out", {"method": "inversion", "min_psnr": 90.0, "iterations": 0}
     with pytest.raises(UserError, match=r"first 2 videos .*replay.*--generator.*--method noising.*--min_psnr"):
         run(data, out, generator, **options)
-    assert len(list((out / "parts").glob("*.outcome.json"))) == 2
+    assert len(told(out)) == 2
     assert sum(run(data, out, generator).count(split) for split in SPLITS) == 3  # the folder is free for it
     with pytest.raises(UserError):
         run(data, tmp_path / "again", generator, **options)
@@ -346,7 +351,7 @@ def stopped(data: Path, out: Path, generator: str, monkeypatch: pytest.MonkeyPat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("data_prep.sharding.pack", stop)
+        patch.setattr("data_prep.packing.Packer.finish", stop)
         with pytest.raises(KeyboardInterrupt):
             run(data, out, generator)
 
@@ -359,19 +364,19 @@ def test_parts_that_are_damaged_or_gone_are_made_again(
     out = tmp_path / "out"
     stopped(data, out, generator, monkeypatch)
     parts = out / "parts"
-    (parts / "v0.maps.safetensors").write_bytes(b"")
-    (parts / "v1.json").unlink()
-    (parts / "v2.outcome.json").write_bytes(b"")
-    (parts / "v3.outcome.json").write_text("[]")
-    (parts / "v4.json").write_bytes(b"\xff" * 40)
-    maps = bytearray((parts / "v5.maps.safetensors").read_bytes())
-    maps[-5] ^= 16
-    (parts / "v5.maps.safetensors").write_bytes(maps)
+    (lines,) = parts.glob("*.outcomes.jsonl")
+    places, texts = told(out), lines.read_text().splitlines()
+    records = parts / places[0]["file"]
+    texts[1:5] = ["", "[]", '{"row": 3}', texts[4].replace('"file": "', '"file": "../')]
+    lines.write_text("\n".join(texts)[:-9])  # the last one was being written
+    maps = bytearray(records.read_bytes())
+    maps[places[0]["at"] + places[0]["sizes"][0][0] - 5] ^= 16
+    records.write_bytes(maps)
     (parts / ".v5.0123abcd.part.json").write_text("left by a killed run")
     (out / ".train-00000.0123abcd.part.tar").write_text("left by a killed run")
     run(data, out, generator)
     assert digests(out) == digests(tmp_path / "whole")
-    names = {"run.json", "shards.json", "rejects.jsonl"}
+    names = {"run.json", "files.json", "shards.json", "rejects.jsonl"}
     assert {path.name for path in out.iterdir()} == names | set(digests(out))
 
 
@@ -414,4 +419,4 @@ def test_a_full_disk_is_one_message(
         run(write(folder, [line()]), tmp_path / "out", generator)
     monkeypatch.undo()
     assert sum(run(folder / "manifest.jsonl", tmp_path / "out", generator).counts["train"].values()) == 1
-    assert read_json(tmp_path / "out" / "run.json")["files"]
+    assert read_json(tmp_path / "out" / "files.json")
