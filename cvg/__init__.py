@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from cvg.classifier.model import CompositionClassifier
     from cvg.composition import LabelSet, parse
     from cvg.generators import load_generator
+    from cvg.guidance.guided_pipeline import guide
     from cvg.guidance.sampler import GuidedSampler
 
 __version__ = "0.1.0"
 
-__all__ = ["CompositionClassifier", "GuidedSampler", "LabelSet", "load_generator", "parse"]
+__all__ = ["CompositionClassifier", "GuidedSampler", "LabelSet", "guide", "load_generator", "parse"]
 
 _HOMES = {
     "CompositionClassifier": "cvg.classifier.model",
     "GuidedSampler": "cvg.guidance.sampler",
     "LabelSet": "cvg.composition",
+    "guide": "cvg.guidance.guided_pipeline",
     "load_generator": "cvg.generators",
     "parse": "cvg.composition",
 }

@@ -119,7 +119,7 @@ def main(
         sampler.generator.call = checked_call(sampler.generator, size, pipeline)
         if guidance != "off":
             sampler.guided_steps(steps, size)
-            _warn(sampler, trained, asked(jobs), guiding.rules > 0 and guidance == "on", strict)
+            _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict)
         settings = {
             **_settings(sampler, classifier, guidance, guidance_scale, size),
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
@@ -155,7 +155,6 @@ def _trained(
 
 def _warn(
     sampler: GuidedSampler,
-    trained: CompositionClassifier | None,
     asked: Sequence[Composition],
     ruled: bool,
     strict: bool,
@@ -164,7 +163,6 @@ def _warn(
 
     Args:
         sampler: generator and what reads its maps.
-        trained: the classifier, where that is none of rules.
         asked: what prompts ask for.
         ruled: rules are added to the classifier: labels that they say nothing of are told too.
         strict: see :func:`main`.
@@ -173,23 +171,12 @@ def _warn(
         ModelError: the generator is loaded otherwise than in the classifier's training, and that is not to be.
     """
     from cvg.generators.provenance import told_differences
-    from cvg.generators.vocabulary import vocabulary_warnings
-    from cvg.guidance.rules import silent_about
+    from cvg.guidance.doubts import doubts
 
-    warnings = vocabulary_warnings(sampler.generator, asked)
-    if trained is not None:
-        told = told_differences(sampler.generator.identity(), trained.config.generator)
-        if told and strict:
-            raise ModelError(f"{told}; load it as it was, or leave --strict out")
-        warnings += [told] if told else []
-        names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
-        warnings += [
-            f"the classifier has never seen the label {name!r}: no record of its training showed it, so what it guides "
-            "towards is a guess"
-            for name in names
-            if trained.config.never_seen(name)
-        ]
-        warnings += silent_about(trained.labels, asked) if ruled else []
+    told = told_differences(sampler.generator.identity(), sampler.classifier.config.generator) if strict else None
+    if told:
+        raise ModelError(f"{told}; load it as it was, or leave --strict out")
+    warnings = doubts(sampler.generator, sampler.classifier, asked, ruled)
     sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
 
 
@@ -235,7 +222,7 @@ def _understood(line: PromptLine, labels: LabelSet, needed: bool, ruled: bool) -
     wholly unknown to them is refused.
     """
     from cvg.guidance import rules
-    from cvg.guidance.making import in_words
+    from cvg.guidance.traces import in_words
 
     if needed:
         composition = parse(line.prompt, labels, line.entities, line.labels)

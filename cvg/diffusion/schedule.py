@@ -79,7 +79,7 @@ def flow_schedule(scheduler: Any, steps: int, device: torch.device, **options: A
         scheduler: the pipeline's; a copy of it is set.
         steps: denoising steps.
         device: of the timesteps.
-        options: of ``set_timesteps``, beside the number of steps.
+        options: of ``set_timesteps``, beside the number of steps or, with ``timesteps``, in place of it.
 
     Raises:
         ModelError: the scheduler is not one of flow matching, or calls the network more than once a step.
@@ -91,7 +91,7 @@ def flow_schedule(scheduler: Any, steps: int, device: torch.device, **options: A
             f"scheduler {name}: is not set to flow matching, which this model was trained for; use one that is, such "
             "as FlowMatchEulerDiscreteScheduler"
         )
-    scheduler.set_timesteps(steps, device=device, **options)
+    scheduler.set_timesteps(None if "timesteps" in options else steps, device=device, **options)
     if not hasattr(scheduler, "sigmas") or len(scheduler.timesteps) != steps:
         raise ModelError(
             f"scheduler {name}: {len(scheduler.timesteps)} network calls for {steps} steps; use one of flow matching "
@@ -103,7 +103,7 @@ def flow_schedule(scheduler: Any, steps: int, device: torch.device, **options: A
     return Schedule(scheduler.timesteps, 1 - sigmas, sigmas, "flow")
 
 
-def diffusion_schedule(scheduler: Any, steps: int, device: torch.device) -> Schedule:
+def diffusion_schedule(scheduler: Any, steps: int, device: torch.device, **options: Any) -> Schedule:
     """Steps of a variance-preserving (DDPM-like) scheduler: alpha^2 + sigma^2 = 1.
 
     The levels are the scheduler's own, after whatever it does to its betas (SNR shift, zero terminal SNR). Schedulers
@@ -114,6 +114,7 @@ def diffusion_schedule(scheduler: Any, steps: int, device: torch.device) -> Sche
         scheduler: the pipeline's; a copy of it is set.
         steps: denoising steps.
         device: of the timesteps.
+        options: as of :func:`flow_schedule`.
 
     Raises:
         ModelError: a step of the scheduler calls the network at more than one timestep, or it is of another kind.
@@ -125,7 +126,7 @@ def diffusion_schedule(scheduler: Any, steps: int, device: torch.device) -> Sche
             "was trained for; use one that is, such as DDIMScheduler"
         )
     scheduler = type(scheduler).from_config(scheduler.config)
-    scheduler.set_timesteps(steps, device=device)
+    scheduler.set_timesteps(None if "timesteps" in options else steps, device=device, **options)
     timesteps, config = torch.unique_consecutive(scheduler.timesteps), scheduler.config
     if len(timesteps) != steps:
         raise ModelError(

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cvg.common.errors import SettingsError
+from cvg.common.errors import PromptError, SettingsError
 from cvg.common.fingerprint import fingerprints
 from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
-from cvg.generators.conditioning import Conditioning
-from cvg.generators.family import Family
+from cvg.generators.calls import Called
+from cvg.generators.conditioning import Conditioning, States
 from cvg.generators.histories import Histories, State, histories_of
 from cvg.generators.obstacles import check_readable
 from cvg.generators.provenance import circumstances, folders_of
@@ -28,7 +28,7 @@ _OF_LOADING = ("_", "quantization_config")
 """How entries of a network's configuration begin that tell of its loading, not of the model."""
 
 
-class Generator(Family):
+class Generator(Called):
     """A frozen text-to-video pipeline of diffusers, unmodified, with what it attends to within reach.
 
     A family's adapter is a subclass, which overrides what :class:`~cvg.generators.family.Family` has; what stands here
@@ -44,8 +44,12 @@ class Generator(Family):
     _histories: Histories
     """Of the batch that is sampled."""
 
-    def encode(self, compositions: Sequence[Composition]) -> Conditioning:
+    def encode(self, compositions: Sequence[Composition], given: States | None = None) -> Conditioning:
         """Text states and entity columns of prompts, for passes that are read, inverted or replayed.
+
+        Args:
+            compositions: one per prompt.
+            given: the prompts' states, ready made (:meth:`given_states`); the text encoders' when None.
 
         Raises:
             PromptError: an entity is not among the text keys.
@@ -55,10 +59,13 @@ class Generator(Family):
         self.compiled = any(is_compiled(network) for network in self.networks)
         columns = [self.entity_columns(composition) for composition in compositions]
         width = max(column.shape[-1] for column in columns)
-        padded = [nn.functional.pad(column, (0, width - column.shape[-1])) for column in columns]
+        padded_BTE = torch.stack([nn.functional.pad(column, (0, width - column.shape[-1])) for column in columns])
+        if given is not None:
+            padded_BTE = _as_many_keys(padded_BTE, given["encoder_hidden_states"].shape[1])
+            return Conditioning(given, padded_BTE.to(self.device))
         with torch.no_grad():
             states = self.encode_prompts([composition.prompt for composition in compositions])
-        return Conditioning(states, torch.stack(padded).to(self.device))
+        return Conditioning(states, padded_BTE.to(self.device))
 
     def sample(
         self,
@@ -86,7 +93,7 @@ class Generator(Family):
         """
         edited: AbstractContextManager[dict[str, Any]] = nullcontext({})
         if edit is not None:
-            edited = self.edited(edit, steps, len(prompts))
+            edited = self.edited(edit, steps)
         drawn = {} if generators is None else {"generator": list(generators)}
         seeded = nullcontext() if generators is None else seeded_steps(self.pipeline.scheduler, generators)
         with self.guided_by(guidance_scale) as guided, edited as changed, seeded:
@@ -105,13 +112,12 @@ class Generator(Family):
         return self.rescaled_result(self.unpack(final, size))
 
     @contextmanager
-    def edited(self, edit: Edit, steps: int, samples: int) -> Iterator[dict[str, Any]]:
+    def edited(self, edit: Edit, steps: int) -> Iterator[dict[str, Any]]:
         """Within it a call of the pipeline, whatever else its arguments, has its latents edited before every step.
 
         Args:
             edit: see :data:`cvg.generators.steps.Edit`.
             steps: denoising steps of the call.
-            samples: videos of the call.
 
         Yields:
             keyword arguments that the call needs: a step callback, where the pipeline has one.
@@ -127,10 +133,11 @@ class Generator(Family):
 
         def start(packed: Tensor, asked: Size, more: tuple[Any, ...]) -> Tensor:
             nonlocal size
-            size = asked
+            size, self.prepared = asked, more
+            self._histories.begin(len(self.unpack(packed, size)))
             return change(0, packed)
 
-        histories = histories_of(self.pipeline.scheduler, samples)
+        histories = histories_of(self.pipeline.scheduler)
         between, start_with = self.changed_between_steps(change), changed_start(self.pipeline, start)
         with histories as self._histories, between as changed, start_with:
             yield changed
@@ -251,3 +258,10 @@ class Generator(Family):
         parts[0][1].update(self.map_settings)
         prints = fingerprints(parts, folders_of(self.pipeline, self.networks))
         return {"name": self.name, "class": type(self.pipeline).__name__, **prints, **circumstances(self)}
+
+
+def _as_many_keys(columns_BTE: Tensor, keys: int) -> Tensor:
+    """Entity columns for so many text keys. Raises PromptError where an entity lies beyond them."""
+    if columns_BTE[:, keys:].any():
+        raise PromptError(f"prompt embeddings of {keys} tokens: an entity lies beyond them; embed more of the prompt")
+    return nn.functional.pad(columns_BTE[:, :keys], (0, 0, 0, max(0, keys - columns_BTE.shape[1])))

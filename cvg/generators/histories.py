@@ -47,16 +47,19 @@ class Histories:
 
     Args:
         scheduler: the pipeline's.
-        samples: videos of the batch.
     """
 
-    def __init__(self, scheduler: Any, samples: int) -> None:
-        self.scheduler, self.count = scheduler, samples
-        self.groups = [_Group(scheduler, list(range(samples)))]
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler, self.count = scheduler, 0
+        self.groups = [_Group(scheduler, [])]
         self._handed_out: list[Tensor] = []
         """What the last step gave beside the latents, which a pipeline may hand to the next one."""
         self._exchanged: list[tuple[Tensor, Tensor]] = []
         """Of these, each with what takes its place."""
+
+    def begin(self, samples: int) -> None:
+        """Before the first step: the batch has so many videos, with one history."""
+        self.count, self.groups = samples, [_Group(self.scheduler, list(range(samples)))]
 
     def state(self) -> State:
         """What is known of the samples now; later steps do not change it."""
@@ -132,14 +135,13 @@ class Histories:
 
 
 @contextmanager
-def histories_of(scheduler: Any, samples: int) -> Iterator[Histories]:
+def histories_of(scheduler: Any) -> Iterator[Histories]:
     """Within it the scheduler's steps go by the histories of a batch's samples, which are one until some forget.
 
     Args:
         scheduler: of the pipeline that samples.
-        samples: videos of the batch.
     """
-    found, plain = Histories(scheduler, samples), scheduler.step
+    found, plain = Histories(scheduler), scheduler.step
     with replaced(scheduler, "step", functools.wraps(plain)(functools.partial(found.step, plain))):
         yield found
 

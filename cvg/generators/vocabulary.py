@@ -18,6 +18,7 @@ def unknown_words(generator: Family, phrase: str) -> list[str]:
         phrase: some words.
     """
     tokenizer = getattr(generator.pipeline, "tokenizer", None)
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # that of a processor, in some pipelines
     return [] if tokenizer is None else [word for word in phrase.split() if _is_unknown(tokenizer, word)]
 
 

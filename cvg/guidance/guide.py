@@ -115,8 +115,10 @@ class Guide:
                 break
             gradient = gradient_of(loss, z, active, moving, first=guided_step == 0)
             eta_B = self._step_sizes(probability_R)
+            free = slice(self.generator.given_frames, None)
             for sample in moving:  # (d) z_t' = z_t - eta_t grad L
-                edited[sample] = move(edited[sample], gradient[active.index(sample)].float(), eta_B[sample])
+                direction = gradient[active.index(sample)][:, free].float()
+                edited[sample][:, free] = move(edited[sample][:, free], direction, eta_B[sample])
             # By the verdict before this move: one after it would cost samples that need no more a pass.
             active = self._below(self.config.repeat_bound, probability_R)
             if not active:

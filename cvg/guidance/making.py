@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -15,11 +15,8 @@ from cvg.common.versions import versions
 from cvg.guidance.choice import BestSeed, candidate_seeds
 from cvg.guidance.jobs import Job, asked, in_batches
 from cvg.guidance.sampler import GuidedSampler, SampleResult
-from cvg.guidance.traces import traces
+from cvg.guidance.traces import in_words, low, traces
 from cvg.media.pixels import to_frames
-
-LOW: Final = 0.5
-"""A target probability below this, after guidance, is warned of."""
 
 
 def make_all(sampler: GuidedSampler, jobs: Sequence[Job], settings: dict[str, Any]) -> None:
@@ -98,11 +95,8 @@ def _choose(sampler: GuidedSampler, batch: Sequence[Job], settings: dict[str, An
 
 
 def _warn_of_low(bar: StepBar, job: Job, what: str, probability: float) -> None:
-    if probability < LOW:
-        bar.warn(
-            f"{job.prompt!r}, seed {job.seed}: the probability of {what} stayed at {probability:.2f}; "
-            "the video is likely not what was asked"
-        )
+    if warning := low(f"{job.prompt!r}, seed {job.seed}", what, probability):
+        bar.warn(warning)
 
 
 def _sample(
@@ -118,11 +112,6 @@ def _sample(
         size=Size(**settings["size"]),
         observe=observe,
     )
-
-
-def in_words(label: str, entities: Sequence[str]) -> str:
-    """A relation, for a line on the terminal."""
-    return f"{label} ({', '.join(entities)})"
 
 
 def surroundings() -> dict[str, Any]:

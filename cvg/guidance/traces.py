@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
+from torch import Tensor
 
-from cvg.composition import LabelSet, RelationBatch
-from cvg.guidance.sampler import SampleResult
+from cvg.composition import Composition, LabelSet, RelationBatch
+
+LOW: Final = 0.5
+"""A target probability below this, after guidance, is warned of."""
 
 
-def traces(result: SampleResult, labels: LabelSet) -> list[list[dict[str, Any]]]:
+class Traced(Protocol):
+    """What a batch asked for and what the classifier thought of it; see :class:`cvg.guidance.sampler.SampleResult`."""
+
+    compositions: list[Composition]
+    probabilities: dict[int, list[Tensor]]
+
+
+def traces(result: Traced, labels: LabelSet) -> list[list[dict[str, Any]]]:
     """Per prompt and relation, what guidance did: target probability and loss over the iterations of each step.
 
     Args:
@@ -48,3 +59,16 @@ def traces(result: SampleResult, labels: LabelSet) -> list[list[dict[str, Any]]]
             }
         )
     return rows
+
+
+def in_words(label: str, entities: Sequence[str]) -> str:
+    """A relation, for a line of text."""
+    return f"{label} ({', '.join(entities)})"
+
+
+def low(video: str, relation: str, probability: float) -> str | None:
+    """What to warn of where a relation's probability is low after all guidance; None where it is not."""
+    if probability >= LOW:
+        return None
+    told = f"the probability of {relation} stayed at {probability:.2f}; the video is likely not what was asked"
+    return f"{video}: {told}"

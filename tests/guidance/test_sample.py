@@ -17,7 +17,7 @@ from cvg.common.errors import ModelError, PromptError, SettingsError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet, parse
 from cvg.generators import Loading
-from cvg.guidance import making, rules
+from cvg.guidance import making, rules, traces
 from cvg.guidance.choice import candidate_seeds
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
@@ -43,7 +43,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_it_says_what_was_understood_and_what_came_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "LOW", 1.1)
+    monkeypatch.setattr(traces, "LOW", 1.1)
     (video,) = sample.main(UP, out=tmp_path, **TINY)
     said = capsys.readouterr()
     assert f"{UP!r} was understood as: up (red circle)\n" in said.out

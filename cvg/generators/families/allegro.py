@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
+from cvg.generators.calls import MASKED
 from cvg.generators.conditioning import States
 from cvg.generators.families.diffusion import CLEANS, DiffusionGenerator, clean_caption
 from cvg.grounding.keys import entity_columns
@@ -24,10 +25,17 @@ class AllegroGenerator(DiffusionGenerator):
     frames of 720 x 1280 are covered, 40 of 520 x 560 too. The released scheduler draws noise at every step.
     """
 
+    embeddings = MASKED
+
     def __init__(self, pipeline: Any, name: str) -> None:
         super().__init__(pipeline, name)
         pipeline.vae.enable_tiling()
         pipeline.vae.enable_slicing()
+
+    @property
+    @override
+    def own_steps(self) -> dict[str, Any]:
+        return {}  # of timesteps that a call states, the pipeline keeps the number alone
 
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:
@@ -38,6 +46,11 @@ class AllegroGenerator(DiffusionGenerator):
             max_sequence_length=self.max_sequence_length,
         )
         return {"encoder_hidden_states": states.to(self.dtype)[:, None], "encoder_attention_mask": mask}
+
+    @override
+    def given_states(self, call: Mapping[str, Any]) -> States | None:
+        given = super().given_states(call)
+        return None if given is None else {**given, "encoder_hidden_states": given["encoder_hidden_states"][:, None]}
 
     @override
     def entity_columns(self, composition: Composition) -> Tensor:

@@ -1,4 +1,4 @@
-"""CogVideoX 2B, 5B and 1.5: text-to-video diffusion, joint attention over text and video (``CogVideoXPipeline``)."""
+"""CogVideoX 2B, 5B and 1.5, from text or an image: diffusion, joint attention over text and video."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, diffusion_schedule
 from cvg.generators.base import Generator
 from cvg.generators.conditioning import States
+from cvg.generators.image_to_video import ImageToVideo
 from cvg.grounding.keys import entity_columns
 
 
@@ -76,7 +77,7 @@ class CogVideoXGenerator(Generator):
 
     @override
     def schedule(self, steps: int, size: Size) -> Schedule:
-        return diffusion_schedule(self.pipeline.scheduler, steps, self.device)
+        return diffusion_schedule(self.pipeline.scheduler, steps, self.device, **self.own_steps)
 
     @override
     def clear_history(self, scheduler: Any) -> None:
@@ -147,3 +148,29 @@ class CogVideoXGenerator(Generator):
     def pixel_size(self, grid: Sequence[int]) -> Size:
         frames, height, width = super().pixel_size(grid)
         return Size(frames - (self.patch.frames - 1) * self.pipeline.vae_scale_factor_temporal, height, width)
+
+
+class CogVideoXImageGenerator(CogVideoXGenerator, ImageToVideo):
+    """Adapter of ``CogVideoXImageToVideoPipeline``.
+
+    The network reads the image's latents, of the first frame and zero after it, after the channels of the video's.
+    Version 1.5 is also told an offset that the pipeline keeps at 2.
+    """
+
+    @property
+    @override
+    def latent_channels(self) -> int:
+        return int(self.network.config.in_channels) // 2
+
+    @override
+    def image_states(self, videos: int) -> States:
+        image = self.prepared[0].transpose(1, 2)
+        return {"condition": image.to(self.dtype).expand(videos, *image.shape[1:])}
+
+    @override
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        text = dict(states)
+        seen = torch.cat([latents, text.pop("condition").to(latents)], dim=1)
+        if self.network.config.ofs_embed_dim is not None:
+            text["ofs"] = latents.new_full((1,), 2.0, dtype=self.dtype)
+        return super().predict(seen, timestep, text)

@@ -38,7 +38,7 @@ class DiffusionGenerator(Generator):
 
     @override
     def schedule(self, steps: int, size: Size) -> Schedule:
-        return diffusion_schedule(self.pipeline.scheduler, steps, self.device)
+        return diffusion_schedule(self.pipeline.scheduler, steps, self.device, **self.own_steps)
 
     def latent_size(self, size: Size) -> Grid:
         """Frames, rows and columns of the latents of videos of a size."""

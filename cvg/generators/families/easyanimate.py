@@ -67,7 +67,7 @@ class EasyAnimateGenerator(Generator):
 
     @override
     def schedule(self, steps: int, size: Size) -> Schedule:
-        return flow_schedule(self.pipeline.scheduler, steps, self.device, mu=1)
+        return flow_schedule(self.pipeline.scheduler, steps, self.device, mu=1, **self.own_steps)
 
     @override
     def prompt_options(self, prompts: Sequence[str]) -> dict[str, Any]:

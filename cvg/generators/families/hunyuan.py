@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class Hunyuan(Generator):
     @override
     def schedule(self, steps: int, size: Size) -> Schedule:
         sigmas = np.linspace(1, 0, steps + 1)[:-1]
-        return flow_schedule(self.pipeline.scheduler, steps, self.device, sigmas=sigmas)
+        return flow_schedule(self.pipeline.scheduler, steps, self.device, **({"sigmas": sigmas} | self.own_steps))
 
 
 class HunyuanVideoGenerator(Hunyuan):
@@ -50,6 +50,11 @@ class HunyuanVideoGenerator(Hunyuan):
     velocity noise - clean, at timestep 1000 sigma.
     """
 
+    embeddings: ClassVar[Mapping[str, str]] = {
+        "encoder_hidden_states": "prompt_embeds",
+        "encoder_attention_mask": "prompt_attention_mask",
+        "pooled_projections": "pooled_prompt_embeds",
+    }
     embedded_guidance: float = 6.0
     """The guidance scale that ``predict`` tells the network: the pipeline's default."""
 

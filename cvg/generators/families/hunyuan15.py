@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import extract_glyph_texts, format_text_input
@@ -25,8 +25,10 @@ class HunyuanVideo15Generator(Hunyuan):
     (Qwen2.5-VL within a chat template, whose tokens are cut off). The network moves each prompt's valid keys to the
     front in that order and masks the others, so quoted text shifts the entities. The latents come with zeros for the
     channels of a first frame. The VAE takes one video at a time: its attention masks do not fit a batch. The pipeline
-    has no callback, and its guider holds the guidance scale.
+    has no callback, and its guider holds the guidance scale. Ready-made states of prompts are not read.
     """
+
+    embeddings: ClassVar[Mapping[str, str]] = {}
 
     @override
     def encode_prompts(self, prompts: Sequence[str]) -> States:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.kandinsky5.pipeline_kandinsky import prompt_clean
@@ -35,6 +35,10 @@ class Kandinsky5Generator(Generator):
     """
 
     attention_name = "cross_attention"
+    embeddings: ClassVar[Mapping[str, str]] = {
+        "encoder_hidden_states": "prompt_embeds_qwen",
+        "pooled_projections": "prompt_embeds_clip",
+    }
 
     @property
     @override

@@ -1,4 +1,4 @@
-"""LTX-Video: text-to-video by flow matching on packed latents, cross-attention to T5 states (``LTXPipeline``)."""
+"""LTX-Video: flow matching on packed latents, cross-attention to T5 states (``LTXPipeline`` and image-to-video)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.base import Generator
+from cvg.generators.calls import MASKED
 from cvg.generators.conditioning import States
+from cvg.generators.image_to_video import ImageToVideo
 from cvg.grounding.keys import entity_columns
 
 FRAME_RATE = 25
@@ -30,6 +32,8 @@ class LTXGenerator(Generator):
     (B, F H' W', C), one token per latent position. How far the schedule is shifted depends on the number of these
     tokens.
     """
+
+    embeddings = MASKED
 
     @property
     @override
@@ -60,7 +64,7 @@ class LTXGenerator(Generator):
         spatial = pipeline.vae_spatial_compression_ratio
         prediction: Tensor = self.network(
             hidden_states=self.pack(latents).to(self.dtype),
-            timestep=timestep.expand(latents.shape[0]),
+            timestep=self._timesteps(timestep, latents),
             num_frames=frames,
             height=height,
             width=width,
@@ -69,6 +73,10 @@ class LTXGenerator(Generator):
             **states,
         )[0]
         return self._spread(prediction, Grid(frames, height, width))
+
+    def _timesteps(self, timestep: Tensor, latents: Tensor) -> Tensor:
+        """What the network is told of the noise of latents: a timestep for each video, or for each of its tokens."""
+        return timestep.expand(latents.shape[0])
 
     @override
     def schedule(self, steps: int, size: Size) -> Schedule:
@@ -128,3 +136,18 @@ class LTXGenerator(Generator):
     @override
     def unpack(self, latents: Tensor, size: Size) -> Tensor:
         return self._spread(latents, self._latent_size(size))
+
+
+class LTXImageGenerator(LTXGenerator, ImageToVideo):
+    """Adapter of ``LTXImageToVideoPipeline``.
+
+    The first latent frame is the image's, from the first step to the last; its tokens are told the timestep 0.
+    """
+
+    given_frames = 1
+
+    @override
+    def _timesteps(self, timestep: Tensor, latents: Tensor) -> Tensor:
+        noisy = latents.new_ones(len(latents), *latents.shape[2:])
+        noisy[:, 0] = 0
+        return timestep.expand(len(latents))[:, None] * noisy.flatten(1)

@@ -13,6 +13,7 @@ from typing_extensions import override
 from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
+from cvg.generators.calls import MASKED
 from cvg.generators.conditioning import States
 from cvg.generators.families.standardised import StandardisedGenerator
 from cvg.grounding.keys import entity_columns
@@ -28,6 +29,7 @@ class MochiGenerator(StandardisedGenerator):
     network's time is 1000 times the share of the clean latents, and it predicts clean - noise.
     """
 
+    embeddings = MASKED
     text_position = "last"
     attention_name = "attn1"
 

@@ -13,6 +13,7 @@ from typing_extensions import override
 from cvg.common.sizes import Size
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
+from cvg.generators.calls import MASKED
 from cvg.generators.conditioning import States
 from cvg.generators.families.standardised import StandardisedGenerator
 from cvg.grounding.keys import entity_columns
@@ -28,6 +29,8 @@ class SanaVideoGenerator(StandardisedGenerator):
     and the last 299, which begin with the one before the prompt's or with the prompt's own; padded ones are masked.
     Videos have the size that is asked for: the pipeline's own bins of sizes are off.
     """
+
+    embeddings = MASKED
 
     @property
     @override
@@ -67,7 +70,7 @@ class SanaVideoGenerator(StandardisedGenerator):
 
     @override
     def schedule(self, steps: int, size: Size) -> Schedule:
-        return flow_schedule(self.pipeline.scheduler, steps, self.device)
+        return flow_schedule(self.pipeline.scheduler, steps, self.device, **self.own_steps)
 
     @override
     def moments(self, frames: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2: text-to-video by flow matching, cross-attention to umT5 states (``WanPipeline``)."""
+"""Wan 2.1 and 2.2: text- and image-to-video by flow matching, cross-attention to umT5 states (``WanPipeline``)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule, flow_schedule
 from cvg.generators.conditioning import States
 from cvg.generators.families.standardised import StandardisedGenerator
+from cvg.generators.image_to_video import ImageToVideo
 from cvg.grounding.keys import entity_columns
 
 
@@ -87,7 +88,8 @@ class WanGenerator(StandardisedGenerator):
         with self.at_timestep(timestep):
             timestep = timestep.expand(latents.shape[0])
             if self.pipeline.config.get("expand_timesteps"):
-                timestep = timestep[:, None].expand(-1, math.prod(self.token_grid(latents)))
+                timestep = timestep[:, None].repeat(1, math.prod(self.token_grid(latents)))
+                timestep[:, : self.given_frames * math.prod(self.token_grid(latents)[1:])] = 0
             prediction: Tensor = self.network(
                 hidden_states=latents.to(self.dtype), timestep=timestep, return_dict=False, **states
             )[0]
@@ -100,3 +102,48 @@ class WanGenerator(StandardisedGenerator):
     @override
     def options(self, size: Size) -> dict[str, Any]:
         return super().options(size) | {"max_sequence_length": self.max_sequence_length}
+
+
+class WanImageGenerator(WanGenerator, ImageToVideo):
+    """Adapter of ``WanImageToVideoPipeline``.
+
+    The network reads the image's latents, and a mask of the frames that are given, after the channels of the video's;
+    models with an image encoder also attend to what it makes of the image, apart from the text. Wan 2.2 5B has the
+    image in the place of the first latent frame instead, whose tokens are told the timestep 0.
+    """
+
+    @property
+    def _replaces(self) -> bool:
+        return bool(self.pipeline.config.get("expand_timesteps"))
+
+    @property
+    @override
+    def given_frames(self) -> int:
+        return int(self._replaces)
+
+    @property
+    @override
+    def latent_channels(self) -> int:
+        return int(self.pipeline.vae.config.z_dim)
+
+    @override
+    def image_states(self, videos: int) -> States:
+        condition = self.prepared[0]
+        states = {"condition": condition.to(self.dtype).expand(videos, *condition.shape[1:])}
+        if self.network.config.image_dim is None:
+            return states
+        embeds, image, last = (self.own_call.get(name) for name in ("image_embeds", "image", "last_image"))
+        if embeds is None:
+            embeds = self.pipeline.encode_image(image if last is None else [image, last], self.device)
+        embeds = embeds.to(self.device, self.dtype)
+        return {**states, "encoder_hidden_states_image": embeds.repeat(videos // len(embeds) or 1, 1, 1)}
+
+    @override
+    def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
+        text = dict(states)
+        condition = text.pop("condition")
+        if self._replaces:
+            seen = torch.cat([condition[:, :, :1].to(latents), latents[:, :, 1:]], dim=2)
+        else:
+            seen = torch.cat([latents, condition.to(latents)], dim=1)
+        return super().predict(seen, timestep, text)
