@@ -17,7 +17,7 @@ from cvg.composition import Composition
 from cvg.generators.calls import Called
 from cvg.generators.conditioning import Conditioning, States
 from cvg.generators.histories import Histories, State, histories_of
-from cvg.generators.obstacles import check_readable
+from cvg.generators.obstacles import as_the_model, check_readable
 from cvg.generators.provenance import circumstances, folders_of
 from cvg.generators.recompute import eager, is_compiled
 from cvg.generators.steps import Edit, changed_start, seeded_steps
@@ -189,7 +189,7 @@ class Generator(Called):
             maps_BLAEFHW in float32.
         """
         recomputing = self.recomputing if self.checkpointing and torch.is_grad_enabled() else nullcontext
-        with self.at_timestep(timestep):
+        with self.at_timestep(timestep), as_the_model(self.network):
             reading = self.grounding(self.sites(latents, conditioning, layers, heads))
             with reading.recording(), recomputing(), eager(self.compiled):
                 self.predict(latents, timestep, conditioning.states)

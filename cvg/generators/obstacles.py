@@ -1,11 +1,14 @@
-"""What a pipeline may lack, or be set to, so that it cannot be guided: told before anything runs."""
+"""What a pipeline may lack, or be set to, so that it cannot be guided: told before anything runs, or switched off."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+from accelerate.hooks import AlignDevicesHook
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch import nn
 
 from cvg.common.errors import ModelError
@@ -14,6 +17,18 @@ CACHES = ("cache", "fbc_", "pyramid_attention_broadcast")
 """In the names of diffusers' hooks that leave out parts of a network and put in what they gave at an earlier step."""
 NATIVE = ("native", "_native_cudnn", "_native_efficient", "_native_flash", "_native_math")
 """Attention backends that call ``scaled_dot_product_attention``, which has gradients and which maps are read off."""
+MOVING = {
+    "group_offloading": "group offloading of diffusers; load with offload group of CVG, whose copies stay",
+    "layerwise_casting": "layerwise casting of diffusers; load it in bfloat16, or quantised",
+}
+"""Hooks that change weights in place between a forward pass and its backward pass -> what they are, and the remedy."""
+PARTIAL = {
+    "cp_input": "sequence parallelism: it sees a part of the video; run it on one device",
+    "cp_output": "sequence parallelism: it sees a part of the video; run it on one device",
+    "layer_skip": "layers that are skipped; let the pipeline's guider skip them in its own passes",
+    "smoothed_energy": "smoothed attention; let the pipeline's guider smooth it in its own passes",
+}
+"""Beginnings of hooks with which a pass is not that of the model -> what they are, and the remedy."""
 
 
 def check_whole(generator: Any) -> None:
@@ -42,31 +57,79 @@ def check_gradients(generator: Any) -> None:
                 f"generator {generator.name}: its {type(network).__name__} was loaded under torch.inference_mode, "
                 "which rules out gradients; load it outside of it"
             )
+        _check_hooks(generator, network, MOVING, "changes weights while gradients need them")
+        if _is_offloaded_by_layers(network):
+            raise ModelError(
+                f"generator {generator.name}: its {type(network).__name__} changes weights while gradients need them, "
+                "by enable_sequential_cpu_offload; load with offload group of CVG, whose copies stay"
+            )
 
 
 def check_readable(generator: Any) -> None:
     """Raise ModelError if what a network does with some latents cannot be read off it, as the pipeline is set now."""
     for network in generator.networks:
-        kind = f"generator {generator.name}: its {type(network).__name__}"
+        _check_hooks(generator, network, PARTIAL, "computes otherwise than the model")
+
+
+def _check_hooks(generator: Any, network: nn.Module, refused: dict[str, str], what: str) -> None:
+    for module in network.modules():
+        for hook in _hooks(module):
+            if found := next((told for begin, told in refused.items() if hook.startswith(begin)), None):
+                name = type(network).__name__
+                raise ModelError(f"generator {generator.name}: its {name} {what}, by {found}")
+
+
+def _hooks(module: nn.Module) -> dict[str, Any]:
+    """The hooks of diffusers on a module, by name."""
+    hooks: dict[str, Any] = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+    return hooks
+
+
+def _is_offloaded_by_layers(network: nn.Module) -> bool:
+    """Whether hooks of accelerate bring single layers to the device and take them away."""
+    hooks = (getattr(module, "_hf_hook", None) for module in network.modules())
+    return any(isinstance(hook, AlignDevicesHook) and hook.offload for hook in hooks)
+
+
+@contextmanager
+def as_the_model(network: nn.Module) -> Iterator[None]:
+    """Within it a network computes as it is: no step caches, and attention of PyTorch, off which maps can be read.
+
+    Caches keep what they hold, and how many steps they have seen; other backends are there again afterwards.
+    """
+    with ExitStack() as changed:
         for module in network.modules():
-            cache = _cache(module)
-            if cache is not None:
-                raise ModelError(
-                    f"{kind} has a step cache ({cache}), which hands on predictions, maps and gradients of other "
-                    "latents; turn it off (disable_cache) for guided sampling and for recording"
-                )
-            backend = _backend(module)
-            if backend not in NATIVE:
-                raise ModelError(
-                    f"{kind} uses the attention backend {backend}, off which no maps can be read; "
-                    "set the native one (set_attention_backend)"
-                )
+            for name, hook in _hooks(module).items():
+                if any(part in name for part in CACHES):
+                    changed.enter_context(_without(hook))
+            if _backend(module) not in NATIVE:
+                changed.enter_context(_natively(module.processor))
+        yield
 
 
-def _cache(module: nn.Module) -> str | None:
-    """The name of a hook that is a step cache."""
-    hooks = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
-    return next((name for name in hooks if any(part in name for part in CACHES)), None)
+@contextmanager
+def _without(hook: Any) -> Iterator[None]:
+    """Within it a module runs without one of its hooks; others of it stay."""
+    reference = hook.fn_ref
+    before = dict(vars(reference))
+    reference.pre_forward = lambda module, *args, **options: (args, options)
+    reference.post_forward = lambda module, output: output
+    reference.forward = reference.original_forward or reference.forward
+    try:
+        yield
+    finally:
+        vars(reference).update(before)
+
+
+@contextmanager
+def _natively(processor: Any) -> Iterator[None]:
+    """Within it an attention processor uses PyTorch's own attention."""
+    before = processor._attention_backend
+    processor._attention_backend = AttentionBackendName.NATIVE
+    try:
+        yield
+    finally:
+        processor._attention_backend = before
 
 
 def _backend(module: nn.Module) -> str:

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from cvg.generators.obstacles import as_the_model
+
 
 def eager(compiled: bool) -> AbstractContextManager[Any]:
     """Within it compiled blocks run as if they were not."""
@@ -28,7 +30,7 @@ def is_compiled(network: nn.Module) -> bool:
 @contextmanager
 def blocks_recomputed(network: Any, compiled: bool) -> Iterator[None]:
     """Within it a network of diffusers checkpoints its blocks."""
-    network.enable_gradient_checkpointing(functools.partial(_recompute_later, compiled))
+    network.enable_gradient_checkpointing(functools.partial(_recompute_later, network, compiled))
     try:
         yield
     finally:
@@ -40,7 +42,7 @@ def parts_recomputed(parts: Sequence[nn.Module], compiled: bool) -> Iterator[Non
     """Within it these modules are checkpointed, each by itself."""
     before = [vars(part).get("forward") for part in parts]
     for part in parts:
-        part.forward = functools.partial(_recompute_later, compiled, part.forward)
+        part.forward = functools.partial(_recompute_later, part, compiled, part.forward)
     try:
         yield
     finally:
@@ -50,19 +52,20 @@ def parts_recomputed(parts: Sequence[nn.Module], compiled: bool) -> Iterator[Non
                 part.forward = forward
 
 
-def _recompute_later(compiled: bool, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def _recompute_later(owner: nn.Module, compiled: bool, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Call ``function``; the backward pass calls it again, instead of keeping what it computed.
 
     What it raises, such as the early exit of a guided pass, is raised once ``checkpoint`` has returned: an exception
     that passes through torch's (before 2.13) leaves its hooks in place, and they take in what is computed next.
     """
+    module = function if isinstance(function, nn.Module) else owner
     raised: list[BaseException] = []
     called = False
 
     def call(*args: Any, **options: Any) -> Any:
         nonlocal called
         first, called = not called, True
-        with eager(compiled):  # the backward pass too: both calls must compute the same tensors
+        with eager(compiled), as_the_model(module):  # the backward pass too: both must compute the same tensors
             try:
                 return function(*args, **options)
             except BaseException as error:

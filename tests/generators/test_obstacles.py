@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import (
+    FasterCacheConfig,
     FirstBlockCacheConfig,
+    LayerSkipConfig,
     MagCacheConfig,
     PyramidAttentionBroadcastConfig,
+    TaylorSeerCacheConfig,
     WanPipeline,
     attention_backend,
 )
+from diffusers.hooks import apply_group_offloading, apply_layer_skip
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from cvg.common.errors import ModelError
 from cvg.composition import parse
 from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
 from tests.generators.families.test_wan import build
 from tests.helpers.labels import LABELS
@@ -32,45 +40,124 @@ def generator() -> Generator:
     return wrap_pipeline(tiny_pipeline(), "tiny")
 
 
-def sample(generator: Generator, guided: bool = True) -> torch.Tensor:
-    sampler = GuidedSampler(generator, tiny_classifier(generator), GuidanceConfig(threshold=None, smoothing=1))
+def sample(generator: Generator, guided: bool = True, **config: Any) -> torch.Tensor:
+    config = {"threshold": None, "smoothing": 1, **config}
+    sampler = GuidedSampler(generator, tiny_classifier(generator), GuidanceConfig(**config))
     return sampler(PROMPTS, [0, 1], guided=guided, steps=STEPS, size=(5, 32, 32)).video_BCFHW
 
 
 CACHES = [
-    FirstBlockCacheConfig(threshold=0.1),
+    FirstBlockCacheConfig(threshold=0.9),
     PyramidAttentionBroadcastConfig(
         cross_attention_block_skip_range=2,
+        spatial_attention_block_skip_range=2,
+        cross_attention_timestep_skip_range=(-1, 1001),
+        spatial_attention_timestep_skip_range=(-1, 1001),
         current_timestep_callback=lambda: 500,
         cross_attention_block_identifiers=("blocks",),
+        spatial_attention_block_identifiers=("blocks",),
     ),
-    MagCacheConfig(num_inference_steps=STEPS, mag_ratios=[1.0] * STEPS),
+    MagCacheConfig(num_inference_steps=STEPS, mag_ratios=[1.0] * STEPS, retention_ratio=0.0, threshold=1.0),
+    TaylorSeerCacheConfig(cache_interval=3, disable_cache_before_step=1, cache_identifiers=[r"blocks\.\d+\.attn1"]),
+    FasterCacheConfig(
+        spatial_attention_block_skip_range=3,
+        spatial_attention_timestep_skip_range=(-1, 901),
+        current_timestep_callback=lambda: 1000,  # replaced by the pipeline's
+        spatial_attention_block_identifiers=("blocks.*attn1",),
+        is_guidance_distilled=True,
+    ),
 ]
 
 
+def read(generator: Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps, and a gradient that is taken after the pass."""
+    conditioning = generator.encode([parse("a red circle moving up", LABELS)])
+    torch.manual_seed(0)
+    z = torch.randn(1, generator.latent_channels, 2, 4, 4).requires_grad_()
+    maps = generator.entity_maps(z, torch.tensor(900.0), conditioning, range(len(generator.blocks)))
+    return maps.detach(), torch.autograd.grad(maps.square().sum(), z)[0]
+
+
 @pytest.mark.parametrize("cache", CACHES, ids=lambda cache: type(cache).__name__)
-def test_a_step_cache_is_refused_and_left_as_it_is(generator: Generator, cache: Any) -> None:
-    wanted, network = sample(generator), generator.pipeline.transformer
+def test_a_step_cache_is_off_in_guided_passes_and_on_in_the_others(generator: Generator, cache: Any) -> None:
+    maps, network = read(generator), generator.pipeline.transformer
+    without = sample(generator, guided=False)
+    cache = copy.deepcopy(cache)
+    if isinstance(cache, FasterCacheConfig):
+        cache.current_timestep_callback = lambda: generator.pipeline.current_timestep
     network.enable_cache(cache)
-    refused = pytest.raises(ModelError, match=r"tiny: its WanTransformer3DModel has a step cache .*disable_cache")
-    with refused:
-        sample(generator)
-    with refused:  # what a recording begins with
-        generator.encode([parse("a red circle moving up", LABELS)])
+    cached = sample(generator, guided=False)
+    assert not torch.equal(cached, without)  # it does leave something out
+    assert torch.equal(sample(generator, step_size=0.0), cached)
+    assert not torch.equal(sample(generator), cached)
+    assert torch.equal(sample(generator, guided=False), cached)
+    for generator.checkpointing in (False, True):
+        torch.testing.assert_close(read(generator), maps, atol=1e-6, rtol=1e-4)
     assert network.is_cache_enabled
     network.disable_cache()
-    assert torch.equal(sample(generator), wanted)
+    assert torch.equal(sample(generator, guided=False), without)
 
 
-def test_an_attention_backend_without_maps_is_refused(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attention_backend_without_maps_is_off_in_guided_passes(generator: Generator) -> None:
+    wanted = read(generator)
     with attention_backend("_native_math"):
         assert torch.isfinite(sample(generator)).all()
-    with attention_backend("flex"), pytest.raises(ModelError, match="attention backend flex, off which no maps"):
-        sample(generator)
-    for block in generator.blocks:
-        block.attn2.processor._attention_backend = "sage"
-    with pytest.raises(ModelError, match="attention backend sage, off which no maps"):
-        sample(generator)
+    calls: list[bool] = []
+
+    def elsewhere(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any) -> torch.Tensor:
+        calls.append(torch.is_grad_enabled())
+        weights = (query.transpose(1, 2) @ key.permute(0, 2, 3, 1) / query.shape[-1] ** 0.5).softmax(-1)
+        return (weights @ value.transpose(1, 2)).transpose(1, 2)
+
+    with pytest.MonkeyPatch.context() as patch:  # a kernel of another package, in its place among the backends
+        patch.setitem(_AttentionBackendRegistry._backends, AttentionBackendName.SAGE, elsewhere)
+        patch.setitem(
+            _AttentionBackendRegistry._supported_arg_names, AttentionBackendName.SAGE, {"query", "key", "value"}
+        )
+        for block in generator.blocks:
+            block.attn1.processor._attention_backend = block.attn2.processor._attention_backend = "sage"
+        plain = sample(generator, guided=False)
+        assert calls and not any(calls)
+        assert torch.equal(sample(generator, step_size=0.0), plain) and not torch.equal(sample(generator), plain)
+        for generator.checkpointing in (False, True):
+            assert all(torch.equal(ours, theirs) for ours, theirs in zip(read(generator), wanted, strict=True))
+        assert not any(calls)  # never with gradients
+        assert all(block.attn2.processor._attention_backend == "sage" for block in generator.blocks)
+
+
+def grouped(pipeline: WanPipeline) -> None:
+    device = torch.device("cpu")
+    apply_group_offloading(pipeline.transformer, onload_device=device, offload_type="leaf_level")
+
+
+def sequential(pipeline: WanPipeline) -> None:
+    cpu_offload(pipeline.transformer, execution_device=torch.device("cpu"))
+
+
+def cast(pipeline: WanPipeline) -> None:
+    pipeline.transformer.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)
+
+
+def skipping(pipeline: WanPipeline) -> None:
+    apply_layer_skip(pipeline.transformer, LayerSkipConfig(indices=[1], fqn="blocks"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (grouped, "changes weights while gradients need them, by group offloading of diffusers; load with offload gr"),
+        (sequential, "changes weights while gradients need them, by enable_sequential_cpu_offload; load with offload"),
+        (cast, "changes weights while gradients need them, by layerwise casting of diffusers; load it in bfloat16"),
+        (skipping, "computes otherwise than the model, by layers that are skipped; let the pipeline's guider"),
+    ],
+)
+def test_what_moves_weights_or_leaves_layers_out_is_refused(
+    generator: Generator, change: Callable[[WanPipeline], None], message: str
+) -> None:
+    classifier = tiny_classifier(generator)
+    change(generator.pipeline)
+    with pytest.raises(ModelError, match=f"tiny: its WanTransformer3DModel {message}"):
+        Guide(generator, classifier, [parse("a red circle moving up", LABELS)], GuidanceConfig())
 
 
 def test_gradients_that_are_off_are_put_on_or_refused(generator: Generator) -> None:
