@@ -82,7 +82,7 @@ def maps_at(
 
     noise = [torch.Generator().manual_seed(seed) for seed in seeds]
     with suppress(_Enough):
-        z = look(0, generator.initial_latents(noise, size))
+        z = generator.initial_latents(noise, size)
         prompts = [composition.prompt for composition in compositions]
         generator.sample(prompts, z, steps, guidance_scale, size, look, noise)
     return torch.stack(kept)

@@ -38,7 +38,7 @@ def test_what_is_looked_at_is_the_plain_video_and_no_further_step_is_computed(pi
         seen[step] = latents.clone()
         return latents
 
-    generator.sample(PROMPTS[:2], keep(0, z), 6, None, size, keep, noise)
+    generator.sample(PROMPTS[:2], z, 6, None, size, keep, noise)
     handle = generator.network.register_forward_hook(lambda *_: calls.append(1))
     found = probe_rules.maps_at(generator, asked, [3, 4], [0, 3], [0, 2], [1], 6, None, size)
     handle.remove()
