@@ -215,6 +215,7 @@ class Generator(Called):
             video_queries=video_queries,
             heads=None if heads is None else {layer: self.heads_in_module(layer, heads) for layer in layers},
             exit_before=blocks[after] if after < len(blocks) else None,
+            calls_before=self.calls_before_text,
         )
 
     def maps_on_grid(self, reading: Grounding, layers: Sequence[int], grid: Grid) -> Tensor:

@@ -47,6 +47,11 @@ class Called(Family):
         return {}
 
     @property
+    def calls_before_text(self) -> int:
+        """Attention calls of a layer, to what is seen in an image, before the one that reads the prompt."""
+        return 0
+
+    @property
     def given_frames(self) -> int:
         """Latent frames at the beginning that the call in progress was given: edits leave them as they are."""
         return 0

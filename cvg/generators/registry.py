@@ -11,18 +11,21 @@ from cvg.generators.base import Generator
 ADAPTERS: dict[str, str] = {
     "AllegroPipeline": "allegro.AllegroGenerator",
     "AnimateDiffPipeline": "unet.AnimateDiffGenerator",
+    "CogVideoXImageToVideoPipeline": "cogvideox.CogVideoXImageGenerator",
     "CogVideoXPipeline": "cogvideox.CogVideoXGenerator",
     "CosmosTextToWorldPipeline": "cosmos.CosmosGenerator",
     "EasyAnimatePipeline": "easyanimate.EasyAnimateGenerator",
     "HunyuanVideo15Pipeline": "hunyuan15.HunyuanVideo15Generator",
     "HunyuanVideoPipeline": "hunyuan.HunyuanVideoGenerator",
     "Kandinsky5T2VPipeline": "kandinsky5.Kandinsky5Generator",
+    "LTXImageToVideoPipeline": "ltx.LTXImageGenerator",
     "LTXPipeline": "ltx.LTXGenerator",
     "LattePipeline": "latte.LatteGenerator",
     "MochiPipeline": "mochi.MochiGenerator",
     "SanaVideoPipeline": "sana_video.SanaVideoGenerator",
     "SkyReelsV2Pipeline": "skyreels.SkyReelsGenerator",
     "TextToVideoSDPipeline": "unet.ModelScopeGenerator",
+    "WanImageToVideoPipeline": "wan.WanImageGenerator",
     "WanPipeline": "wan.WanGenerator",
 }
 """Pipeline class -> module of this package and class in it; a family is imported when it is asked for."""

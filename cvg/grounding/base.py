@@ -26,6 +26,7 @@ class Sites:
         video_queries: where the video tokens lie among its queries.
         heads: by layer, which heads of that attention are read; all of them when None.
         exit_before: module before whose call the pass may end, as all layers are done; None to run to its end.
+        calls_before: attention calls of such a module before the one that reads the prompt.
     """
 
     blocks: Mapping[int, nn.Module]
@@ -35,6 +36,7 @@ class Sites:
     video_queries: slice
     heads: Mapping[int, list[int]] | None = None
     exit_before: nn.Module | None = None
+    calls_before: int = 0
 
 
 class Grounding(Protocol):

@@ -44,11 +44,12 @@ class CrossAttention:
     def __init__(self, sites: Sites) -> None:
         self.sites = sites
         self._calls: dict[int, list[Tensor | _Call]] = {}
+        self._before: dict[int, int] = {}
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record one forward pass, which ends before ``sites.exit_before`` is called."""
-        self._calls = {}
+        self._calls, self._before = {}, dict.fromkeys(self.sites.attention, self.sites.calls_before)
         with ending_before(self.sites.exit_before), attention_calls(self.sites.attention, self.record):
             yield
         missing = sorted(set(self.sites.attention) - set(self._calls))
@@ -75,6 +76,9 @@ class CrossAttention:
         The parameters are those of ``scaled_dot_product_attention``: query (P*B, A, N, D), key, value (P*B, A, T, D).
         """
         assert not is_causal and dropout_p == 0.0 and not enable_gqa
+        if self._before[layer]:
+            self._before[layer] -= 1
+            return
         calls = self._calls.setdefault(layer, [])
         columns = self.sites.columns_BTE.to(query)
         if len(query) < len(columns):  # a family that attends sample by sample

@@ -113,6 +113,17 @@ class WanImageGenerator(WanGenerator, ImageToVideo):
     """
 
     @property
+    @override
+    def calls_before_text(self) -> int:
+        return int(self.network.config.added_kv_proj_dim is not None)
+
+    @property
+    @override
+    def max_sequence_length(self) -> int:
+        """Text keys: with an image's before them the network takes 512 for the text's."""
+        return 512 if self.calls_before_text else super().max_sequence_length
+
+    @property
     def _replaces(self) -> bool:
         return bool(self.pipeline.config.get("expand_timesteps"))
 
