@@ -44,6 +44,7 @@ def main(
     per_label: int | None = None,
     licence: str | None = None,
     licences: list[str] | None = None,
+    rate: float | None = None,
     limit: int | None = None,
     workers: int = 2,
 ) -> None:
@@ -68,18 +69,18 @@ def main(
         per_label: rows of a label at most.
         licence: of all of the data set, where it is known better than by its name.
         licences: leave out what is under another licence than these.
+        rate: pictures a second of videos that lie there as pictures, where the data set does not say it.
         limit: stop after so many of what the annotations hold.
         workers: videos that are read at a time.
     """
     require(1, per_label=per_label, limit=limit, workers=workers, **Size(*size)._asdict())
-    if not (math.isfinite(fps) and fps > 0):
-        raise SettingsError(f"fps {fps}: give a number above 0")
-    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-        raise SettingsError(f"seconds {seconds}: give a number above 0")
+    for name, value in {"fps": fps, "seconds": seconds, "rate": rate}.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise SettingsError(f"{name} {value}: give a number above 0")
     if not (math.isfinite(stretch) and stretch >= 1):
         raise SettingsError(f"stretch {stretch}: give 1 or more")
     known, label_set = find(source), LabelSet.load(labels)
-    folder = Root(root, videos)
+    folder = Root(root, videos, rate)
     beside = {name: out.with_name(f"{out.stem}.{name}") for name in _BESIDE}
     require_writable(out, *beside.values(), out.with_name(f"{out.stem}.videos") / "video")
     wanted = Wanted(label_set, Size(*size), seconds or Size(*size).frames / fps, fit, stretch)

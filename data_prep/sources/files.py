@@ -32,16 +32,18 @@ class Root:
     Args:
         folder: of the annotations.
         videos: of the videos; the same when None.
+        rate: pictures a second of videos that lie there as pictures, where the data set does not say; its reader knows
+            when None.
 
     Raises:
         DataError: one of them is no folder.
     """
 
-    def __init__(self, folder: Path, videos: Path | None = None) -> None:
+    def __init__(self, folder: Path, videos: Path | None = None, rate: float | None = None) -> None:
         for path in filter(None, (folder, videos)):
             if not path.is_dir():
                 raise DataError(f"{path}: no such folder; give the one that the data set was unpacked into")
-        self.folder, self.videos = folder, videos or folder
+        self.folder, self.videos, self.rate = folder, videos or folder, rate
 
     def json(self, path: Path) -> Any:
         """What a JSON file of it holds. Raises DataError naming the file, and the place where it is damaged."""

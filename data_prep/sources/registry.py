@@ -37,6 +37,11 @@ SOURCES: dict[str, Source] = {
     "vidor": Source("vidor.vidor", "VidOR: relations with spans, and boxes", "CC-BY-SA-4.0"),
     "vidvrd": Source("vidor.vidvrd", "ImageNet-VidVRD: relations with spans, and boxes"),
     "something-something-v2": Source("something.read", "Something-Something v2: what hands do", "research only"),
+    "something-else": Source("something.with_boxes", "the same with the boxes of Something-Else", "research only"),
+    "coco": Source("coco.read", "TAO, and any tracks of COCO's form"),
+    "mevis": Source("expressions.read", "MeViS: sentences and masks", "CC-BY-NC-SA-4.0"),
+    "ref-youtube-vos": Source("expressions.read", "Ref-YouTube-VOS: sentences and masks"),
+    "action-genome": Source("action_genome.read", "Action Genome: where things are around a person"),
 }
 """Name -> data set."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +215,154 @@ def test_members_of_tars_write_nowhere_else(clip: tuple[Path, forms.Clip], tmp_p
     assert call("captioned", tmp_path / "root", tmp_path / "out" / "m.jsonl") == 0
     assert not list(tmp_path.parent.glob("evil*")) and not list(tmp_path.glob("evil*"))
     assert len(list((tmp_path / "out" / "m.videos").iterdir())) == 1
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["code", "short", "list", "bomb", "text", "keys"])
+def test_pickles(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = tmp_path / "ran"
+    data, told = {
+        "code": (pickle.dumps({"1.mp4/1.png": [Evil(ran)]}), "which is no plain value"),
+        "short": (pickle.dumps({"1.mp4/1.png": []})[:-4], "not read (pickle data was truncated)"),
+        "list": (pickle.dumps([1, 2]), "a list, not a dictionary"),
+        "bomb": (b"\x80\x04\x8d" + b"\xff" * 7 + b"\x7f", "not read (read would overflow"),
+        "text": (b"not a pickle at all", "not read"),
+        "keys": (pickle.dumps({7: [], "1.png": [], "1.mp4/x.png": [], "a.mp4/²²²²²²²²²².png": []}), "malformed 4"),
+    }[name]
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "object_bbox_and_relationship.pkl").write_bytes(data)
+    assert told in refused("action-genome", tmp_path / "root", capsys)
+    assert not ran.exists()
+
+
+def test_a_pickles_bad_frame_is_a_reject(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "root").mkdir()
+    good = {"class": "cup", "visible": True, "spatial_relationship": ["above"], "metadata": {}}
+    for bad in (7, [7], [good | {"class": ""}], [good | {"spatial_relationship": 3}], None):
+        data = pickle.dumps({"../1.mp4/1.png": [good], "2.mp4/1.png": bad})
+        (tmp_path / "root" / "object_bbox_and_relationship.pkl").write_bytes(data)
+        line = refused("action-genome", tmp_path / "root", capsys)
+        assert "gives no row" in line and "outside 1" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "told"),
+    [
+        ("annotations", 0, {"image_id": 1}, "annotations.0: "),
+        ("annotations", 0, 7, "annotations.0: "),
+        ("images", 0, {"id": 1}, "images.0: "),
+        ("categories", 0, {"id": 1, "name": ""}, "categories.0: "),
+        ("videos", 0, {"id": {}}, "videos.0: "),
+        ("videos", 0, {"id": 1, "name": "../../x"}, "leads out of"),
+        ("videos", 0, {"id": 1, "name": "nowhere"}, "are not in"),
+        ("videos", None, {}, "videos is a dict, not a list"),
+        ("images", None, None, "images is a NoneType, not a list"),
+    ],
+)
+def test_tracks(
+    name: str,
+    place: int | None,
+    value: Any,
+    told: str,
+    clip: tuple[Path, forms.Clip],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    videos, made = clip
+    data = forms.coco([made])
+    if place is None:
+        data[name] = value
+    else:
+        data[name][place] = value
+    forms.write_json(tmp_path / "root" / "a.json", data)
+    code = call("coco", tmp_path / "root", tmp_path / "m.jsonl", f"--videos={videos}")
+    errors = capsys.readouterr().err
+    left = [f"{each['where']}: {each['detail']}" for each in rejects(tmp_path / "m.jsonl")] if place is not None else []
+    assert told in "\n".join([errors, *left]) and code in (0, 2)
+
+
+@pytest.mark.parametrize("box", [[1e308, 0, 1e308, 1], [0, 0, -5, 5], [float("nan"), 0, 1, 1], [1, 2, 3], "box"])
+def test_boxes_of_tracks(box: Any, clip: tuple[Path, forms.Clip], tmp_path: Path) -> None:
+    videos, made = clip
+    data = forms.coco([made])
+    data["annotations"][3]["bbox"] = box
+    forms.write_json(tmp_path / "root" / "a.json", data)
+    call("coco", tmp_path / "root", tmp_path / "m.jsonl", f"--videos={videos}")
+    assert "malformed" in {each["reason"] for each in rejects(tmp_path / "m.jsonl")}
+
+
+def test_a_frame_of_any_number_takes_no_memory(
+    clip: tuple[Path, forms.Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos, made = clip
+    data = forms.coco([made])
+    data["images"][0]["frame_index"] = 10**15
+    forms.write_json(tmp_path / "root" / "a.json", data)
+    assert "frame 1000000000000000 of a track" in refused("coco", tmp_path / "root", capsys, f"--videos={videos}")
+
+
+@pytest.mark.parametrize(
+    ("rle", "told"),
+    [
+        ({"size": [64, 64], "counts": "~~~~"}, "is none of COCO's"),
+        ({"size": [64, 64], "counts": "oooooooooooooooooooo"}, "is none of COCO's"),
+        ({"size": [64, 64], "counts": [1, 2]}, "runs are not those of 64 x 64"),
+        ({"size": [64, 64], "counts": [-1, 4097]}, "runs are not those"),
+        ({"size": [10**9, 10**9], "counts": [10**18]}, "a mask of 1000000000 x 1000000000"),
+        ({"size": [0, 64], "counts": []}, "a mask of 64 x 0"),
+        ({"size": [64], "counts": []}, "size"),
+        ({"size": [64, 64], "counts": [4096]}, "has no mask that is not empty"),
+        (None, "has no mask that is not empty"),
+    ],
+)
+def test_masks(
+    rle: Any, told: str, clip: tuple[Path, forms.Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, made = clip
+    root = tmp_path / "root"
+    forms.pictures(root / "JPEGImages" / made.name, made)
+    forms.write_json(root / "meta_expressions.json", forms.expressions([made], numbered=True))
+    forms.write_json(root / "mask_dict.json", {"0": [rle] * made.frames})
+    assert told in refused("mevis", root, capsys)
+
+
+def test_pictures_that_are_none(
+    clip: tuple[Path, forms.Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, made = clip
+    root = tmp_path / "root"
+    folder = root / "JPEGImages" / made.name
+    forms.pictures(folder, made)
+    forms.write_json(root / "meta_expressions.json", forms.expressions([made], numbered=True))
+    forms.write_json(root / "mask_dict.json", {"0": [forms.rle(mask) for mask in forms.masks(made)]})
+    whole = (folder / "00003.jpg").read_bytes()
+    (folder / "00003.jpg").write_bytes(b"no picture")
+    assert "00003.jpg: cannot be read" in refused("mevis", root, capsys, "--rate=8")
+    (folder / "00003.jpg").unlink()
+    assert "picture '00003'" in refused("mevis", root, capsys, "--rate=8")
+    (tmp_path / "elsewhere.jpg").write_bytes(whole)
+    (folder / "00003.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    assert "is a link that leads out" in refused("mevis", root, capsys, "--rate=8")
+
+
+@pytest.mark.parametrize("value", [7, [7], [{"name": "x", "labels": []}], [{"name": "1/0001.jpg", "labels": [{}]}]])
+def test_boxes_of_hands(
+    value: Any, clip: tuple[Path, forms.Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos, made = clip
+    forms.write_json(tmp_path / "root" / "train.json", forms.something([made]))
+    forms.write_json(tmp_path / "root" / "bounding_box_1.json", {made.name: value})
+    line = refused("something-else", tmp_path / "root", capsys, f"--videos={videos}")
+    assert "malformed 1" in line and "train.json: 0" in line
 
 
 @pytest.mark.parametrize(

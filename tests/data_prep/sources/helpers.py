@@ -39,16 +39,17 @@ def agreement(rows: Sequence[manifest.Row], clips: Sequence[Clip]) -> tuple[int,
     truth = {clip.name: clip.truth for clip in clips}
     right, total, found = 0, 0, set()
     for row in rows:
+        name = row.id.split("-")[-2]
         for label, indices in row.relations:
             phrases = tuple(row.entities[index] for index in indices)
             said = {(label, phrases), (MIRRORED.get(label, label), phrases[::-1] if label in MIRRORED else phrases)}
             group = {
                 each
-                for each in truth[row.video.stem]
+                for each in truth[name]
                 if SHAPES[each[0]].group == SHAPES[label].group and set(each[1]) == set(phrases)
             }
             total += bool(group)
             right += bool(said & group)
             if said & group:
-                found.add(row.video.stem)
+                found.add(name)
     return right, total, len(found)
