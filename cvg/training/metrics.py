@@ -135,8 +135,14 @@ class StageMetrics(nn.Module):
                 module.reset()
 
 
+MOST_SHOWN = 32
+"""Labels in a picture of a confusion matrix: every cell is a number, and a label set may have hundreds of labels."""
+
+
 def plot_confusion(path: Path, matrices: dict[str, Tensor], names: list[str]) -> None:
     """Save confusion matrices side by side as a PNG picture.
+
+    Of more labels than `MOST_SHOWN` those are left out that are neither true nor predicted, and then the rarest ones.
 
     Args:
         path: the file to write.
@@ -145,6 +151,12 @@ def plot_confusion(path: Path, matrices: dict[str, Tensor], names: list[str]) ->
     """
     from matplotlib.figure import Figure  # the figure alone, no window system
 
+    if len(names) > MOST_SHOWN:
+        often_Y = torch.stack([counts.sum(0) + counts.sum(1) for counts in matrices.values()]).sum(0)
+        kept = sorted(often_Y.argsort(descending=True, stable=True)[:MOST_SHOWN].tolist())
+        kept = [index for index in kept if often_Y[index]] or kept[:1]
+        names = [names[index] for index in kept]
+        matrices = {title: counts[kept][:, kept] for title, counts in matrices.items()}
     size = 2.0 + 0.45 * len(names)
     figure = Figure(figsize=(size * len(matrices) + 0.5, size), layout="constrained")
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
