@@ -154,7 +154,8 @@ def plot_confusion(path: Path, matrices: dict[str, Tensor], names: list[str]) ->
     if len(names) > MOST_SHOWN:
         often_Y = torch.stack([counts.sum(0) + counts.sum(1) for counts in matrices.values()]).sum(0)
         kept = sorted(often_Y.argsort(descending=True, stable=True)[:MOST_SHOWN].tolist())
-        kept = [index for index in kept if often_Y[index]] or kept[:1]
+        occur = [index for index in kept if often_Y[index]]
+        kept = occur if len(occur) > 1 else kept[:2]
         names = [names[index] for index in kept]
         matrices = {title: counts[kept][:, kept] for title, counts in matrices.items()}
     size = 2.0 + 0.45 * len(names)
