@@ -9,6 +9,9 @@ from cvg.composition.language import PREPOSITIONS, Word, lemmas
 _SINGLE = frozenset("a an one each every another".split())
 _SAME = frozenset("sheep deer fish people children men women geese mice cattle police feet oxen teeth".split())
 """Plurals without an s, which the model takes for singulars."""
+_MASS = frozenset(
+    "smoke steam water snow rain dust sand light music fog mist hair grass lava foam fire ice oil".split()
+)
 _LINKS = frozenset("and or as while when where , ;".split())
 _AGES = frozenset("about around over under above aged".split())
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
@@ -54,6 +57,8 @@ def _is_third_person(words: Sequence[Word], word: Word, colours: frozenset[str])
     open_after = after is None or after.is_sign or after.kind in ("ADP", "ADV", "DET", "SCONJ", "CCONJ")
     if not open_after:
         return False
+    if before.text in _MASS and _opens_clause(words, before.index) and not _has_verb(words, word.index):
+        return True  # "purple smoke curls around a lamp"
     if before.kind == "NUM" and _text(words, word.index - 2) in _AGES and not lemmas(word.text, "NOUN"):
         return True  # "a boy of about ten kneels"
     if before.text in colours and _text(words, word.index - 2) == "in":
@@ -74,6 +79,14 @@ def _ends_single(words: Sequence[Word], index: int, colours: frozenset[str]) -> 
     while place >= 0 and (words[place].is_noun or words[place].kind == "ADJ" or words[place].tag in ("VBG", "VBN")):
         place -= 1
     return 0 <= place < index and words[place].text in _SINGLE
+
+
+def _opens_clause(words: Sequence[Word], index: int) -> bool:
+    """Whether a place ends a phrase that begins a clause."""
+    place = index
+    while place > 0 and (words[place - 1].kind in ("ADJ", "DET") or words[place - 1].is_noun):
+        place -= 1
+    return place == 0 or words[place - 1].text in _LINKS or words[place - 1].text in ".!?"
 
 
 def _closes_relative(words: Sequence[Word], index: int) -> bool:

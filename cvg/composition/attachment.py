@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from cvg.composition.chains import MOVERS, TRANSITIVE, Chains, UnclearError
 from cvg.composition.language import PREPOSITIONS, Word
+from cvg.composition.lexicon import CHANGE
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
 from cvg.composition.referents import RELATIVE, referent
 from cvg.composition.statements import Match
@@ -96,9 +97,12 @@ class Attachment(Chains):
 
     def _moved(self, verb: int, match: Match) -> Phrase | None:
         """What a verb moves: "a crane lifts a container upwards"."""
+        after = match.places[-1] + 1
+        finite = self.words[verb].tag in (*FINITE, "VBG")
+        if match.label.category == CHANGE and finite and match.places == (verb,) and (it := self._following(verb)):
+            return it  # "a cook boils milk"
         if not self.words[verb].forms & MOVERS:
             return None
-        after = match.places[-1] + 1
         if match.label.rule and match.places == (verb,) and match.label.entities == 1:  # "drops a stone", "drops it"
             if after in self._at and self._at[after].pronoun:
                 raise UnclearError
@@ -162,12 +166,12 @@ class Attachment(Chains):
 
     def _of_verb(self, verb: int, linear: Phrase | None, match: Match) -> Phrase | None:
         """The subject of a verb, by the parse; where that does not tell, ``linear``."""
+        if (other := self._of_participle(verb, match)) is not None:
+            return other
         if self.words[verb].tag in FINITE and not self._is_relative(verb):
             heading = self._heading(verb)
             if heading is not None and not heading.pronoun:
                 return self._last_joined(heading, verb)
-        elif (other := self._of_participle(verb, match)) is not None:
-            return other
         near = self._adjacent(verb)
         if near is not None and self.words[verb].tag in FINITE:
             if (led := self._led(near)) is not None:

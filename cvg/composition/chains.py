@@ -63,6 +63,8 @@ class Chains(Surroundings):
         if opener is None or self.words[match.places[0] - 1].text == ",":
             return None
         word = self.words[opener]
+        if word.kind == "AUX" and self.words[opener - 1].tag == "EX":
+            return phrase  # "on the desk there is a globe to the left of a lamp"
         if word.is_verb and word.kind != "AUX":
             return self._after_verb(opener, phrase, match)
         if word.text == "at" and self._verb_before(opener) & _AIMING:
@@ -87,14 +89,17 @@ class Chains(Surroundings):
             UnclearError: it may be of the object, and of what the clause is about.
         """
         before = self._before(verb)
-        phrase = None if before is None or self.words[verb].tag != "VBG" else self._at.get(before)
+        participle = self.words[verb].tag in ("VBG", "VBN", "VBD")
+        phrase = None if before is None or not participle else self._at.get(before)
         opener = None if phrase is None else self._opener(phrase)
         if phrase is None or opener is None or self.words[verb - 1].text == "," or phrase.last != before:
             return None
         led = self._led(phrase)
-        if self.words[opener].text == "with" and opener and self.words[opener - 1].text == ",":
-            return phrase  # "rough, with white foam exploding"
-        if led is None or match.label.rule is not None:
+        if self.words[opener].text == "with":
+            owned = any(self.words[place].tag == "PRP$" for place in range(opener + 1, phrase.last))
+            if owned or (opener > 0 and self.words[opener - 1].text == ","):
+                return phrase  # "rough, with white foam exploding", "with her hand raised up"
+        if led is None or match.label.rule is not None or self.words[verb].tag != "VBG":
             return None
         heading = self._heading(verb)
         if heading is not None and heading != phrase and led.label.rule in _SUPPORTS:
@@ -123,7 +128,7 @@ class Chains(Surroundings):
             return shared[0] if shared else None
         object_ = self._following(match.places[-1])
         setting = object_ is not None and not self.words[object_.head].forms.isdisjoint(_SETTINGS)
-        if led.label.rule not in _SUPPORTS and match.label.rule in _SUPPORTS and not setting:
+        if led.label.rule in _SIDES and match.label.rule in _SUPPORTS and not setting:
             return phrase  # "sits to the right of a kettle on a counter"
         raise UnclearError
 

@@ -9,16 +9,19 @@ from cvg.composition.phrases import Phrase
 from cvg.composition.statements import Match
 
 _HEDGES = frozenset(
-    "almost nearly halfway half-way midway half partly partially seemingly apparently supposedly allegedly virtually "
+    "once almost nearly halfway half-way midway half partly partially seemingly apparently supposedly "
+    "allegedly virtually "
     "practically formerly previously pretend pretending".split()
 )
+_PARTS = frozenset("half part most rest majority third quarter".split())
+"""Before "of" they say that a statement is of some of an entity only."""
 _MODALS = frozenset("will would 'll 'd could might may should must shall wo".split())
 _GOALS = frozenset(
-    "about ready going eager able unable likely unlikely supposed used waiting wait waits need needs want wants "
-    "wanting wanted try tries trying tried attempt attempts attempting plan plans planning prepare prepares "
-    "preparing hope hopes hoping wish wishes wishing refuse refuses refusing threaten threatens threatening fail "
-    "fails failing afraid unwilling willing reluctant long longs ask asks asking order orders tell tells beg begs "
-    "invite invites decide decides promise promises set".split()
+    "about ready going eager able unable likely unlikely supposed used wait need want try attempt plan "
+    "prepare hope wish "
+    "refuse threaten fail afraid unwilling willing reluctant long ask order tell beg invite decide "
+    "promise set teach train "
+    "forget".split()
 )
 """Before "to" and a verb they say that it is not done, or not yet: "about to sit down"."""
 _THOUGHTS = frozenset(
@@ -40,6 +43,9 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
     """
     if (supposing := _supposed(match, words)) is not None:
         return supposing
+    parts = [words[phrase.first] for phrase in subjects if words[phrase.first].text in _PARTS]
+    if parts and words[parts[0].index + 1].text == "of":
+        return f"{parts[0].text} of"
     first = min((match.places[0], *([match.verb] if match.verb is not None else [])))
     last = max(match.places)
     begins = _clause_begin(words, first, subjects)
@@ -94,8 +100,8 @@ def _unreal(match: Match, words: Sequence[Word]) -> Iterator[str]:
         return
     joint, before = words[verb - 1], words[verb - 2]
     if joint.text == "to" and words[verb].tag in ("VB", "VBP", "NN"):
-        named = [word for word in words[max(0, verb - 4) : verb - 1] if word.text in _GOALS]
-        if before.text in _GOALS or (named and before.kind in ("NOUN", "PRON", "PROPN", "ADV")):
+        named = [word for word in words[max(0, verb - 4) : verb - 1] if word.forms & _GOALS]
+        if before.forms & _GOALS or (named and before.kind in ("NOUN", "PRON", "PROPN", "ADV")):
             yield f"{before.text} to"
     if joint.text in ("of", "about", "from") and words[verb].tag == "VBG" and before.forms & _THOUGHTS:
         yield f"{before.text} {joint.text}"

@@ -13,6 +13,8 @@ from cvg.composition.patterns import Pattern, compiled, of_wording, verbs_of
 _SIDE = re.compile(r"to the ([a-z]+) of")
 ACTION = "action"
 """Category of labels that say what somebody does."""
+CHANGE = "change"
+"""Category of labels that say what becomes of an entity, whoever brings it about."""
 ATTRIBUTE, NUMBER = "attribute", "number"
 """Categories whose labels are said by words inside of a noun phrase ("a red ball"), or of its subject ("is red")."""
 

@@ -19,6 +19,7 @@ MEDIA = frozenset(
     "photo photograph picture image video clip footage shot scene view close-up closeup animation rendering render "
     "painting drawing illustration timelapse time-lapse sight".split()
 )
+_HUNG = frozenset("hang lean decorate adorn".split())
 # "a dog, 8k, best quality, moving left": they praise the picture and are nothing in it.
 QUALITY = frozenset(
     "masterpiece best high highest top ultra highly very quality detailed detail details resolution res hd uhd fhd hdr "
@@ -141,7 +142,7 @@ class _Reader:
         if word.index in self.blocked:
             self.close()
         elif word.text == "of" and last is not None and last.is_noun and self._nominal(word.index + 1):
-            if last.text in MEDIA or last.forms & MEDIA:
+            if (last.text in MEDIA or last.forms & MEDIA) and not self._is_hung(word.index):
                 self.close(drop=True)
             else:
                 self.taken.append(word.index)  # "a cup of coffee", "the roof of a house"
@@ -176,6 +177,11 @@ class _Reader:
             self.taken.append(word.index)
         else:
             self.close()
+
+    def _is_hung(self, index: int) -> bool:
+        """Whether a picture is a thing of its own: "a painting of a ship hangs above the sofa"."""
+        verb = next((word for word in self.words[index:] if word.is_verb and word.kind != "AUX"), None)
+        return verb is not None and verb.sentence == self.words[index].sentence and not verb.forms.isdisjoint(_HUNG)
 
     def _is_round(self, word: Word) -> bool:
         """Whether "round" is the shape: "a round clock"."""

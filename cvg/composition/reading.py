@@ -11,6 +11,7 @@ from cvg.composition.attachment import Attachment
 from cvg.composition.doubts import doubt
 from cvg.composition.labels import SLOT_NAMES, LabelSet
 from cvg.composition.language import Word
+from cvg.composition.lexicon import CHANGE
 from cvg.composition.phrases import FRAME, MEDIA, Phrase, PhraseSpan, locate
 from cvg.composition.refusals import (
     doubtful,
@@ -23,7 +24,7 @@ from cvg.composition.refusals import (
 )
 from cvg.composition.statements import Match, all_matches, literal_matches
 from cvg.composition.tagging import words_of
-from cvg.composition.unseen import has_agent, is_scenery, is_unreal
+from cvg.composition.unseen import agent_place, is_scenery, is_unreal
 from cvg.composition.values import stated_values
 
 _SHOWN = 12
@@ -170,9 +171,9 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
 def _slots(match: Match, attachment: Attachment) -> list[list[Phrase]]:
     """The phrases in each slot of a match; in the passive ("pulled by a donkey") the slots are exchanged."""
     slots = [attachment.subjects(match)]
-    passive = has_agent(match, attachment.words)
-    if passive and (match.label.has_object or match.label.rule is None):
-        agents = attachment.objects(replace(match, places=(*match.places, match.places[-1] + 1)))
+    by = agent_place(match, attachment.words)
+    if by is not None and (match.label.has_object or match.label.rule is None) and match.label.category != CHANGE:
+        agents = attachment.objects(replace(match, places=(*match.places, by)))
         return [agents, slots[0]] if match.label.has_object else [agents]
     if not match.label.has_object:
         return slots

@@ -14,7 +14,7 @@ from cvg.composition.phrases import DETERMINERS, FRAME, word_pattern
 
 _IDIOMS = frozenset(
     "fire top foot sale time board display tv television camera purpose duty earth average holiday vacation "
-    "stage-left".split()
+    "stage-left schedule".split()
 )
 """Nouns after a bare preposition that make no place of it: "on fire"."""
 _NO_PLACES = frozenset(
@@ -30,7 +30,10 @@ _TURNING = frozenset("grow go get turn become fall run".split())
 _LOOKS = frozenset("look smell taste feel sound".split())
 _BECOMING = frozenset("turn grow change transform freeze morph melt fade burst break cut carve fold look".split())
 """Verbs after which "into" leads to no place."""
-_BODY = frozenset("belly back side stomach foot feet leg legs knee knees toe toes tiptoe haunches".split())
+_BODY = frozenset(
+    "belly back side stomach foot feet leg legs knee knees toe toes tiptoe haunches ear ears head nose "
+    "face paw paws eye eyes fur".split()
+)
 """What an entity itself is on: "on its back"."""
 _OVERHEAD = frozenset(
     "sky skies heaven heavens light sunlight moonlight starlight daylight spotlight sun stars".split()
@@ -122,7 +125,7 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
             -len(each[1].parts),
             -len(each[0]),
             each[3][-1] - each[3][0],
-            each[1].verb and each[2].has_object != _has_object(words, each[3][-1]),
+            each[1].verb and _lacks_object(words, each[2], each[3]),
         )
     )
     longer = [set(own) for own, pattern, *_ in found if len(own) > 1 and not pattern.open]
@@ -154,9 +157,17 @@ def _is_overruled(match: Match, matches: Sequence[Match]) -> bool:
     )
 
 
+def _lacks_object(words: Sequence[Word], label: Label, places: Sequence[int]) -> bool:
+    """Whether a label relates its subject to an object that does not follow, or does not where one follows a verb."""
+    follows = _has_object(words, places[-1])
+    return not follows if label.has_object else follows and len(places) == 1
+
+
 def _has_object(words: Sequence[Word], place: int) -> bool:
     """Whether an object may follow a verb, or, in the passive, whoever does it: "hugs a boy", but not "they hug"."""
     after = words[place + 1] if place + 1 < len(words) else None
+    if after is not None and after.tag == "PRP$" and place + 2 < len(words) and words[place + 2].text in _BODY:
+        return False  # "scratches its ear"
     return (
         after is not None and not after.is_sign and (after.text == "by" or after.kind not in ("ADP", "CCONJ", "SCONJ"))
     )
@@ -217,8 +228,17 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
         beyond = words[place + 1] if place + 1 < len(words) else None
         if beyond is None or not (beyond.is_noun or beyond.kind == "ADJ"):
             return True
+    beyond = [word.text for word in words[verb.index + 1 : verb.index + 4]]
+    if "fall" in verb.forms and (beyond[:1] == ["in"] or "knees" in beyond):
+        return True
+    if "pass" in verb.forms and match.label.has_object and "to" in [*beyond, *_texts(words, verb.index + 4, 2)]:
+        return True  # "passes the ball to a friend"
     looks = verb.forms & _LOOKS and any(child.head == verb.index and child.dep == "acomp" for child in words)
     return verb.is_noun or bool(looks)
+
+
+def _texts(words: Sequence[Word], first: int, count: int) -> list[str]:
+    return [word.text for word in words[first : first + count]]
 
 
 def _is_modifier(words: Sequence[Word], match: Match) -> bool:

@@ -114,7 +114,11 @@ class Surroundings:
         """Whether a word is a verb of its clause: no auxiliary, no modifier, and not of a relative clause."""
         word = self.words[place]
         helps = word.dep in ("aux", "auxpass") and self.words[word.head].is_verb
-        if not word.is_verb or helps or (word.dep in ("amod", "compound") and word.head > place):
+        if (
+            not word.is_verb
+            or helps
+            or (word.tag in ("VBG", "VBN") and word.dep in ("amod", "compound") and word.head > place)
+        ):
             return False
         return not self._is_relative(place)
 

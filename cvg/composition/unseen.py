@@ -51,9 +51,19 @@ def is_unreal(match: Match, words: Sequence[Word]) -> bool:
 
 def has_agent(match: Match, words: Sequence[Word]) -> bool:
     """Whether a participle says by whom: "pulled by a donkey"."""
+    return agent_place(match, words) is not None
+
+
+def agent_place(match: Match, words: Sequence[Word]) -> int | None:
+    """The place of the "by" after a participle: "pulled by a donkey", "pulled along by a dog"; None where none is."""
+    if match.verb is None or words[match.places[0]].tag not in ("VBN", "VBD"):
+        return None
     after = match.places[-1] + 1
-    passive = match.verb is not None and after < len(words) and words[after].text == "by"
-    return passive and words[match.places[0]].tag in ("VBN", "VBD")
+    while after < len(words) and words[after].kind == "ADV":
+        after += 1
+    if after + 1 < len(words) and words[after].text in ("along", "around", "away") and words[after + 1].text == "by":
+        after += 1
+    return after if after < len(words) and words[after].text == "by" else None
 
 
 def is_scenery(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> bool:

@@ -10,6 +10,7 @@ from cvg.composition.language import Word
 from cvg.composition.lexicon import NUMBER
 from cvg.composition.phrases import MEDIA, QUALITY, Phrase, PhraseSpan
 from cvg.composition.referents import is_person
+from cvg.composition.refusals import UNITS
 from cvg.composition.statements import Match
 
 _COPULAS = frozenset("be look seem appear become remain stay".split())
@@ -80,8 +81,8 @@ def _after_value(words: Sequence[Word], place: int, noun: int) -> int:
 
 def _counts(words: Sequence[Word], word: Word, phrase: Phrase) -> bool:
     """Whether a number counts the noun: "two dogs", not "a two dog night" or "5 inches"."""
-    if not words[phrase.head].forms.isdisjoint(_PARTS):
-        return False  # "two thirds of a pizza"
+    if not words[phrase.head].forms.isdisjoint(_PARTS | UNITS):
+        return False  # "two thirds of a pizza", "ten years later"
     return word.kind == "NUM" and word.index == phrase.first and (word.text != "one" or phrase.bare)
 
 
