@@ -12,6 +12,7 @@ _SAME = frozenset("sheep deer fish people children men women geese mice cattle p
 _MASS = frozenset(
     "smoke steam water snow rain dust sand light music fog mist hair grass lava foam fire ice oil".split()
 )
+_SEEING = frozenset("watch watches see sees hear hears let lets make makes help helps".split())
 _LINKS = frozenset("and or as while when where , ;".split())
 _AGES = frozenset("about around over under above aged".split())
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
@@ -26,20 +27,37 @@ def mend_agreement(words: Sequence[Word], colours: frozenset[str]) -> None:
         colours: words that mostly describe others.
     """
     for word in words:
-        if word.tag == "MD" and word.text == "can" and _tag(words, word.index + 1) == "VBZ":
-            _set(word, "NOUN", "NN")  # "a soda can stands"
-        elif word.kind == "ADV" and word.text == "well" and _text(words, word.index - 1) in ("a", "the"):
+        if _is_thing(words, word):
             _set(word, "NOUN", "NN")
         elif _is_plural_before_verb(words, word):
             _set(word, "NOUN", "NNS")
             _set(words[word.index + 1], "VERB", "VBP")
         elif _is_third_person(words, word, colours):
             _set(word, "VERB", "VBZ")
+        elif _is_watched(words, word):
+            _set(word, "VERB", "VB")
         elif _is_plain_verb(words, word):
             _set(word, "VERB", "VBP")
         elif _is_second_participle(words, word):
             _set(word, "VERB", "VBG")
             word.dep, word.head = "conj", word.index - 2
+
+
+def _is_thing(words: Sequence[Word], word: Word) -> bool:
+    """Whether a noun is taken for an auxiliary or an adverb: "a soda can stands", "a stone well"."""
+    if (
+        not ((word.tag == "MD" and word.text == "can") or (word.kind == "ADV" and word.text == "well"))
+        or not word.index
+    ):
+        return False
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    place = word.index - 1
+    while place > 0 and (words[place].is_noun or words[place].kind == "ADJ"):
+        place -= 1
+    determined = words[place].kind == "DET"
+    if word.tag == "MD":
+        return determined and (after is None or after.is_sign or after.tag == "VBZ" or after.kind == "ADP")
+    return determined and (after is None or after.is_sign or after.kind in ("ADP", "CCONJ") or after.is_verb)
 
 
 def _is_third_person(words: Sequence[Word], word: Word, colours: frozenset[str]) -> bool:
@@ -50,7 +68,8 @@ def _is_third_person(words: Sequence[Word], word: Word, colours: frozenset[str])
     before, after = words[word.index - 1], words[word.index + 1] if word.index + 1 < len(words) else None
     if before.text == "her" and after is not None and (after.kind == "DET" or after.tag == "PRP$"):
         return True  # "a child next to her eats a banana"
-    if after is not None and (after.is_noun or after.kind == "ADJ") and after.tag != "PRP$":
+    described = after is not None and (after.is_noun or after.kind == "ADJ") and after.text not in ("left", "right")
+    if described and after is not None and after.tag != "PRP$":
         return before.text == "," and _is_enclosed(words, word.index)
     if _ends_single(words, before.index, colours):
         return True
@@ -151,6 +170,18 @@ def _is_plain_verb(words: Sequence[Word], word: Word) -> bool:
     plural = place > 0 and words[place].text == "of" and words[place - 1].tag == "NNS"
     ended = determined or word.tag not in ("NN", "NNP", "NNS")
     return plural and ended and after is not None and not _has_verb(words, word.index)
+
+
+def _is_watched(words: Sequence[Word], word: Word) -> bool:
+    """Whether a word is what somebody is seen to do: "watches a girl dance"."""
+    if word.is_verb or word.index < 3 or word.text not in lemmas(word.text, "VERB"):
+        return False
+    place = word.index - 1
+    while place > 0 and (words[place].is_noun or words[place].kind == "ADJ"):
+        place -= 1
+    last = word.index + 1 == len(words) or words[word.index + 1].is_sign
+    seen = 0 < place < word.index - 1 and words[place].kind == "DET" and words[place - 1].text in _SEEING
+    return last and seen and words[place].text in _SINGLE
 
 
 def _is_second_participle(words: Sequence[Word], word: Word) -> bool:

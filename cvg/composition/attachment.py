@@ -9,7 +9,7 @@ from cvg.composition.chains import MOVERS, TRANSITIVE, Chains, UnclearError
 from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.lexicon import CHANGE
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
-from cvg.composition.referents import RELATIVE, referent
+from cvg.composition.referents import RELATIVE, is_open, referent
 from cvg.composition.statements import Match
 from cvg.composition.surroundings import FINITE
 from cvg.composition.tagging import clause
@@ -47,6 +47,12 @@ class Attachment(Chains):
         if (pronoun := self._pronoun(match)) is not None:
             around = clause(self.words, pronoun)
             own = [one for one in self.phrases if one.head in around and self.words[one.head].dep in _SUBJECTS]
+            if (
+                match.label.rule
+                and match.verb is None
+                and is_open(self.words, self.phrases, pronoun, self.subjects(match))
+            ):
+                return []
             found = referent(self.words, self.phrases, pronoun, self._heads(pronoun), [*own, *self.subjects(match)])
             return [found] if found is not None else []
         phrase = self._following(match.places[-1])
@@ -99,14 +105,14 @@ class Attachment(Chains):
         """What a verb moves: "a crane lifts a container upwards"."""
         after = match.places[-1] + 1
         finite = self.words[verb].tag in (*FINITE, "VBG")
-        if match.label.category == CHANGE and finite and match.places == (verb,) and (it := self._following(verb)):
-            return it  # "a cook boils milk"
+        if match.label.category == CHANGE and finite and match.places == (verb,) and self._following(verb):
+            raise UnclearError  # "a cook boils milk": no other change could be said so of the milk
         if not self.words[verb].forms & MOVERS:
             return None
-        if match.label.rule and match.places == (verb,) and match.label.entities == 1:  # "drops a stone", "drops it"
-            if after in self._at and self._at[after].pronoun:
-                raise UnclearError
-            return self._following(verb)
+        if match.label.rule and match.places == (verb,) and match.label.entities == 1:
+            if self._following(verb) or (after in self._at and self._at[after].pronoun):
+                raise UnclearError  # "drops a stone", "drops it"
+            return None
         passive = self.words[verb].tag == "VBN"
         if (
             not passive

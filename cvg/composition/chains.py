@@ -29,6 +29,9 @@ _AIMING = frozenset("look point gaze stare smile wave bark glance aim peer shout
 _SUPPORTS = ("on", "inside")
 """Rules by which what an entity is beside is so of what it carries too."""
 _SIDES = ("left of", "right of")
+_POSTURES = frozenset("lean hang rest recline dangle slump".split())
+_HELD = frozenset("against from on".split())
+"""After these verbs they name what holds the subject: "leans against a wall to the right of a door"."""
 _SETTINGS = frozenset(
     "moon earth beach shore street road ground grass field meadow lawn hill mountain sea ocean lake river planet stage "
     "sidewalk pavement day night morning evening afternoon".split()
@@ -69,6 +72,9 @@ class Chains(Surroundings):
             return self._after_verb(opener, phrase, match)
         if word.text == "at" and self._verb_before(opener) & _AIMING:
             return phrase
+        aside = match.label.rule in (*_SIDES, "in front of")
+        if aside and word.text in _HELD and self._verb_before(opener) & _POSTURES:
+            return self._of_verb(opener - 1, None, match)
         if opener in self.owner:
             led = self._led(phrase)
             return None if led is None else self._after_relation(led, phrase, match)
@@ -122,6 +128,8 @@ class Chains(Surroundings):
             if self.words[place].is_verb and self._is_near(place, led.places[0])
         ]
         if not acting:
+            if led.label.rule in _SUPPORTS and match.label.rule not in _SUPPORTS:
+                raise UnclearError  # "a goldfish in a bowl next to a cat"
             return None
         if led.label.rule in _SUPPORTS and match.label.rule in _SIDES:
             shared = self.subjects(led)  # "stands on a table to the right of a clock"

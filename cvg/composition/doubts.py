@@ -46,6 +46,8 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
     parts = [words[phrase.first] for phrase in subjects if words[phrase.first].text in _PARTS]
     if parts and words[parts[0].index + 1].text == "of":
         return f"{parts[0].text} of"
+    if broken := [words[phrase.head].text for phrase in subjects if _is_broken(phrase, words)]:
+        return broken[0]
     first = min((match.places[0], *([match.verb] if match.verb is not None else [])))
     last = max(match.places)
     begins = _clause_begin(words, first, subjects)
@@ -60,6 +62,12 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
         if word.text in _MODALS and word.kind == "AUX":
             return word.text
     return next(_unreal(match, words), None)
+
+
+def _is_broken(phrase: Phrase, words: Sequence[Word]) -> bool:
+    """Whether a phrase must hold a verb that nothing tells apart: a plural after "a" ("a steamboat chugs")."""
+    single = phrase.first > 0 and words[phrase.first - 1].text in ("a", "an")
+    return single and words[phrase.head].tag == "NNS" and phrase.head > phrase.first
 
 
 def _supposed(match: Match, words: Sequence[Word]) -> str | None:

@@ -172,7 +172,9 @@ def _slots(match: Match, attachment: Attachment) -> list[list[Phrase]]:
     """The phrases in each slot of a match; in the passive ("pulled by a donkey") the slots are exchanged."""
     slots = [attachment.subjects(match)]
     by = agent_place(match, attachment.words)
-    if by is not None and (match.label.has_object or match.label.rule is None) and match.label.category != CHANGE:
+    if by is not None and match.label.category == CHANGE:
+        return [[]]  # "boiled by a cook": no other change could be said so
+    if by is not None and (match.label.has_object or match.label.rule is None):
         agents = attachment.objects(replace(match, places=(*match.places, by)))
         return [agents, slots[0]] if match.label.has_object else [agents]
     if not match.label.has_object:

@@ -23,6 +23,23 @@ def is_person(word: Word) -> bool:
     return not _PERSONS.isdisjoint({word.text, *word.forms})
 
 
+def is_open(words: Sequence[Word], phrases: Sequence[Phrase], pronoun: int, but: Collection[Phrase]) -> bool:
+    """Whether "it" may stand for more than one thing of its sentence; see :func:`referent`."""
+    if words[pronoun].text not in ("it", "its"):
+        return False
+    things = [
+        phrase
+        for phrase in phrases
+        if phrase.last < pronoun
+        and not phrase.pronoun
+        and phrase not in but
+        and words[phrase.head].sentence == words[pronoun].sentence
+        and words[phrase.head].tag not in ("NNS", "NNPS")
+        and not is_person(words[phrase.head])
+    ]
+    return len(things) > 1
+
+
 def referent(
     words: Sequence[Word], phrases: Sequence[Phrase], pronoun: int, heads: Collection[Phrase], but: Collection[Phrase]
 ) -> Phrase | None:

@@ -36,8 +36,8 @@ PLACE_ADVERBS = frozenset("there here yonder again".split())
 PHRASAL = frozenset(
     "take takes taking took taken turn turns turning turned pull pulls pulling pulled hand hands handing get gets "
     "getting knock knocks knocking think thinks thinking all game start starts starting "
-    "bend bends bending switch switches switching spread spreads spreading stretch stretches stretching extend "
-    "extends extending".split()
+    "bend bends bending switch switches switching spread spreads spreading look looks looking peer peers gaze gazes "
+    "stare stares stretch stretches stretching extend extends extending".split()
 )
 ENDINGS = frozenset("stop stops stopped avoid avoids avoided quit quits".split())
 """Right before a wording they negate it: "stops moving left"."""

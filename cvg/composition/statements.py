@@ -228,10 +228,12 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
         beyond = words[place + 1] if place + 1 < len(words) else None
         if beyond is None or not (beyond.is_noun or beyond.kind == "ADJ"):
             return True
-    beyond = [word.text for word in words[verb.index + 1 : verb.index + 4]]
-    if "fall" in verb.forms and (beyond[:1] == ["in"] or "knees" in beyond):
+    later = [word.text for word in words[verb.index + 1 : verb.index + 4]]
+    if "fall" in verb.forms and (later[:1] == ["in"] or "knees" in later):
         return True
-    if "pass" in verb.forms and match.label.has_object and "to" in [*beyond, *_texts(words, verb.index + 4, 2)]:
+    if any(word.tag == "VB" and words[word.index - 1].is_noun for word in words[verb.index + 2 : verb.index + 5]):
+        return True  # "watches a girl dance"
+    if "pass" in verb.forms and match.label.has_object and "to" in [*later, *_texts(words, verb.index + 4, 2)]:
         return True  # "passes the ball to a friend"
     looks = verb.forms & _LOOKS and any(child.head == verb.index and child.dep == "acomp" for child in words)
     return verb.is_noun or bool(looks)

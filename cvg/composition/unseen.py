@@ -55,13 +55,11 @@ def has_agent(match: Match, words: Sequence[Word]) -> bool:
 
 
 def agent_place(match: Match, words: Sequence[Word]) -> int | None:
-    """The place of the "by" after a participle: "pulled by a donkey", "pulled along by a dog"; None where none is."""
+    """The place of the "by" after a participle: "pulled by a donkey"; None where none is."""
     if match.verb is None or words[match.places[0]].tag not in ("VBN", "VBD"):
         return None
     after = match.places[-1] + 1
     while after < len(words) and words[after].kind == "ADV":
-        after += 1
-    if after + 1 < len(words) and words[after].text in ("along", "around", "away") and words[after + 1].text == "by":
         after += 1
     return after if after < len(words) and words[after].text == "by" else None
 
