@@ -26,16 +26,18 @@ Keys of a row:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic
@@ -45,9 +47,10 @@ from cvg.shards.shards import Split
 from data_prep.lines import Line, parse, relations_of, wordings_of
 
 NAME = "manifest.jsonl"
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of a manifest; see the module's text.
 
@@ -123,27 +126,33 @@ def load(path: str | Path, labels: LabelSet) -> list[Row]:
         raise DataError(f"manifest {path}: cannot be read (not a regular file); check the path")
     try:
         # Some editors begin a file with a mark of its encoding.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        with path.open(encoding="utf-8-sig") as lines:
+            rows, drawn, taken = _rows(lines, path.parent, labels)
     except OSError as error:
         raise DataError(f"manifest {path}: cannot be read ({error.strerror}); check the path") from error
     except ValueError as error:
         raise DataError(f"manifest {path}: not UTF-8 text ({error}); write it as JSON Lines") from error
-    rows: list[Row] = []
-    drawn: dict[int, float] = {}
-    taken: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            row, share = _read(line, path.parent, labels, number)
-            if row.id and (fault := _taken(row, taken)):
-                row = _faulty(number, fault)
-            elif share is not None:
-                drawn[len(rows)] = share
-            rows.append(row)
     if not rows:
         raise DataError(f"manifest {path}: has no rows; write one JSON object per line")
     if all(row.fault for row in rows):
         raise DataError(f"{path}:{rows[0].line}: {rows[0].fault}")
     return _named(_spread(rows, drawn), set(taken))
+
+
+def _rows(lines: Iterable[str], folder: Path, labels: LabelSet) -> tuple[list[Row], dict[int, float], dict[str, int]]:
+    """The rows; by their places, where a hash puts those that name no split; and the names given, with their lines."""
+    rows: list[Row] = []
+    drawn: dict[int, float] = {}
+    taken: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            row, share = _read(line.removesuffix("\n"), folder, labels, number)
+            if row.id and (fault := _taken(row, taken)):
+                row = _faulty(number, fault)
+            elif share is not None:
+                drawn[len(rows)] = share
+            rows.append(row)
+    return rows, drawn, taken
 
 
 def _read(text: str, folder: Path, labels: LabelSet, number: int) -> tuple[Row, float | None]:
@@ -285,6 +294,12 @@ def _names(name: str, row: Row) -> list[str]:
     return [name, *_keys(name, len(row.relations))]
 
 
+@functools.lru_cache(1 << 14)
+def _shared(value: T) -> T:
+    """An equal value that was there before: a million rows say few things."""
+    return value
+
+
 def row_of(line: Line, folder: Path, labels: LabelSet, number: int, split: Split) -> Row:
     """A row from its line, of a number; its id is empty where none is given."""
     start, end = line.start, line.end
@@ -295,9 +310,9 @@ def row_of(line: Line, folder: Path, labels: LabelSet, number: int, split: Split
     row = Row(
         id=line.id or "",
         video=folder / line.video,
-        template=line.template,
-        entities=tuple(line.entities),
-        relations=relations,
+        template=sys.intern(line.template),
+        entities=_shared(tuple(line.entities)),
+        relations=_shared(relations),
         wordings=wordings_of(line, [label for label, _ in relations], labels),
         start=None if start is None else float(start),
         end=None if end is None else float(end),
