@@ -116,6 +116,10 @@ def test_any_of_four_processes_may_be_killed(
     started: str, clips: Path, generator: Path, finished: Path, tmp_path: Path
 ) -> None:
     out, log, rng = tmp_path / "out", tmp_path / "log", random.Random(os.urandom(8))
+    if started == "here":  # so many that the first process does not do them before the others are there
+        clips, finished = tmp_path / "clips", tmp_path / "whole"
+        render.main(clips, clips=40, seed=3)
+        assert run(*command(clips, finished, generator)).returncode == 0
     line = command(clips, out, generator, "--devices", "4")
     if started == "torchrun":  # which ends all where one ends: here none is killed
         line = [line[0], "-m", "torch.distributed.run", "--nproc_per_node", "4", *line[1:-2]]
