@@ -39,7 +39,7 @@ def smaller(words: list[str], generator: Path) -> list[str]:
 def test_every_command_of_the_page_runs(tmp_path: Path) -> None:
     folder = tmp_path / "something"
     (folder / "20bn-something-something-v2").mkdir(parents=True)
-    made = forms.clips(folder / "20bn-something-something-v2", ("motion", "spatial"), 32, suffix=".webm")
+    made = forms.clips(folder / "20bn-something-something-v2", ("motion", "spatial"), 16, suffix=".webm")
     lines = forms.something(made)
     # Of the last ones only what is not so.
     for line in lines[-4:]:
@@ -47,8 +47,12 @@ def test_every_command_of_the_page_runs(tmp_path: Path) -> None:
         line["placeholders"] = [line["placeholders"][0], "a green box"]
     forms.write_json(folder / "labels" / "train.json", [line for i, line in enumerate(lines) if i % 3])
     forms.write_json(folder / "labels" / "validation.json", lines[::3])
-    make_generator(tmp_path / "wan", sorted({word for line in lines for word in line["label"].split()}))
     typed = [words for block in blocks(PAGE) if block.language == "bash" for words in commands(block.text)]
+    prompt = typed[-1][typed[-1].index("--prompt") + 1]
+    make_generator(
+        tmp_path / "wan",
+        sorted({word for text in [prompt, *(line["label"] for line in lines)] for word in text.split()}),
+    )
     assert [words[1] for words in typed] == ["collect", "label", "label", "invert", "train", "sample"]
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     for words in typed:
