@@ -19,7 +19,7 @@ from diffusers import (
     WanPipeline,
     attention_backend,
 )
-from diffusers.hooks import apply_group_offloading, apply_layer_skip
+from diffusers.hooks import HookRegistry, ModelHook, apply_group_offloading, apply_layer_skip
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from cvg.common.errors import ModelError
@@ -142,9 +142,15 @@ def skipping(pipeline: WanPipeline) -> None:
     apply_layer_skip(pipeline.transformer, LayerSkipConfig(indices=[1], fqn="blocks"))
 
 
+def parallel(pipeline: WanPipeline) -> None:
+    """By the name of the hook alone: the hook itself needs several processes."""
+    HookRegistry.check_if_exists_or_initialize(pipeline.transformer.blocks[1]).register_hook(ModelHook(), "cp_input---")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (parallel, "computes otherwise than the model, by sequence parallelism: it sees a part of the video; run it"),
         (grouped, "changes weights while gradients need them, by group offloading of diffusers; load with offload gr"),
         (sequential, "changes weights while gradients need them, by enable_sequential_cpu_offload; load with offload"),
         (cast, "changes weights while gradients need them, by layerwise casting of diffusers; load it in bfloat16"),
