@@ -165,9 +165,9 @@ class GuidedSampler:
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
         found = self._near(steps, size, wanted)
         if len(found) < len(wanted):
-            more = range(steps + 1, _MOST_STEPS)
+            more = range(steps + 1, 0 if self.generator.own_steps else _MOST_STEPS)
             enough = next((n for n in more if len(self._near(n, size, wanted)) == len(wanted)), None)
-            remedy = "guide fewer steps, or use another scheduler" if enough is None else f"use {enough} steps or more"
+            remedy = "guide fewer steps, or use another schedule" if enough is None else f"use {enough} steps or more"
             raise SettingsError(
                 f"{steps} steps: no separate denoising steps near the classifier's noise levels "
                 f"{[round(s, 3) for s in wanted]}; {remedy}"

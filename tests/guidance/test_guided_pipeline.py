@@ -293,3 +293,17 @@ def test_the_networks_own_options_hold_for_guided_passes_too(
     guided = cvg.guide(pipeline, classifier, threshold=None)
     guided(PROMPTS[0], **OPTIONS, attention_kwargs={"scale": 0.5}, guidance_scale=1.0)
     assert len(seen) > STEPS and seen.count({"scale": 0.5}) == len(seen)
+
+
+def test_steps_that_a_call_states_itself_are_those_that_are_guided() -> None:
+    """Three of them, of which the rules know the first two; their number alone would make others."""
+    pipeline, guided, options = built("HunyuanVideoPipeline")
+    options = options | {"sigmas": [1.0, 5 / 6, 0.3]}
+    plain, zero, moved = (
+        called(call, options, CALLS[0], **more)
+        for call, more in ((pipeline, {}), (guided, {"step_size": 0.0}), (guided, {"step_size": 0.3}))
+    )
+    assert len(pipeline.scheduler.timesteps) == 3 and list(guided.report.moved) == [0, 1]
+    assert same(plain, zero) and not same(plain, moved)
+    with pytest.raises(SettingsError, match="1 steps: no separate denoising steps"):
+        called(guided, options | {"sigmas": [1.0]}, CALLS[0])

@@ -124,7 +124,7 @@ class TestHunyuanVideo15(Conformance):
 
         with pytest.raises(RuntimeError, match="edit"):
             generator.sample(PROMPTS, latents, self.steps, 2.0, self.size, edit)
-        assert seen == [1, 2, 3]
+        assert seen == [0, 1, 2, 3]
         assert "step" not in vars(generator.pipeline.scheduler)
         assert generator.pipeline.guider.guidance_scale == 3.0
 
