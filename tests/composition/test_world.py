@@ -10,7 +10,7 @@ from cvg.composition import LabelSet, parse
 from cvg.evaluation.exam import Marks, measure, read_exams, summed
 
 LABELS = LabelSet.load("world")
-# Both parts were written with their readings before they were first read. The second was held out at first.
+# The parser was made with the first part; the second was held out from it at first.
 EXAMS = read_exams(Path(__file__).parent / "fixtures/prompts.jsonl")
 
 Said = set[tuple[str, ...]]
