@@ -264,6 +264,7 @@ class _Job:
             source=settings.method,
             counts=packer.counts(),
             tars=packer.written(),
+            records={tar.name: sum(tar.counts.values()) for tars in packer.tars.values() for tar in tars},
             rejected=dict(sorted(reasons.items())),
             token_grid=tokens,
             licences=merge_licences([tar.licences for tars in packer.tars.values() for tar in tars]),

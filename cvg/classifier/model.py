@@ -127,7 +127,8 @@ class CompositionClassifier(
         """
         sample, step = steps_BS.nonzero(as_tuple=True)
         volumes = self._aggregate(maps_BSLAKFHW[sample, step], present_BK[sample], step)
-        return self._absent(present_BK).index_put((sample, step), volumes)
+        absent = self._absent(present_BK)  # in its own precision, whatever autocast made the others of
+        return absent.index_put((sample, step), volumes.to(absent))
 
     def features(self, phi_BSKFHW: Tensor, present_BK: Tensor, steps_BS: Tensor | None = None) -> Tensor:
         """What the backbone makes of each step's volume: (B, S, D).

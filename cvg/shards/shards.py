@@ -52,6 +52,7 @@ class ShardWriter:
 
     Attributes:
         tars: name -> SHA-256 of each tar written so far, for `ShardInfo`.
+        records: name -> number of records of each, for the same.
     """
 
     def __init__(self, folder: str | Path, split: str, samples: int = 500, start: int = 0) -> None:
@@ -60,6 +61,7 @@ class ShardWriter:
         assert samples > 0
         self.folder, self.split, self.samples, self.index = Path(folder), split, samples, start
         self.tars: dict[str, str] = {}
+        self.records: dict[str, int] = {}
         self._pending: list[tuple[str, dict[str, bytes]]] = []
 
     def write(self, record: Record) -> None:
@@ -76,6 +78,7 @@ class ShardWriter:
                     for extension, data in members.items():  # one at a time, or TarWriter would sort them
                         tar.write({"__key__": key, extension: data})
             self.tars[target.name] = digest_of(path)
+            self.records[target.name] = len(self._pending)
         self.index += 1
         self._pending = []
 
@@ -100,6 +103,13 @@ def _consistent(info: ShardInfo) -> ShardInfo:
         raise ValueError(f"maps of shape {info.shape} are larger than {_MOST_MAPS} bytes, the most that is read")
     if any(stored > tokens for stored, tokens in zip(info.grid, info.token_grid, strict=True)):
         raise ValueError(f"grid {info.grid} is finer than token_grid {info.token_grid}, of which it holds averages")
+    if info.tars and info.records is not None:
+        if set(info.records) != set(info.tars):
+            raise ValueError("`records` and `tars` name other files")
+        for split in SPLITS:
+            held = sum(count for name, count in info.records.items() if name.startswith(f"{split}-"))
+            if held != info.count(split):
+                raise ValueError(f"{split} tars hold {held} records by `records`, {info.count(split)} by `counts`")
     if info.steps < len(info.sigmas):
         raise ValueError(f"{len(info.sigmas)} sigmas of {info.steps} steps")
     return info
@@ -125,6 +135,7 @@ class ShardInfo:
         schema: version of this format.
         token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages.
         licences: records by the licence that their videos are under, and by data set; None where no licence is stated.
+        records: how many records each tar holds; where it is None, who has to know counts them.
 
     Raises:
         SettingsError: a field that does not fit.
@@ -154,6 +165,7 @@ class ShardInfo:
     schema: Annotated[Literal[2], Field(description=f"{SCHEMA}, the version that is read here")] = SCHEMA
     token_grid: LatentGrid
     licences: Licences | None = None
+    records: dict[str, _Count] | None = None
 
     _labels = model_validator(mode="after")(_consistent)
 
@@ -185,7 +197,12 @@ class ShardInfo:
         path = Path(folder) / "shards.json"
         if not path.is_file():
             raise DataError(f"shards {folder}: no shards.json there; make the shards first (`make invert`)")
-        return read(cls, read_json(path), str(path), "write the shards again")
+        return cls.of(read_json(path), str(path))
+
+    @classmethod
+    def of(cls, data: Any, name: str) -> ShardInfo:
+        """The info of a ``shards.json`` that was read, called by a name. Raises DataError when it is no good."""
+        return read(cls, data, name, "write the shards again")
 
 
 def merge_licences(parts: Iterable[Mapping[str, Mapping[str, int]] | None]) -> dict[str, dict[str, int]] | None:

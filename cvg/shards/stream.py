@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sys
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from cvg.common.errors import DataError
+from cvg.shards.folders import Folder, LocalFolder
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record, decode, label_of, most_maps
 from cvg.shards.shards import SPLITS, ShardInfo
-from cvg.shards.tars import read_shard
+from cvg.shards.tars import read_whole
 
 Batch = dict[str, Tensor]
 
@@ -28,37 +31,30 @@ Batch = dict[str, Tensor]
 class Source:
     """The tars of one split in one folder, with their digests; its records in all, and those that are not held out."""
 
-    folder: Path
-    tars: dict[Path, str]
+    folder: Folder
+    tars: dict[str, str]
     count: int
     used: int
     weight: float = 1.0
 
     @classmethod
-    def find(cls, folder: str | Path, split: str, weight: float = 1.0, hold_out: Collection[str] = ()) -> Source:
+    def find(cls, folder: Folder, split: str, weight: float = 1.0, hold_out: Collection[str] = ()) -> Source:
         """The tars of a split, none of an empty one. Raises DataError where they and shards.json disagree."""
-        info = ShardInfo.load(folder)
-        tars = {Path(folder) / name: info.tars[name] for name in sorted(info.tars) if name.startswith(f"{split}-")}
-        if odd := sorted(set(tars) ^ set(Path(folder).glob(f"{split}-*.tar"))):
-            what = "is missing" if odd[0] in tars else "is not named in shards.json"
-            raise DataError(f"shards {folder}: {odd[0].name} {what}; make the shards again")
+        info = folder.info
+        tars = {name: info.tars[name] for name in folder.tars(split)}
         count = info.count(split)
         if bool(tars) != bool(count):
             raise DataError(
-                f"shards {folder}: {len(tars)} {split} tars, but shards.json counts {count} records; make it again"
+                f"shards {folder.place}: {len(tars)} {split} tars, but shards.json counts {count} records; make it "
+                "again"
             )
         used = count - sum(info.counts.get(split, {}).get(name, 0) for name in hold_out)
-        return cls(Path(folder), tars, count, used, weight)
+        return cls(folder, tars, count, used, weight)
 
 
 @dataclass
 class Stream(IterableDataset[Batch]):
-    """Batches of one split, for one rank.
-
-    The order of samples is a function of (seed, epoch) alone. Every rank reads the same stream and keeps its slice of
-    each global batch, so the number of ranks changes neither what is learned nor when an epoch ends (uneven shards
-    cannot make a rank wait), at the price of each rank reading all tars; only its own samples are decoded.
-    """
+    """Batches of one split, for one rank; how they are read is a subclass's."""
 
     sources: list[Source]
     info: ShardInfo  # of what the batches hold: some of the stored steps and layers
@@ -68,22 +64,99 @@ class Stream(IterableDataset[Batch]):
     mirror: Mirror | None = None
     hold_out: frozenset[str] = frozenset()  # labels that training does not see
     seed: int = 0
-    buffer: int = 1
-    cached: bool = False
     rank: int = 0
     ranks: int = 1
     epoch: int = 0
     start: int = 0  # first batch wanted
-    _cache: dict[Path, list[Record]] = field(default_factory=dict, repr=False)
+
+    @property
+    def count(self) -> int:
+        """Records in all."""
+        return sum(source.count for source in self.sources)
 
     @property
     def batches(self) -> int:
-        """Batches per epoch."""
+        """Batches per epoch, on every rank."""
         if not self.training:
-            return math.ceil(sum(source.count for source in self.sources) / self.batch_size)
+            return math.ceil(self.count / self.batch_size)
         return max(1, round(sum(source.used * source.weight for source in self.sources)) // self.batch_size)
 
+    @property
+    def record_bytes(self) -> int:
+        """Bytes that the maps of a stored record have at most."""
+        return most_maps(self.stored.shape)
+
+    @abstractmethod
     def __iter__(self) -> Iterator[Batch]:
+        """The batches of an epoch, from ``start`` on, of this rank."""
+
+    def _held_out(self, item: Any) -> bool:
+        if not self.hold_out:
+            return False
+        return (item.label if isinstance(item, Record) else label_of(item)) in self.hold_out
+
+    def _check_count(self, seen: int, count: int) -> None:
+        if seen != count:
+            folders = ", ".join(source.folder.place for source in self.sources)
+            raise DataError(
+                f"shards {folders}: the tars hold {seen} records, shards.json counts {count}; make them again"
+            )
+
+    def _record(self, item: Any) -> Record:
+        if isinstance(item, Record):
+            return item
+        record = decode(item)
+        if tuple(record.positive_SLAKFHW.shape) != self.stored.shape:
+            raise DataError(
+                f"record {record.key!r} of {item['__url__']}: maps of shape {tuple(record.positive_SLAKFHW.shape)}, "
+                f"shards.json says {self.stored.shape}; make the shards again"
+            )
+        steps = [self.stored.sigmas.index(sigma) for sigma in self.info.sigmas]
+        layers = [self.stored.layers.index(layer) for layer in self.info.layers]
+        return replace(
+            record,
+            positive_SLAKFHW=record.positive_SLAKFHW[steps][:, layers],
+            negative_SLAKFHW=record.negative_SLAKFHW[steps][:, layers],
+        )
+
+    def _collate(self, chosen: list[tuple[Any, int, bool]], size: int = 0) -> Batch:
+        """A batch of records, the place of each in the epoch, and whether it counts; at least of a size, of blanks."""
+        labels = self.info.label_set
+        rows: list[tuple[Tensor, Tensor, tuple[bool, ...], int, int, bool]] = []
+        for item, position, valid in chosen:
+            record = self._record(item)
+            # One generator per sample of the epoch, whichever rank, worker or resumed run it falls to.
+            rng = random.Random(f"{self.seed}/{self.epoch}/sample {position}")
+            positive, negative, label = record.positive_SLAKFHW, record.negative_SLAKFHW, record.label
+            if self.training and self.mirror:
+                positive, negative, label = self.mirror(record, rng)
+            rows.append((positive, negative, record.present, labels.index(label), rng.getrandbits(63), valid))
+        blank = torch.zeros(self.info.shape, dtype=torch.float16) if len(rows) < size else torch.empty(0)
+        rows += [(blank, blank, (True,) * self.info.slots, 0, 0, False)] * (size - len(rows))
+        positives, negatives, presents, indices, seeds, valids = zip(*rows, strict=True)
+        return {
+            "positive": torch.stack(positives),
+            "negative": torch.stack(negatives),
+            "present": torch.tensor(presents),
+            "label": torch.tensor(indices),
+            "seed": torch.tensor(seeds),
+            "valid": torch.tensor(valids),
+        }
+
+
+@dataclass
+class Shared(Stream):
+    """Every rank reads all tars, and keeps its slice of each global batch: for sets that fit into memory.
+
+    The order of samples is a function of (seed, epoch) alone, so that the number of ranks changes neither what is
+    learned nor when an epoch ends. Only a rank's own samples are decoded, unless they are kept for the next epoch.
+    """
+
+    cached: bool = True
+    _cache: dict[tuple[int, str], list[Record]] = field(default_factory=dict, repr=False)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of an epoch, from ``start`` on, of this rank."""
         worker = get_worker_info()
         workers, worker_id = (worker.num_workers, worker.id) if worker else (1, 0)
         share = self.batch_size // self.ranks
@@ -105,93 +178,48 @@ class Stream(IterableDataset[Batch]):
 
     def _once(self) -> Iterator[Any]:
         seen = 0
-        for source in self.sources:
-            for tar, digest in source.tars.items():
-                for item in self._read(tar, digest):
+        for number, source in enumerate(self.sources):
+            for tar in source.tars:
+                for item in self._read(number, tar):
                     seen += 1
                     yield item
-        self._check_count(seen, sum(source.count for source in self.sources))
+        self._check_count(seen, self.count)
 
     def _endless(self) -> Iterator[Any]:
-        """Passes over the shuffled tars, one after the other."""
+        """Passes over all records in random order, one after the other."""
         for number in itertools.count():
             rng = random.Random(f"{self.seed}/{self.epoch}/{number}")
-            yield from wds.shuffle(self.buffer, initial=self.buffer, rng=rng)(self._pass(rng))
+            yield from wds.shuffle(sys.maxsize, initial=sys.maxsize, rng=rng)(self._pass(rng))
 
     def _pass(self, rng: random.Random) -> Iterator[Any]:
         # A weight of 2.5 is two whole copies and a third one of which each sample is kept with probability 1/2.
         copies = [
-            (tar, digest, min(1.0, source.weight - copy))
-            for source in self.sources
+            (number, tar, min(1.0, source.weight - copy))
+            for number, source in enumerate(self.sources)
             for copy in range(math.ceil(source.weight))
-            for tar, digest in source.tars.items()
+            for tar in source.tars
         ]
         rng.shuffle(copies)
         seen = 0
-        for tar, digest, keep in copies:
-            for item in self._read(tar, digest):
+        for number, tar, keep in copies:
+            for item in self._read(number, tar):
                 seen += 1
                 if not self._held_out(item) and (keep == 1 or rng.random() < keep):
                     yield item
         self._check_count(seen, sum(source.count * math.ceil(source.weight) for source in self.sources))
 
-    def _held_out(self, item: Any) -> bool:
-        if not self.hold_out:
-            return False
-        return (item.label if isinstance(item, Record) else label_of(item)) in self.hold_out
-
-    def _check_count(self, seen: int, count: int) -> None:
-        if seen != count:
-            folders = ", ".join(str(source.folder) for source in self.sources)
-            raise DataError(
-                f"shards {folders}: the tars hold {seen} records, shards.json counts {count}; make them again"
-            )
-
-    def _read(self, tar: Path, digest: str) -> Iterable[Any]:
-        """Records of a tar: from memory when cached, else undecoded members."""
+    def _read(self, number: int, tar: str) -> Iterable[Any]:
+        """Records of a tar of a source: from memory when cached, else undecoded members."""
+        source = self.sources[number]
         if not self.cached:
-            return read_shard(tar, digest, most_maps(self.stored.shape))
-        if tar not in self._cache:
-            self._cache[tar] = [self._record(item) for item in read_shard(tar, digest, most_maps(self.stored.shape))]
-        return self._cache[tar]
+            return self._members(source, tar)
+        if (number, tar) not in self._cache:
+            self._cache[number, tar] = [self._record(item) for item in self._members(source, tar)]
+        return self._cache[number, tar]
 
-    def _record(self, item: Any) -> Record:
-        if isinstance(item, Record):
-            return item
-        record = decode(item)
-        if tuple(record.positive_SLAKFHW.shape) != self.stored.shape:
-            raise DataError(
-                f"record {record.key!r} of {item['__url__']}: maps of shape {tuple(record.positive_SLAKFHW.shape)}, "
-                f"shards.json says {self.stored.shape}; make the shards again"
-            )
-        steps = [self.stored.sigmas.index(sigma) for sigma in self.info.sigmas]
-        layers = [self.stored.layers.index(layer) for layer in self.info.layers]
-        return replace(
-            record,
-            positive_SLAKFHW=record.positive_SLAKFHW[steps][:, layers],
-            negative_SLAKFHW=record.negative_SLAKFHW[steps][:, layers],
-        )
-
-    def _collate(self, chosen: list[tuple[Any, int, bool]]) -> Batch:
-        labels = self.info.label_set
-        rows: list[tuple[Tensor, Tensor, tuple[bool, ...], int, int, bool]] = []
-        for item, position, valid in chosen:
-            record = self._record(item)
-            # One generator per sample of the epoch, whichever rank, worker or resumed run it falls to.
-            rng = random.Random(f"{self.seed}/{self.epoch}/sample {position}")
-            positive, negative, label = record.positive_SLAKFHW, record.negative_SLAKFHW, record.label
-            if self.training and self.mirror:
-                positive, negative, label = self.mirror(record, rng)
-            rows.append((positive, negative, record.present, labels.index(label), rng.getrandbits(63), valid))
-        positives, negatives, presents, indices, seeds, valids = zip(*rows, strict=True)
-        return {
-            "positive": torch.stack(positives),
-            "negative": torch.stack(negatives),
-            "present": torch.tensor(presents),
-            "label": torch.tensor(indices),
-            "seed": torch.tensor(seeds),
-            "valid": torch.tensor(valids),
-        }
+    def _members(self, source: Source, tar: str) -> Iterator[dict[str, Any]]:
+        folder = source.folder
+        return read_whole(folder.open(tar), folder.name(tar), source.tars[tar], self.record_bytes)
 
 
 def read_records(folder: Path, splits: Sequence[str], chosen: ShardInfo | None = None) -> list[Record]:
@@ -205,9 +233,10 @@ def read_records(folder: Path, splits: Sequence[str], chosen: ShardInfo | None =
     Raises:
         DataError: there are none, or they cannot be read.
     """
-    stored = ShardInfo.load(folder)
-    sources = [source for source in (Source.find(folder, split) for split in splits) if source.tars]
+    place = LocalFolder(str(folder))
+    stored = place.info
+    sources = [source for source in (Source.find(place, split) for split in splits) if source.tars]
     if not sources:
         others = ", ".join(name for name in SPLITS if stored.count(name)) or "none"
         raise DataError(f"shards {folder}: no {', '.join(splits)} records; choose a split that has some ({others})")
-    return list(Stream(sources, chosen or stored, stored, batch_size=1, training=False).records())
+    return list(Shared(sources, chosen or stored, stored, batch_size=1, training=False, cached=False).records())

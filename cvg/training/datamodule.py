@@ -1,23 +1,27 @@
-"""Shards -> batches: deterministic, the same for any number of processes, and resumable at any step."""
+"""Shards -> batches: deterministic, and resumable at any step; where they fit into memory, on any number of ranks."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import lightning as L
-from torch.utils.data import DataLoader
 
 from cvg.common.errors import DataError, SettingsError
 from cvg.common.fingerprint import first_difference
+from cvg.shards.folders import folder_at
 from cvg.shards.mirror import Mirror
+from cvg.shards.records import most_maps
+from cvg.shards.remote import DiskCache
 from cvg.shards.shards import ShardInfo, merge_licences
-from cvg.shards.stream import Batch, Source, Stream
+from cvg.shards.stream import Shared, Source
+from cvg.shards.streaming import Streamed, buffer_for
+from cvg.training.loader import Loader, begun
 
 # Fields of shards.json that must be the same in folders that are mixed.
 _SHARED = ("generator", "layers", "heads", "sigmas", "grid", "token_grid", "slots", "labels")
@@ -44,38 +48,12 @@ def _chosen(name: str, wanted: list[int] | None, available: list[int]) -> list[i
     return wanted
 
 
-class Loader:
-    """A `Stream` behind a `DataLoader`, started where the trainer stands.
-
-    Lightning asks for the iterator long before it takes the first batch; the position is read only then, so that a run
-    resumed in the middle of an epoch goes on with the very next batch.
-    """
-
-    def __init__(self, stream: Stream, workers: int, trainer: L.Trainer | None) -> None:
-        self.stream, self.workers, self.trainer = stream, workers, trainer
-
-    def __len__(self) -> int:
-        return self.stream.batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self.trainer is not None and self.stream.training:
-            self.stream.epoch = self.trainer.current_epoch
-            self.stream.start = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        yield from DataLoader(self.stream, batch_size=None, num_workers=self.workers)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is the trainer's. That the method exists tells Lightning this loader can resume."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load."""
-
-
 class CompositionDataModule(L.LightningDataModule):
     """Batches of records from folders of shards.
 
     Args:
-        shards: folders written by `make invert`; several are mixed and must agree on generator, taps and labels.
+        shards: folders written by `make invert`, on this machine or as URLs that fsspec reads (``s3://bucket/folder``;
+            gs, hf, https, ...); several are mixed and must agree on generator, taps and labels.
         weights: how often an epoch shows each folder's training samples, one number per folder (1: once, 0.5: a
             random half, 2: twice); all 1 when not given.
         batch_size: samples of a training batch, over all processes together; each sample brings its p+ and its p-.
@@ -86,9 +64,14 @@ class CompositionDataModule(L.LightningDataModule):
             does not; validation and test do, and report on them apart. For anchored heads.
         mirror: how the maps of training samples are mirrored at random: ``horizontal``, ``vertical``, ``diagonal``,
             ``time``; the labels follow as the label set says, see :class:`cvg.shards.mirror.Mirror`. None: not at all.
-        shuffle: samples in the shuffle buffer; an epoch is a full shuffle when it holds them all.
-        cache_gb: keep decoded records in memory when the tars of a split are no larger than this; 0 never does.
-        num_workers: reading processes; 0 is fastest for cached records, which each worker would hold again.
+        cache_gb: a split whose records have no more than this is kept in memory by every rank, decoded; then the order
+            of samples is the same on any number of ranks, and an epoch is a full shuffle. A larger one is streamed:
+            each rank reads its own part of the tars. 0 always streams.
+        shuffle_gb: of a streamed split, the records that a rank shuffles at a time (its workers share them).
+        num_workers: reading processes of a rank; None: none where records are kept in memory, as each would hold them
+            again, two where they are streamed.
+        disk: folder in which tars behind URLs are kept; processes, and machines, can share it.
+        disk_gb: what they may have there together; those that were not read for longest go.
         seed: of the order, flips, step subsets and noise.
 
     Raises:
@@ -105,9 +88,11 @@ class CompositionDataModule(L.LightningDataModule):
         at: list[int] | None = None,
         hold_out: list[str] | None = None,
         mirror: list[str] | None = None,
-        shuffle: int = 5000,
         cache_gb: float = 4.0,
-        num_workers: int = 0,
+        shuffle_gb: float = 1.0,
+        num_workers: int | None = None,
+        disk: str = "runs/cache",
+        disk_gb: float = 50.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -117,16 +102,21 @@ class CompositionDataModule(L.LightningDataModule):
             raise SettingsError("data.shards: no folder given; name at least one folder of shards")
         if len(self.weights) != len(self.folders) or min(self.weights) <= 0:
             raise SettingsError(f"data.weights {self.weights}: expected one positive number for each of {self.folders}")
-        if min(batch_size, eval_batch_size, shuffle) < 1:
-            raise SettingsError("data: batch_size, eval_batch_size and shuffle must be at least 1")
-        self.batch_size, self.eval_batch_size, self.shuffle = batch_size, eval_batch_size, shuffle
+        if min(batch_size, eval_batch_size) < 1:
+            raise SettingsError("data: batch_size and eval_batch_size must be at least 1")
+        if not all(0 <= size < 1e9 for size in (cache_gb, shuffle_gb, disk_gb, num_workers or 0)):
+            raise SettingsError("data: cache_gb, shuffle_gb, disk_gb and num_workers must be at least 0, and finite")
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.layers, self.at, self.hold_out = layers, at, hold_out or None
-        self.mirror, self.cache_gb, self.num_workers, self.seed = mirror, cache_gb, num_workers, seed
+        self.mirror, self.cache_gb, self.shuffle_gb, self.seed = mirror, cache_gb, shuffle_gb, seed
+        self.num_workers = num_workers
+        cache = DiskCache(Path(disk), int(disk_gb * 1e9))
+        self.places = [folder_at(place, cache) for place in self.folders]
 
     @cached_property
     def stored(self) -> ShardInfo:
         """What all records of the folders share."""
-        return merge_infos({folder: ShardInfo.load(folder) for folder in self.folders})
+        return merge_infos({folder.place: folder.info for folder in self.places})
 
     @property
     def info(self) -> ShardInfo:
@@ -140,8 +130,8 @@ class CompositionDataModule(L.LightningDataModule):
         """Per label that training sees, the training records that show it or whose mirror image does."""
         held, mirror = frozenset(self.hold_out or ()), self._mirror()
         found: Counter[str] = Counter()
-        for folder in self.folders:
-            for label, count in ShardInfo.load(folder).counts.get("train", {}).items():
+        for folder in self.places:
+            for label, count in folder.info.counts.get("train", {}).items():
                 if label not in held:
                     found.update(dict.fromkeys(mirror.made_of(label) if mirror else (label,), count))
         return {name: found[name] for name in self.info.label_set.names if found[name]}
@@ -149,7 +139,7 @@ class CompositionDataModule(L.LightningDataModule):
     @property
     def licences(self) -> dict[str, dict[str, int]] | None:
         """Records of the folders by the licence of their videos, and by data set; None where none is stated."""
-        return merge_licences(ShardInfo.load(folder).terms() for folder in self.folders)
+        return merge_licences(folder.info.terms() for folder in self.places)
 
     def _mirror(self) -> Mirror | None:
         if not self.mirror:
@@ -173,29 +163,68 @@ class CompositionDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What the order of training samples depends on, for the checkpoint."""
-        names = ("seed", "batch_size", "shuffle", "weights", "layers", "at", "hold_out", "mirror")
-        infos = [ShardInfo.load(folder) for folder in self.folders]
+        names = ("seed", "batch_size", "weights", "layers", "at", "hold_out", "mirror")
+        infos = [folder.info for folder in self.places]
         tars = [{name: info.tars[name] for name in sorted(info.tars) if name.startswith("train-")} for info in infos]
         contents = [hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16] for each in tars]
         found = {"records": [info.count("train") for info in infos], "contents": contents}
-        return {name: getattr(self, name) for name in names} | found
+        found |= {name: getattr(self, name) for name in names}
+        found["streamed"] = not self.fits("train")
+        if found["streamed"]:
+            found["shuffle_gb"] = self.shuffle_gb
+            found["readers"] = [self._world()[1], self._workers("train")]
+            found["within"] = self.trainer is not None and 0 < begun(self.trainer) < self.trainer.num_training_batches
+        return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise DataError when a resumed training would see other samples than the one it continues."""
+        """Raise DataError when a resumed training would see other samples than the one it continues.
+
+        Between epochs a streamed training can go on with another number of readers.
+        """
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
-        for name, value in self.state_dict().items():
+        ours = self.state_dict()
+        ours.pop("within", None)
+        if not state_dict.get("within"):
+            ours.pop("readers", None)
+        for name, value in ours.items():
             if state_dict.get(name) != value:
                 raise DataError(
                     f"checkpoint: its training had {name} {state_dict.get(name)}, this one has {value}; resume with "
                     "the data and options of that training, or start a new one from its classifier (model.warm_start)"
                 )
 
+    def fits(self, split: str) -> bool:
+        """Whether the records of a split are kept in memory."""
+        return self._size(split) <= self.cache_gb * 1e9
+
+    def _size(self, split: str) -> int:
+        """Bytes of a split's records, at most."""
+        return sum(folder.info.count(split) for folder in self.places) * most_maps(self.stored.shape)
+
+    def _world(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _workers(self, split: str) -> int:
+        return self.num_workers if self.num_workers is not None else 0 if self.fits(split) else 2
+
+    def reading(self, split: str) -> str:
+        """In one line, how a split is read, and why."""
+        size, (_, ranks) = self._size(split), self._world()
+        sizes = f"{sum(folder.info.count(split) for folder in self.places)} {split} records, {size / 1e9:.3g} GB, "
+        if self.fits(split):
+            return f"{sizes}are kept in memory by every process (data.cache_gb {self.cache_gb:g})"
+        readers = max(1, self._workers(split))
+        return (
+            f"{sizes}do not fit into data.cache_gb {self.cache_gb:g} and are streamed: {ranks * readers} readers, each "
+            f"its own part, shuffled by {self.shuffle_gb:g} GB a process"
+        )
+
     def _loader(self, split: str, training: bool) -> Loader:
         hold_out = frozenset(self.hold_out or ())
         found = [
             Source.find(folder, split, weight if training else 1.0, hold_out)
-            for folder, weight in zip(self.folders, self.weights, strict=True)
+            for folder, weight in zip(self.places, self.weights, strict=True)
         ]
         sources = [source for source in found if source.tars]
         if not sum(source.used for source in sources):
@@ -204,11 +233,10 @@ class CompositionDataModule(L.LightningDataModule):
                 f"shards {', '.join(self.folders)}: no {split} records{but}; make some first (`make invert`)"
             )
         size = self.batch_size if training else self.eval_batch_size
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, ranks = self._world()
         if size % ranks:
             raise SettingsError(f"data: a batch of {size} cannot be shared by {ranks} processes; choose a multiple")
-        bytes_on_disk = sum(tar.stat().st_size for source in sources for tar in source.tars)
-        stream = Stream(
+        stream = (Shared if self.fits(split) else Streamed)(
             sources=sources,
             info=self.info,
             stored=self.stored,
@@ -217,12 +245,14 @@ class CompositionDataModule(L.LightningDataModule):
             mirror=self._mirror(),
             hold_out=hold_out if training else frozenset(),
             seed=self.seed,
-            buffer=self.shuffle,
-            cached=bytes_on_disk <= self.cache_gb * 1e9,
             rank=rank,
             ranks=ranks,
         )
-        return Loader(stream, self.num_workers, self.trainer)
+        workers = self._workers(split)
+        if isinstance(stream, Streamed):
+            stream.held  # noqa: B018  (counted, where need be, before workers are started)
+            stream.buffer = buffer_for(stream, self.shuffle_gb * 1e9, workers) if training else 1
+        return Loader(stream, workers, self.trainer)
 
     def train_dataloader(self) -> Loader:
         """Training batches."""

@@ -175,7 +175,8 @@ class CompositionModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The dual loss on perturbed volumes of random step subsets."""
         steps_XBS, noise = self._draw(batch)
-        maps = torch.cat([batch[side] for side in self.sides])
+        with torch.autocast(self.device.type, enabled=False):  # on CPUs it knows no float16, which maps are stored in
+            maps = torch.cat([batch[side] for side in self.sides])
         present = torch.cat([batch["present"]] * len(self.sides))
         labels = torch.cat([batch["label"]] * len(self.sides))
         steps = steps_XBS.flatten(0, 1)

@@ -80,12 +80,16 @@ def make_shards(folder: Path, counts: dict[str, int], samples: int = 10, seed: i
         "source": "test",
         "counts": {},
         "tars": {},
+        "records": {},
     }
     for number, (split, count) in enumerate(counts.items()):
         with ShardWriter(folder, split, samples) as writer:
             for i in range(count):
                 writer.write(make_record(f"{split}-{i:04d}", names[i % len(names)], 10000 * (seed + number) + i))
         info["tars"] |= writer.tars
+        info["records"] |= writer.records
         info["counts"][split] = {name: len(range(i, count, len(names))) for i, name in enumerate(names)}
+    if "counts" in (changes or {}):  # and not the same, which is refused
+        del info["records"]
     ShardInfo(**info | (changes or {})).save(folder)
     return folder

@@ -135,7 +135,7 @@ TRAIN = [
     (["fit", "--data.shards=[nope]"], "shards nope: no shards.json there"),
     (
         ["fit", "--data.shards=[nope]", "--data.batch_size=0"],
-        "batch_size, eval_batch_size and shuffle must be at least 1",
+        "batch_size and eval_batch_size must be at least 1",
     ),
     (["fit", "--data.shards=[nope]", "--data.weights=[1, 2]"], "data.weights"),
     (["fit", "--data.shards=[nope]", "--model.depth=-1"], "depth"),

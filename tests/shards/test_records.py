@@ -132,7 +132,7 @@ def test_shard_info_round_trip_and_checks(shards: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             replace(info, **change).save(tmp_path)
     whole = to_dict(info)
-    for name in whole:  # also those that need not be given to make one
+    for name in set(whole) - {"records"}:  # also those that need not be given to make one
         (tmp_path / "shards.json").write_text(json.dumps({key: whole[key] for key in whole if key != name}))
         with pytest.raises(UserError, match=rf"shards.json: no '{name}'; .*write the shards again"):
             ShardInfo.load(tmp_path)
