@@ -95,8 +95,8 @@ class CompositionCLI(LightningCLI):
         require_writable(*(Path(to.save_dir) / "metrics.csv" for to in self.trainer.loggers if to.save_dir))
         data.info  # noqa: B018  (read, and kept)
         if self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None:
-            split: Any = {"fit": "train", "validate": "val", "test": "test"}[self.subcommand]
-            print(data.reading(split), flush=True)
+            splits = {"fit": "train", "validate": "val", "test": "test"}
+            print(data.reading(splits[str(self.subcommand)]), flush=True)
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:

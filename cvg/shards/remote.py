@@ -140,7 +140,7 @@ class DiskCache:
             time.sleep(0.2)  # others are being fetched, and can go once they are whole
 
     def _files(self) -> Iterator[Path]:
-        for path in [*self.folder.glob("*.tar"), *self.folder.glob(".*.part.tar")]:
+        for path in self.folder.glob("*.tar"):  # those that are not whole yet too
             with contextlib.suppress(FileNotFoundError):
                 path.stat()
                 yield path
@@ -226,12 +226,10 @@ def _download(url: str, file: IO[bytes], most: int) -> str:
 
 def _wait_or_raise(url: str, error: Exception, failures: int) -> None:
     """Wait before a read is tried again; DataError where there is no sense in it, or it was tried often."""
-    status = getattr(error, "status", None)  # of http
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
     if full(error):  # our own disk: `atomic` tells
         raise error
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    if isinstance(error, _HOPELESS) or refused:
+    if _hopeless(error):
         raise DataError(f"{url}: cannot be read ({reason}); check the address, and who may read it") from error
     if failures >= ATTEMPTS:
         raise DataError(
@@ -240,3 +238,13 @@ def _wait_or_raise(url: str, error: Exception, failures: int) -> None:
         ) from error
     _LOG.info("%s: a read failed (%s); trying again", url, reason)
     time.sleep(FIRST_WAIT * 2 ** (failures - 1) * random.uniform(0.8, 1.2))
+
+
+def _hopeless(error: BaseException | None) -> bool:
+    """Whether a server answered that there is no such file, or not for us, and will again."""
+    status = getattr(error, "status", None)  # of http
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in (408, 429)
+    if isinstance(error, FileNotFoundError) and type(error.__cause__).__module__.startswith("aiohttp"):
+        return _hopeless(error.__cause__)  # fsspec says so of servers too that do not answer
+    return isinstance(error, _HOPELESS)

@@ -448,7 +448,7 @@ def test_progress_is_that_of_the_whole_training_and_libraries_are_quiet(shards: 
         check=True,
     )
     told, first, second = done.stdout.splitlines()
-    assert told == "160 train records, 0.00262 GB, are kept in memory by every process (data.cache_gb 4)"
+    assert told == "160 train records, 0.00328 GB, are kept in memory by every process (data.cache_gb 4)"
     assert re.fullmatch(r"epoch 1/2: train/loss [\d.]+, val/loss .*, [\d:]+ gone, about [\d:]+ left", first)
     assert second.startswith("epoch 2/2: ") and second.endswith("about 00:00 left")
     for line in done.stderr.splitlines():
