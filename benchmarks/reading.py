@@ -115,7 +115,7 @@ def main(
     shards: Path = Path("runs/demo/shards"),
     out: Path = Path("runs/reading.json"),
     ranks: int = 8,
-    tars: int = 160,
+    tars: int = 165,
     samples: int = 5,
     steps: int = 30,
     batch_size: int = 32,
