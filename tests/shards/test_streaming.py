@@ -215,7 +215,7 @@ def test_counts_that_contradict_each_other_are_refused(many: Path, tmp_path: Pat
     found = json.loads((many / "shards.json").read_text())
     for change, message in (
         ({"records": {}}, "name other files"),
-        ({"records": found["records"] | {"train-00000.tar": SAMPLES + 1}}, "train tars hold 641 records by `records`, 640 by"),
+        ({"records": found["records"] | {"train-00000.tar": SAMPLES + 1}}, "hold 641 records by `records`, 640 by"),
     ):
         (tmp_path / "shards.json").write_text(json.dumps(found | change))
         with pytest.raises(UserError, match=message):
