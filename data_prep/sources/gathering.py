@@ -187,7 +187,10 @@ def _row(piece: Piece, wanted: Wanted, terms: Terms, taken: Counter[str]) -> man
     """The row of a piece; a reject where its words make no prompt."""
     found = piece.found
     video = found.video if isinstance(found.video, Path) else Path(found.name)
-    chosen = sorted({index for _, indices in piece.relations for index in indices})
+    if found.template is None:  # the plain sentence has the subject first
+        chosen = list(piece.relations[0][1])
+    else:
+        chosen = sorted({index for _, indices in piece.relations for index in indices})
     entities = [found.entities[index] for index in chosen]
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{terms.dataset}-{found.name or video.stem}")[:58].strip("-")
     taken[stem] += 1

@@ -46,7 +46,8 @@ def agreement(rows: Sequence[manifest.Row], clips: Sequence[Clip]) -> tuple[int,
             group = {
                 each
                 for each in truth[name]
-                if SHAPES[each[0]].group == SHAPES[label].group and set(each[1]) == set(phrases)
+                if SHAPES[each[0]].group == SHAPES[label].group
+                and (each[1] == phrases or (label in MIRRORED and each[1] == phrases[::-1]))
             }
             total += bool(group)
             right += bool(said & group)

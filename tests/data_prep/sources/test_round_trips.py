@@ -105,6 +105,8 @@ def test_labels_are_those_that_were_rendered(form: str, few: tuple[Path, list[fo
     right, total, found = agreement(rows, made)
     assert right == total and found == len(made)
     assert all(row.dataset == source for row in rows)
+    # Sentences have the subject first.
+    assert all(indices == tuple(range(len(indices))) for row in rows for _, indices in row.relations)
     assert all((row.video.parent.name == "m.videos") == (form in PICTURES) for row in rows)
     told = report(tmp_path / "out" / "m.jsonl")
     assert told["rows"] == len(rows) and sum(told["labels"].values()) == sum(len(row.relations) for row in rows)
