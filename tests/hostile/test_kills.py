@@ -195,6 +195,25 @@ def test_processes_share_the_rows_of_a_folder_and_one_is_killed(folder: Path, wh
 
 
 @pytest.mark.slow
+def test_of_four_processes_one_is_killed_at_a_random_moment(folder: Path, whole: Whole, tmp_path: Path) -> None:
+    expected, seconds = whole("invert")
+    killed, rng = 0, random.Random("four")
+    for number in range(5):
+        out = tmp_path / str(number)
+        processes = [begun(partial(_invert, folder, out)) for _ in range(4)]
+        processes[rng.randrange(4)].join(rng.uniform(0, seconds))
+        dying = processes.pop(rng.randrange(4))
+        dying.kill()
+        dying.join()
+        killed += dying.exitcode == -signal.SIGKILL
+        for process in processes:
+            process.join(300)
+            assert process.exitcode == 0
+        assert contents(out) == expected
+    assert killed >= 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["invert", "sample", CONTROLLED])
 def test_killed_at_random_moments(name: str, folder: Path, whole: Whole, tmp_path: Path) -> None:
     expected, seconds = whole(name)
