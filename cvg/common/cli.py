@@ -24,6 +24,8 @@ _EPILOG = (
     "--loading.device; a configuration file takes both."
 )
 
+quiet.hush_loggers()  # here, as a command's other modules, and with them the libraries, are imported after this one
+
 called_as: ContextVar[str | None] = ContextVar("called_as", default=None)
 """The command as the user typed it, where that is not ``python -m MODULE``."""
 

@@ -47,10 +47,15 @@ def silence() -> None:
     """Silence these in this process, and in those that it starts. Call it once the command's modules are imported."""
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    for name, beginnings in LOGGERS.items():
-        logging.getLogger(name).addFilter(_IS_NEWS[beginnings])
+    hush_loggers()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # with it, the tokenizers warn in each forked process
     _hide_loading_bars()
+
+
+def hush_loggers() -> None:
+    """Silence what is logged, which libraries begin with as they are imported. Call it before that."""
+    for name, beginnings in LOGGERS.items():
+        logging.getLogger(name).addFilter(_IS_NEWS[beginnings])
 
 
 def _hide_loading_bars() -> None:
