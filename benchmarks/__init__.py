@@ -1,1 +1,5 @@
-"""What guidance, capture and inversion cost, in time, memory and bytes; ``make bench``."""
+"""Measurements behind the figures of docs/results.md, each by one command."""
+
+from cvg.common import quiet
+
+quiet.hush_loggers()  # before the libraries are imported
