@@ -25,8 +25,8 @@ from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import LABELS, sample_scene, sample_spec
 from cvg.shards.records import Record, encode
-from data_prep import recording
-from data_prep.latents import Settings
+from data_prep.inversion import recording
+from data_prep.inversion.latents import Settings
 from data_prep.manifest import Row
 
 SHARE_GOAL = ">= 90"

@@ -24,10 +24,10 @@ from cvg.common.errors import require
 from cvg.composition import LabelSet
 from cvg.shards.records import Record, encode
 from data_prep import manifest
-from data_prep.outcomes import Journal, Outcome
-from data_prep.packing import Packer
-from data_prep.sharding import digest_of_rows
-from data_prep.taking import Taking
+from data_prep.inversion.outcomes import Journal, Outcome
+from data_prep.inversion.packing import Packer
+from data_prep.inversion.sharding import digest_of_rows
+from data_prep.inversion.taking import Taking
 
 MIB = 2**20
 TAKEN = "taken"

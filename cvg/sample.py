@@ -99,7 +99,7 @@ def main(
     check_values(prompts, seeds, guidance_scale, size, numbers | {"candidates": candidates})
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
-    from cvg.generators.calling import checked_call
+    from cvg.generators.call_options import checked_call
     from cvg.guidance import rules
     from cvg.guidance.making import make_all, surroundings
     from cvg.guidance.sampler import GuidedSampler

@@ -18,12 +18,12 @@ from cvg.generators import Loading, load_generator
 from cvg.media.video import Fit, VideoError, picture_size
 from cvg.shards.shards import SPLITS, ShardInfo
 from data_prep import manifest
-from data_prep.estimating import Estimate
-from data_prep.estimating import estimate as estimated
-from data_prep.latents import Method, Settings
-from data_prep.processes import Place, place
-from data_prep.recording import check_steps, taps
-from data_prep.sharding import AllRejected, Crew, shard
+from data_prep.inversion.estimating import Estimate
+from data_prep.inversion.estimating import estimate as estimated
+from data_prep.inversion.latents import Method, Settings
+from data_prep.inversion.processes import Place, place
+from data_prep.inversion.recording import check_steps, taps
+from data_prep.inversion.sharding import AllRejected, Crew, shard
 
 REMEDIES = {
     "replay": "this generator cannot show these videos: choose one that can (--generator), take --method noising, "

@@ -25,10 +25,10 @@ from cvg.reporting.views import probe_part
 from cvg.shards.shards import SPLITS
 from cvg.shards.stream import read_records
 from data_prep import manifest
-from data_prep.latents import Method, Settings
+from data_prep.inversion.latents import Method, Settings
+from data_prep.inversion.recording import check_steps, taps, token_grid
+from data_prep.inversion.sharding import Crew, shard
 from data_prep.options import write_yaml
-from data_prep.recording import check_steps, taps, token_grid
-from data_prep.sharding import Crew, shard
 
 
 def write_configurations(out: Path, inversion: dict[str, Any], labels: str) -> None:

@@ -27,8 +27,8 @@ from cvg.grounding.maps import resample
 from cvg.guidance.config import RULES
 from cvg.guidance.rules import Rules
 from cvg.probing.foresight import Foresight, Foretold, Tapped, choose_taps
+from data_prep.inversion.recording import taps
 from data_prep.options import write_yaml
-from data_prep.recording import taps
 
 GRID = Grid(8, 16, 16)
 """Latent frames, rows and columns that maps are averaged to, at most."""

@@ -17,9 +17,9 @@ from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.media.pixels import to_video
 from cvg.media.video import read_video, write_video
-from data_prep.latents import Settings, drawn
+from data_prep.inversion.latents import Settings, drawn
+from data_prep.inversion.recording import make_records
 from data_prep.manifest import Row
-from data_prep.recording import make_records
 from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
 
 SIZE = (5, 32, 32)

@@ -38,7 +38,7 @@ class Generator(Called):
     checkpointing: bool = False
     """Whether gradients recompute blocks in the backward pass instead of keeping their activations."""
     call: Mapping[str, Any] = MappingProxyType({})
-    """Further arguments of the pipeline's call, see :func:`cvg.generators.calling.checked_call`."""
+    """Further arguments of the pipeline's call, see :func:`cvg.generators.call_options.checked_call`."""
     grounding: type[Grounding] = CrossAttention
     """What :meth:`entity_maps` reads off a forward pass; set another one on a generator to record and guide by that."""
     _histories: Histories

@@ -25,7 +25,7 @@ from cvg.media.video import write_video
 from cvg.shards.shards import SPLITS, ShardInfo
 from cvg.shards.stream import read_records
 from data_prep import invert, render
-from data_prep.recording import Passed, Prepared, Recorder
+from data_prep.inversion.recording import Passed, Prepared, Recorder
 from tests.helpers.tiny import make_pipeline
 
 SMALL = ["--steps", "3", "--at", "[0, 1]", "--layers", "[0, 2]", "--min_psnr", "-100", "--seed", "5"]
@@ -298,8 +298,8 @@ def test_records_and_live_capture_are_the_same_maps(
     from cvg.media.video import read_video
     from cvg.shapes.world import LABELS
     from data_prep import manifest
-    from data_prep.latents import Settings
-    from data_prep.recording import make_records
+    from data_prep.inversion.latents import Settings
+    from data_prep.inversion.recording import make_records
 
     row = manifest.load(clips, LABELS)[1]
     model = load_generator(str(generator))

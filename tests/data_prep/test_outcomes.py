@@ -16,12 +16,12 @@ from cvg.common.errors import UserError
 from cvg.common.files import alone
 from cvg.shards.records import encode
 from cvg.shards.shards import SPLITS, ShardWriter
-from data_prep import outcomes as outcomes_module
-from data_prep import packing
+from data_prep.inversion import outcomes as outcomes_module
+from data_prep.inversion import packing
+from data_prep.inversion.outcomes import LINES, RECORDS, Journal, Outcome, Outcomes, changed, signature
+from data_prep.inversion.packing import Packer
+from data_prep.inversion.taking import Taking, joined
 from data_prep.manifest import Row
-from data_prep.outcomes import LINES, RECORDS, Journal, Outcome, Outcomes, changed, signature
-from data_prep.packing import Packer
-from data_prep.taking import Taking, joined
 from tests.helpers.shards import make_record
 
 COUNT = 60

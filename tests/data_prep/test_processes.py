@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cvg.common.errors import UserError
-from data_prep.processes import place
+from data_prep.inversion.processes import place
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6", "RANK": "5", "LOCAL_RANK": "1"}
 SLURM = {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2", "SLURM_PROCID": "3"}

@@ -19,7 +19,7 @@ from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 from cvg.common.errors import UserError
 from cvg.generators import Generator, Loading, wrap_pipeline
-from cvg.generators.calling import checked_call
+from cvg.generators.call_options import checked_call
 from cvg.generators.changes import set_scheduler
 from cvg.generators.offload import offload_components, offload_layers
 from cvg.guidance.config import GuidanceConfig

@@ -27,7 +27,7 @@ from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
 from data_prep import invert as inverting
-from data_prep import recording
+from data_prep.inversion import recording
 from tests.generators.families.test_wan import build as build_wan
 from tests.helpers import tiny
 from tests.helpers.labels import LABELS

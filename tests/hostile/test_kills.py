@@ -25,7 +25,7 @@ from cvg.common.sizes import Size
 from cvg.composition import parse
 from cvg.media.video import write_video
 from data_prep import invert
-from data_prep.recording import Passed, Recorder
+from data_prep.inversion.recording import Passed, Recorder
 from tests.helpers import tiny
 from tests.helpers.labels import LABELS
 

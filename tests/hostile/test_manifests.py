@@ -233,7 +233,7 @@ def test_what_every_row_would_fail_on_ends_the_run(
     def fail(*args: Any) -> None:
         raise error
 
-    monkeypatch.setattr("data_prep.recording.Recorder.run", fail)
+    monkeypatch.setattr("data_prep.inversion.recording.Recorder.run", fail)
     args = [f"--data={data}", f"--out={out}", f"--generator={generator}", "--steps=3", "--at=[0]", "--method=noising"]
     with pytest.raises(SystemExit) as caught:
         cli.run(invert.main, "python -m data_prep.invert", args=args)
@@ -245,7 +245,7 @@ def test_what_every_row_would_fail_on_ends_the_run(
 def test_when_the_first_rows_all_fail_it_stops_once_and_says_what_to_do(
     folder: Path, generator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_prep.sharding.FIRST", 2)
+    monkeypatch.setattr("data_prep.inversion.sharding.FIRST", 2)
     data = write(folder, [line(id=f"v{number}") for number in range(3)])
     out, options = tmp_path / "out", {"method": "inversion", "min_psnr": 90.0, "iterations": 0}
     with pytest.raises(UserError, match=r"first 2 videos .*replay.*--generator.*--method noising.*--min_psnr"):
@@ -351,7 +351,7 @@ def stopped(data: Path, out: Path, generator: str, monkeypatch: pytest.MonkeyPat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("data_prep.packing.Packer.finish", stop)
+        patch.setattr("data_prep.inversion.packing.Packer.finish", stop)
         with pytest.raises(KeyboardInterrupt):
             run(data, out, generator)
 

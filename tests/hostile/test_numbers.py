@@ -26,8 +26,8 @@ from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.step import move
 from cvg.guidance.terms.base import EntityMaps, Taps
 from cvg.guidance.verdict import Verdict
-from data_prep import recording
-from data_prep.latents import Settings
+from data_prep.inversion import recording
+from data_prep.inversion.latents import Settings
 from data_prep.manifest import Row
 from tests.helpers.labels import LABELS
 from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline

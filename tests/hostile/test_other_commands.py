@@ -26,7 +26,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("it was begun")
 
     for place in (
-        "data_prep.recording.Recorder.prepare",
+        "data_prep.inversion.recording.Recorder.prepare",
         "data_prep.synthesize.sample_with_trajectory",
         "data_prep.render.write_video",
         "data_prep.demo.run_step",

@@ -26,13 +26,13 @@ from cvg.composition import LabelSet
 from cvg.composition.labels import SLOTS
 from cvg.generators import Dtype, Generator
 from cvg.shards.shards import ShardInfo, files_of, merge_licences
-from data_prep.latents import Settings
+from data_prep.inversion.latents import Settings
+from data_prep.inversion.outcomes import RECORDS, Journal, Outcome, changed
+from data_prep.inversion.packing import Packer
+from data_prep.inversion.recording import Recorder, check_grid
+from data_prep.inversion.taking import Taking, joined, let_go, locked
+from data_prep.inversion.working import Worker
 from data_prep.manifest import Row
-from data_prep.outcomes import RECORDS, Journal, Outcome, changed
-from data_prep.packing import Packer
-from data_prep.recording import Recorder, check_grid
-from data_prep.taking import Taking, joined, let_go, locked
-from data_prep.working import Worker
 
 FIRST = 8
 """When so many rows at the beginning all fail for one reason, it is likely to be that of the others too."""

@@ -103,7 +103,7 @@ def place(device: str, devices: int | None, nodes: int | None) -> Place:
         raise SettingsError(f"device {device}: is a single one; give {kind}, of which each process takes its own")
     from lightning.fabric import Fabric  # only here: it takes seconds
 
-    from data_prep.apart import Apart
+    from data_prep.inversion.apart import Apart
 
     try:
         apart = Apart()

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from cvg.composition import LabelSet
 from cvg.generators import Generator
-from data_prep.latents import Settings
+from data_prep.inversion.latents import Settings
+from data_prep.inversion.outcomes import Outcome
+from data_prep.inversion.recording import Recorder, check_grid
+from data_prep.inversion.working import Worker
 from data_prep.manifest import Row
-from data_prep.outcomes import Outcome
-from data_prep.recording import Recorder, check_grid
-from data_prep.working import Worker
 
 GROUPS = 3
 """Of videos that go through together; the first is a warm-up and not counted."""

@@ -23,7 +23,7 @@ from cvg.grounding.slots import slot_maps
 from cvg.media.pixels import to_video
 from cvg.media.video import VideoError, read_video
 from cvg.shards.records import Record
-from data_prep.latents import Settings, drawn, inverted
+from data_prep.inversion.latents import Settings, drawn, inverted
 from data_prep.manifest import Row
 
 Reason = Literal["malformed", "prompt", "unreadable", "trajectory", "not finite", "replay", "maps", "model"]

@@ -18,9 +18,9 @@ from cvg.common.files import read_json, write_json
 from cvg.shards.records import MAPS, META
 from cvg.shards.shards import NOT_STATED, SPLITS, ShardWriter, files_of
 from cvg.shards.tars import read_shard
+from data_prep.inversion.outcomes import RECORDS, Journal, Outcome, Outcomes, changed
+from data_prep.inversion.taking import Taking
 from data_prep.manifest import Row
-from data_prep.outcomes import RECORDS, Journal, Outcome, Outcomes, changed
-from data_prep.taking import Taking
 
 SAMPLES = 500
 """Records of a tar."""
