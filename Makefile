@@ -65,7 +65,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv module;" \
 	  "install it (Debian, Ubuntu: apt install python3-venv) or give PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,lora,quantised,remote]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,lora,parquet,quantised,remote]'
 	@touch $@
 
 demo: setup  ## the whole method on the shipped small models, in minutes

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from cvg.common.cli import run
 from cvg.shapes.world import LABELS
@@ -188,8 +190,6 @@ def test_captions_come_as_parquet_and_lines_too(few: tuple[Path, list[forms.Clip
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     rows = call("captioned", tmp_path, tmp_path / "one" / "m.jsonl", f"--videos={videos}")
     assert len(rows) == 2 and {row.licence for row in rows} == {"CC0-1.0"}
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.Table.from_pylist(lines), tmp_path / "a.parquet")
     (tmp_path / "a.jsonl").unlink()
     again = call("captioned", tmp_path, tmp_path / "two" / "m.jsonl", f"--videos={videos}")
