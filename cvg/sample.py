@@ -171,12 +171,12 @@ def _warn(
         ModelError: the generator is loaded otherwise than in the classifier's training, and that is not to be.
     """
     from cvg.generators.provenance import told_differences
-    from cvg.guidance.doubts import doubts
+    from cvg.guidance.cautions import cautions
 
     told = told_differences(sampler.generator.identity(), sampler.classifier.config.generator) if strict else None
     if told:
         raise ModelError(f"{told}; load it as it was, or leave --strict out")
-    warnings = doubts(sampler.generator, sampler.classifier, asked, ruled)
+    warnings = cautions(sampler.generator, sampler.classifier, asked, ruled)
     sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
 
 

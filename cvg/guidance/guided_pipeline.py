@@ -25,8 +25,8 @@ from cvg.generators.steps import after_callback
 from cvg.generators.unchanged import unchanged
 from cvg.guidance.asked import ByHand, Reader
 from cvg.guidance.call_report import Report
+from cvg.guidance.cautions import cautions
 from cvg.guidance.config import GuidanceConfig
-from cvg.guidance.doubts import doubts
 from cvg.guidance.rules import Rules, load_classifier, stated_part, unstated
 from cvg.guidance.sampler import GuidedSampler, GuidedSteps
 from cvg.guidance.terms.base import Term
@@ -199,7 +199,7 @@ class GuidedPipeline:
         videos, conditioning = [asked[row] for row in rows], conditioning.rows(rows)
         conditioning = replace(conditioning, states={**conditioning.states, **generator.image_states(len(rows))})
         report.compositions = videos
-        report.warnings += doubts(generator, sampler.classifier, videos, ruled=config.rules > 0)
+        report.warnings += cautions(generator, sampler.classifier, videos, ruled=config.rules > 0)
         report.warnings += [
             f"{name} {call[name]}: what guides reads the network with {value}, as generators are recorded; give that"
             for name, value in generator.read_otherwise(call).items()

@@ -12,7 +12,7 @@ from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance.rules import Rules, silent_about
 
 
-def doubts(
+def cautions(
     generator: Generator, classifier: CompositionClassifier | Rules, asked: Sequence[Composition], ruled: bool
 ) -> list[str]:
     """Words that the generator does not know, how it differs from the classifier's, and labels that were never shown.
