@@ -104,7 +104,7 @@ def test_a_killed_run_continues_to_the_same_bytes(clips: Path, generator: Path, 
     assert not (out / "shards.json").exists()
     again = run(*command(clips, out, generator))
     assert again.returncode == 0
-    videos = re.search(r"process: (\d+) videos", again.stderr)
+    videos = re.search(r": (\d+) videos, 0 of them left out", again.stderr)
     assert videos and int(videos[1]) <= 4  # of six
     assert digests(out) == digests(finished)
 
@@ -120,7 +120,8 @@ def test_four_processes_make_the_bytes_of_one(
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert digests(tmp_path) == digests(finished)
-    assert {*re.findall(r"process (\d) of 4 \(.*, cpu\): ", done.stderr)} == {*"1234"}
+    told = {*re.findall(r"process (\d) of 4 \(.*, cpu\): ", done.stderr)}  # not those that it was over for at once
+    assert "1" in told and told <= {*"1234"}
     assert done.stdout.count("records (") == 1 and done.stderr.count("note: ") == 1
 
 
