@@ -127,6 +127,8 @@ def main(
     require_writable(out / "aggregators.json")
     asked = ["--prompts", str(prompts), "--seed", str(seed), "--steps", str(steps), "--controls", "false"]
     asked += ["--batch_size", str(batch_size), "--device", device]
+    settings = {"shards": shards, "config": config, "rates": rates, "training_steps": training_steps}
+    settings |= {"prompts": prompts, "seed": seed, "steps": steps}
     rows: list[dict[str, Any]] = []
     for used, mirror, depth in itertools.product(range(1, len(shards) + 1), mirrored, depths):
         folder = out / f"{sum(counts[:used])}-records" / ("mirrored" if mirror else "as-they-are") / f"depth-{depth}"
@@ -138,7 +140,7 @@ def main(
         figures = read_json(result)
         taken = {name: figures[name] for name in ("unguided", "guided", "time_ratio")}
         rows.append({"depth": depth, "records": sum(counts[:used]), "mirrored": mirror, **told, **taken})
-        write_json(out / "aggregators.json", {"settings": {"shards": shards, "config": config}, "rows": rows})
+        write_json(out / "aggregators.json", {"settings": settings, "rows": rows})
     unguided = interval(rows[0]["unguided"], "accuracy")
     with atomic(out / "aggregators.md") as path:
         path.write_text(f"# Aggregators\n\nUnguided: {unguided}.\n\n{table(rows)}\n", encoding="utf-8")

@@ -178,8 +178,8 @@ def main(
     """
     require(1, prompts=prompts, steps=steps, batch_size=batch_size)
     require(0, seed=seed)
-    if unknown := [name for name in generators if name not in SHIPPED] or not generators:
-        raise SettingsError(f"generators {unknown or []}: give some of {', '.join(SHIPPED)}")
+    if not generators or (unknown := [name for name in generators if name not in SHIPPED]):
+        raise SettingsError(f"generators {unknown if generators else []}: give some of {', '.join(SHIPPED)}")
     require_writable(out)
     suite = load_suite("shapes")
     cases = suite.cases(prompts, seed)

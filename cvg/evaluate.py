@@ -29,9 +29,8 @@ from cvg.evaluation.suites import Case, Suite, SuiteSettings, load_suite
 from cvg.evaluation.suites.free import FreeSuite
 from cvg.evaluation.summary import summarise
 from cvg.generators import Loading
-from cvg.generators.provenance import told_differences
-from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance import rules
+from cvg.guidance.cautions import cautions
 from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import columns, render, score_rows
@@ -173,12 +172,8 @@ def _compare(
     """Run what is not done yet, and write and show what all rows come to; None in processes other than the first."""
     crew.meet()  # nobody writes before all have read
     if crew.first:
-        warnings = vocabulary_warnings(whole.sampler.generator, whole.asked)
-        trained_on = whole.sampler.classifier.config.generator
-        if told := told_differences(whole.sampler.generator.identity(), trained_on):
-            warnings.append(told)
-        if whole.sampler.config.rules and not isinstance(whole.sampler.classifier, rules.Rules):
-            warnings += rules.silent_about(whole.sampler.classifier.labels, whole.asked)
+        guide = whole.sampler
+        warnings = cautions(guide.generator, guide.classifier, whole.asked, ruled=guide.config.rules > 0)
         sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
         if journal.done:
             print(

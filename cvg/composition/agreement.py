@@ -201,7 +201,3 @@ def _set(word: Word, kind: str, tag: str) -> None:
 
 def _text(words: Sequence[Word], place: int) -> str:
     return words[place].text if 0 <= place < len(words) else ""
-
-
-def _tag(words: Sequence[Word], place: int) -> str:
-    return words[place].tag if 0 <= place < len(words) else ""

@@ -9,19 +9,16 @@ from cvg.composition.phrases import Phrase
 from cvg.composition.statements import Match
 
 _HEDGES = frozenset(
-    "once almost nearly halfway half-way midway half partly partially seemingly apparently supposedly "
-    "allegedly virtually "
-    "practically formerly previously pretend pretending".split()
+    "once almost nearly halfway half-way midway half partly partially seemingly apparently supposedly allegedly "
+    "virtually practically formerly previously pretend pretending".split()
 )
 _PARTS = frozenset("half part most rest majority third quarter".split())
 """Before "of" they say that a statement is of some of an entity only."""
 _MODALS = frozenset("will would 'll 'd could might may should must shall wo".split())
 _GOALS = frozenset(
-    "about ready going eager able unable likely unlikely supposed used wait need want try attempt plan "
-    "prepare hope wish "
-    "refuse threaten fail afraid unwilling willing reluctant long ask order tell beg invite decide "
-    "promise set teach train "
-    "forget".split()
+    "about ready going eager able unable likely unlikely supposed used wait need want try attempt plan prepare hope "
+    "wish refuse threaten fail afraid unwilling willing reluctant long ask order tell beg invite decide promise set "
+    "teach train forget".split()
 )
 """Before "to" and a verb they say that it is not done, or not yet: "about to sit down"."""
 _THOUGHTS = frozenset(

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import logging
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from cvg.common.errors import DataError, SettingsError, UserError
 from cvg.common.files import MOST_JSON, atomic, full
 from cvg.shards.tars import opened
+
+T = TypeVar("T")
 
 ATTEMPTS = 6
 """So many reads in a row may fail before it is told; with the waits between them, within a minute."""
@@ -54,15 +57,7 @@ def fetch_json(url: str) -> Any:
     Raises:
         DataError: it is missing, cannot be read, is too large, or is not JSON; the message names it.
     """
-    failures = 0
-    while True:
-        try:
-            with _open(url) as file:
-                data = file.read(MOST_JSON + 1)
-            break
-        except Exception as error:
-            failures += 1
-            _wait_or_raise(url, error, failures)
+    data = _read(url, lambda file: file.read(MOST_JSON + 1))
     if len(data) > MOST_JSON:
         raise DataError(f"{url}: has more than the {MOST_JSON} bytes of JSON that are read; write it again")
     try:
@@ -109,7 +104,7 @@ class DiskCache:
         with atomic(path) as temporary, temporary.open("wb") as file:
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)  # tells others that this one is at work
-            size = _size(url)
+            size = _read(url, lambda file: file.size if isinstance(file.size, int) else None)
             self._make_room(url, size or 0, file)
             found = _download(url, file, self.most)
             if found != digest:
@@ -183,15 +178,15 @@ def _open(url: str, block: int = _BLOCK) -> Any:
     return files.open(path, "rb", block_size=block, cache_type="none")
 
 
-def _size(url: str) -> int | None:
-    failures = 0
-    while True:
+def _read(url: str, take: Callable[[Any], T]) -> T:
+    """What is taken of the file behind a URL; tried again where that fails. Raises DataError like `_wait_or_raise`."""
+    for failures in itertools.count(1):
         try:
             with _open(url) as file:
-                return file.size if isinstance(file.size, int) else None
+                return take(file)
         except Exception as error:
-            failures += 1
             _wait_or_raise(url, error, failures)
+    raise AssertionError("it is tried until it is told")
 
 
 def _download(url: str, file: IO[bytes], most: int) -> str:

@@ -1,9 +1,8 @@
 """What became of rows: each process appends it to files of its own, and the one that packs reads all of them.
 
 A process has one file of lines and, for each split, files of records' bytes, of which it begins another when one is
-large.
-Nothing is ever written to by two, and a line is written after the bytes it tells of: what a killed process leaves is
-whole but for an end that no reader takes.
+large. Nothing is ever written to by two, and a line is written after the bytes it tells of: what a killed process
+leaves is whole but for an end that no reader takes.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class Taking:
     A process takes groups of rows that follow each other, always the same ones together.
 
     Args:
-        path: the file, which :meth:`begin` made.
+        path: the file, with a zero byte for each row that is to be done.
         count: number of rows.
         group: rows that are taken together.
         alone: no other process will be there, so that it does without locks where the file system knows none.

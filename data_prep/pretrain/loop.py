@@ -32,7 +32,6 @@ class _Draws(Dataset[Any]):
 
     @override
     def __getitem__(self, index: int) -> Any:
-        torch.set_num_threads(1)  # or every worker takes all cores
         return self.draw(index)
 
 
