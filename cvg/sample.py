@@ -37,6 +37,7 @@ def main(
     seed: int | list[int] = 0,
     out: Path = Path("runs/sample"),
     prompts_file: Path | None = None,
+    image: Path | None = None,
     classifier: str = "shapes-classifier",
     labels: str | None = None,
     generator: str | None = None,
@@ -69,6 +70,8 @@ def main(
             Those that ask for nothing that can be guided are sampled plainly, and it is said which.
         seed: a seed, or a list of them; every prompt is sampled with every seed.
         out: output folder.
+        image: picture (PNG, JPEG, WebP, BMP, TIFF) that an image-to-video generator makes all videos of; the pipeline
+            brings it to their size.
         classifier: exported classifier folder, hub id, or shipped name; or "rules", which need no training: formulas on
             the attention maps of any generator, which is then to be named, and the size of its videos.
         labels: label set of the rules: a YAML file, or a shipped one; world when left out.
@@ -103,8 +106,10 @@ def main(
     from cvg.guidance import rules
     from cvg.guidance.making import make_all, surroundings
     from cvg.guidance.sampler import GuidedSampler
+    from cvg.media.pictures import read_picture
 
     quiet.silence()  # again, of what these have imported
+    picture, digest = read_picture(image) if image else (None, None)
     with alone(out):  # two would make the same files, and take each other's temporary ones for a killed run's
         sweep(out, older=0)
         trained = _trained(classifier, labels, generator, size)
@@ -114,7 +119,8 @@ def main(
         needed, ruled = guidance != "off" and prompts_file is None, trained is None and guidance != "off"
         understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
         jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
-        sampler = GuidedSampler(*rules.with_generator(trained, known, generator, size, loading, guiding), guiding)
+        parts = rules.with_generator(trained, known, generator, size, loading, guiding, picture)
+        sampler = GuidedSampler(*parts, guiding)
         size = fitting_size(sampler, size, scale)
         sampler.generator.call = checked_call(sampler.generator, size, pipeline)
         if guidance != "off":
@@ -122,6 +128,7 @@ def main(
             _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict)
         settings = {
             **_settings(sampler, classifier, guidance, guidance_scale, size),
+            "image": digest and {"sha256": digest},
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
             "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
             **{**numbers, "loading": asdict(loading), **surroundings()},

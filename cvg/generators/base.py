@@ -70,7 +70,7 @@ class Generator(Called):
     def sample(
         self,
         prompts: Sequence[str],
-        latents: Tensor,
+        latents: Tensor | None,
         steps: int,
         guidance_scale: float | None,
         size: Size,
@@ -81,12 +81,12 @@ class Generator(Called):
 
         Args:
             prompts: one per video.
-            latents: initial noise (B, C, F, H', W'), see ``initial_latents``.
+            latents: initial noise (B, C, F, H', W'), see ``initial_latents``; None where the pipeline is to draw it.
             steps: denoising steps.
             guidance_scale: of classifier-free guidance; the pipeline's default when None.
             size: of the videos.
             edit: see :data:`Edit`.
-            generators: those that drew the latents, for schedulers that go on to draw noise at every step.
+            generators: those that drew the latents, or are to, for schedulers that go on to draw noise at every step.
 
         Raises:
             ModelError: the scheduler draws noise from others.
@@ -95,11 +95,12 @@ class Generator(Called):
         if edit is not None:
             edited = self.edited(edit, steps)
         drawn = {} if generators is None else {"generator": list(generators)}
+        start = {} if latents is None else {"latents": self.pack(latents)}
         seeded = nullcontext() if generators is None else seeded_steps(self.pipeline.scheduler, generators)
         with self.guided_by(guidance_scale) as guided, edited as changed, seeded:
             final = self.pipeline(
                 **self.prompt_options(prompts),
-                latents=self.pack(latents),
+                **start,
                 num_inference_steps=steps,
                 output_type="latent",
                 return_dict=False,

@@ -13,6 +13,8 @@ _GOVERNED: Final = {
     **dict.fromkeys(("prompt", "latents", "generator", "num_inference_steps"), "is what is sampled, and has an option"),
     **dict.fromkeys(("height", "width", "num_frames", "guidance_scale"), "has an option of its own"),
     **dict.fromkeys(("num_videos_per_prompt",), "is one: give more seeds"),
+    "image": "has an option of its own",
+    "last_image": "is an image: call the pipeline itself, guided by cvg.guide",
     **dict.fromkeys(("output_type", "return_dict"), "is what the files are made of"),
     **dict.fromkeys(("attention_kwargs", "cross_attention_kwargs"), "would change LoRAs in some passes: scale them"),
     **dict.fromkeys(("timesteps", "sigmas"), "would be another schedule than the classifier is matched with"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from cvg.common.sizes import Size
-from cvg.generators.conditioning import States
+from cvg.generators.conditioning import Conditioning, States
 from cvg.generators.family import Family
 
 MASKED: Mapping[str, str] = {
@@ -27,6 +29,8 @@ class Called(Family):
     """What the network takes of prompts, each with the argument in which the pipeline's call takes it ready made."""
     own_call: Mapping[str, Any] = MappingProxyType({})
     """The arguments of the pipeline's call that is in progress, where it is called by its own user."""
+    draws_of_image: ClassVar[bool] = False
+    """Whether what the call makes of an image is drawn anew with every seed."""
     prepared: tuple[Any, ...] = ()
     """What the call has made together with its first latents: of an image, what the network is given of it."""
 
@@ -45,6 +49,20 @@ class Called(Family):
     def image_states(self, videos: int) -> States:
         """What the network takes of the image of the call in progress, for so many videos; nothing without an image."""
         return {}
+
+    def with_image(self, conditioning: Conditioning) -> Conditioning:
+        """Prompts, one for each video of the call in progress, with what the network takes of its image, if of any."""
+        states = self.image_states(len(conditioning.columns_BTE))
+        return replace(conditioning, states={**conditioning.states, **states}) if states else conditioning
+
+    def noise(self, generators: Sequence[torch.Generator], size: Size) -> Tensor | None:
+        """The noise that a call is given to begin with; None where the pipeline is to draw it, together with an image.
+
+        Args:
+            generators: one per video.
+            size: of the videos.
+        """
+        return self.initial_latents(generators, size)
 
     @property
     def calls_before_text(self) -> int:

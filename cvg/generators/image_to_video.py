@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import PIL.Image
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -18,10 +19,18 @@ from cvg.generators.conditioning import Conditioning, States
 
 
 class ImageToVideo(Generator):
-    """A pipeline whose call begins with an image; it is read and guided while its own user calls it (``cvg.guide``).
+    """A pipeline whose call begins with an image: that of its own user's call (``cvg.guide``), or :attr:`image`.
 
-    Mixed into the family's adapter. What the network is given of the image stands among the states of the prompts.
+    Mixed into the family's adapter. What the network is given of the image stands among the states of the prompts. The
+    pipeline itself draws the noise, with which it mixes what it makes of the image in a way of its own.
     """
+
+    image: PIL.Image.Image | None = None
+    """What :meth:`sample` makes videos of; the pipeline brings it to the size of the videos."""
+
+    def of_call(self, name: str) -> Any:
+        """An argument of the pipeline's call that is in progress; None where it is not given."""
+        return self.own_call.get(name, self.image if name == "image" else None)
 
     @override
     def encode(self, compositions: Sequence[Composition], given: States | None = None) -> Conditioning:
@@ -31,13 +40,13 @@ class ImageToVideo(Generator):
     @override
     def prompt_options(self, prompts: Sequence[str]) -> dict[str, Any]:
         self._require_image()
-        return super().prompt_options(prompts)
+        return {**super().prompt_options(prompts), "image": [self.image] * len(prompts)}
 
     def _require_image(self) -> None:
-        if "image" not in self.own_call:
+        if "image" not in self.own_call and self.image is None:
             raise ModelError(
-                f"generator {self.name}: {type(self.pipeline).__name__} makes videos of images; guide its own call, "
-                "with cvg.guide"
+                f"generator {self.name}: {type(self.pipeline).__name__} makes videos of images; give one, or guide its "
+                "own call, with cvg.guide"
             )
 
     @override
@@ -46,3 +55,7 @@ class ImageToVideo(Generator):
         temporal, spatial = self.compression
         shape = (self.latent_channels, (frames - 1) // temporal + 1, height // spatial, width // spatial)
         return randn_tensor((len(generators), *shape), list(generators), self.device, self.noise_dtype)
+
+    @override
+    def noise(self, generators: Sequence[torch.Generator], size: Size) -> Tensor | None:
+        return None

@@ -17,6 +17,7 @@ from cvg.common.errors import ModelError, SettingsError, UserError
 from cvg.common.files import MOST_CONFIG, read_json
 from cvg.generators.base import Generator
 from cvg.generators.changes import add_loras, check_changes, quantised_parts, set_scheduler
+from cvg.generators.image_to_video import ImageToVideo
 from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import adapter_of, wrap_pipeline
 from cvg.generators.settings import Dtype, Loading
@@ -59,6 +60,28 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:  # noq
     if loading.compile:
         compile_blocks(generator)
     return generator
+
+
+def check_image(name: str, given: bool) -> None:
+    """Check whether a generator makes videos of an image, before anything of it is loaded.
+
+    Args:
+        name: a shipped model, a folder, or a hub id.
+        given: whether it is to be given an image.
+
+    Raises:
+        SettingsError: it makes them of text alone, and is given one; or of an image, and is given none.
+        ModelError: it cannot be found, or its class has no adapter.
+    """
+    with _loadable(name):
+        kind = _index(hub.path(name))["_class_name"]
+        takes = issubclass(adapter_of(kind, name), ImageToVideo)
+    if given and not takes:
+        raise SettingsError(
+            f"image: {name} ({kind}) makes videos of text alone; leave the image out, or name an image-to-video model"
+        )
+    if takes and not given:
+        raise SettingsError(f"image: {name} ({kind}) makes videos of images; give one, or name a text-to-video model")
 
 
 @contextmanager

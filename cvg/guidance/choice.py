@@ -131,6 +131,11 @@ class BestSeed:
         at = self.sampler.guided_steps(steps, plan.size)
         if not at:
             raise SettingsError("guided_steps is 0: there is no verdict to choose by; look at one step at least")
+        if self.sampler.generator.draws_of_image:
+            raise SettingsError(
+                f"choice among seeds: {type(self.sampler.generator.pipeline).__name__} makes other conditions of its "
+                "image with every seed, so that none can be taken up by another run; guide it instead"
+            )
         self.sampler.check_generator()
         began = wall_clock(self.sampler.generator.device)
         relations = RelationBatch.of(plan.compositions, self.sampler.classifier.labels)
@@ -158,7 +163,7 @@ class BestSeed:
             noise = [torch.Generator().manual_seed(int(mine[number])) for mine in seeds]
             runs.append(_Run(noise, reader_of(self.sampler.classifier, relations, self.sampler.config.smoothing)))
             with suppress(_Judged):
-                z = generator.initial_latents(noise, plan.size)
+                z = generator.noise(noise, plan.size)
                 final = generator.sample(prompts, z, steps, plan.guidance_scale, plan.size, before_step, noise)
         require_finite(f"final latents (after {steps} denoising steps)", final)
         video_BCFHW = self.sampler.decoded(final)
@@ -175,7 +180,8 @@ class BestSeed:
         conditioning = generator.encode(plan.compositions)
 
         def look(run: _Run, step: int, z: Tensor) -> None:
-            maps = generator.entity_maps(z.float(), plan.timesteps[step], conditioning, config.layers, config.heads)
+            prompts = generator.with_image(conditioning)
+            maps = generator.entity_maps(z.float(), plan.timesteps[step], prompts, config.layers, config.heads)
             run.probability_R = run.judge(maps, range(len(z)), at[step]).update(run.probability_R)
 
         return look

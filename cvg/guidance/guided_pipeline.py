@@ -197,7 +197,6 @@ class GuidedPipeline:
         report, settings = self.report, sampler.classifier.config
         rows = [prompt for prompt in range(len(asked)) for _ in range(len(z) // len(asked))]  # videos of each prompt
         videos, conditioning = [asked[row] for row in rows], conditioning.rows(rows)
-        conditioning = replace(conditioning, states={**conditioning.states, **generator.image_states(len(rows))})
         report.compositions = videos
         report.warnings += cautions(generator, sampler.classifier, videos, ruled=config.rules > 0)
         report.warnings += [

@@ -20,6 +20,8 @@ from cvg.common.sizes import Grid, Size
 from cvg.composition import Composition, LabelSet, RelationBatch
 from cvg.composition.labels import Label
 from cvg.generators import Generator, Loading, load_generator
+from cvg.generators.image_to_video import ImageToVideo
+from cvg.generators.loading import check_image
 from cvg.grounding.slots import slot_maps
 from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.formulas import FORMULAS, Formula, seen
@@ -133,6 +135,7 @@ def with_generator(
     size: Size | None,
     loading: Loading,
     guiding: GuidanceConfig | None = None,
+    image: Any = None,
 ) -> tuple[Generator, CompositionClassifier | Rules]:
     """A generator, and what reads its maps: a classifier, else rules.
 
@@ -143,10 +146,12 @@ def with_generator(
         size: of the rules' videos.
         loading: where and how the generator is computed.
         guiding: layers and heads of the rules; those that :meth:`Rules.of` takes when None.
+        image: a picture (``PIL.Image.Image``) that an image-to-video generator makes videos of.
 
     Raises:
         SettingsError: rules without generator or size, or with layers, heads or a size that the generator does not
-            have; a classifier with layers or heads.
+            have; a classifier with layers or heads; an image for a generator that takes none, or none for one that
+            does.
         ModelError: the generator cannot be loaded.
     """
     guiding = guiding or GuidanceConfig()
@@ -156,11 +161,19 @@ def with_generator(
                 f"guidance layers {guiding.layers}, heads {guiding.heads}: a classifier reads those that it was "
                 "trained on; leave them out, or guide by rules"
             )
-        return load_generator(generator or trained.config.generator["name"], loading), trained
+        return _loaded(generator or trained.config.generator["name"], loading, image), trained
     require_named(generator=generator, size=size)
     assert generator is not None and size is not None
-    frozen = load_generator(generator, loading)
+    frozen = _loaded(generator, loading, image)
     return frozen, Rules.of(frozen, labels, Size(*size), guiding.layers, guiding.heads)
+
+
+def _loaded(name: str, loading: Loading, image: Any) -> Generator:
+    check_image(name, image is not None)
+    generator = load_generator(name, loading)
+    if isinstance(generator, ImageToVideo):
+        generator.image = image
+    return generator
 
 
 def formula_of(label: Label) -> Formula | None:

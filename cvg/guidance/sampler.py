@@ -97,6 +97,8 @@ class GuidedSteps:
 
     def __call__(self, step: int, z: Tensor) -> Tensor:
         """The latents that the step is to start from: z_t' at a guided one."""
+        if step == 0:
+            self.guide.conditioning = self.guide.generator.with_image(self.guide.conditioning)
         with at_step(step, len(self.timesteps)):
             require_finite("latents", z)
             if step not in self.guided_steps or (step > 0 and not self.moves):
@@ -221,9 +223,8 @@ class GuidedSampler:
             return z
 
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        latents = self.generator.initial_latents(noise, plan.size)
-        edit = before_step if guided or observe is not None else None
-        final = self.generator.sample(prompts, latents, steps, plan.guidance_scale, plan.size, edit, noise)
+        edit, z = before_step if guided or observe is not None else None, self.generator.noise(noise, plan.size)
+        final = self.generator.sample(prompts, z, steps, plan.guidance_scale, plan.size, edit, noise)
         sampled = wall_clock(device)
         require_finite(f"final latents (after {steps} denoising steps)", final)
         probabilities = {} if guiding is None else guiding.conclude()  # now, while an offloaded network is still there

@@ -24,6 +24,7 @@ import cvg
 from cvg.common.errors import ModelError
 from cvg.common.sizes import Size
 from cvg.generators import Generator, wrap_pipeline
+from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guided_pipeline import GuidedPipeline
 from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
@@ -156,7 +157,7 @@ def test_maps_are_of_the_video_and_gradients_reach_it(name: str) -> None:
 
 def test_without_an_image_it_is_not_sampled() -> None:
     generator, guided, options = built("wan 2.2")
-    with pytest.raises(ModelError, match="makes videos of images; guide its own call, with cvg.guide"):
+    with pytest.raises(ModelError, match="makes videos of images; give one, or guide its own call, with"):
         GuidedSampler(generator, guided._classifier)([PROMPT], [0], steps=STEPS, size=BUILDS["wan 2.2"][1])
     options = {name: value for name, value in options.items() if name != "image"}
     with pytest.raises((TypeError, ValueError)) as plain:
@@ -164,3 +165,23 @@ def test_without_an_image_it_is_not_sampled() -> None:
     with pytest.raises(type(plain.value)) as ours:
         guided(**options)
     assert str(plain.value) == str(ours.value)
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_sampled_with_an_image_it_is_the_pipelines_own_call(name: str) -> None:
+    """From the same seeds, two at a time; and guided the same video that its own guided call makes."""
+    generator, guided, options = built(name)
+    config = GuidanceConfig(threshold=None, step_size=0.3)
+    sampler = GuidedSampler(generator, guided._classifier, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generator, "image", options["image"])
+        made = [sampler([PROMPT] * 2, [0, 1], steps=STEPS, size=BUILDS[name][1], guided=on) for on in (False, True)]
+    image = options["image"] if "wan" in name else [options["image"]] * 2
+    call = options | {"prompt": [PROMPT] * 2, "output_type": "pt", "image": image}
+    theirs = [
+        guided.pipeline(**call, generator=seeded(0, 1))[0],
+        guided(**call, generator=seeded(0, 1), step_size=0.3)[0],
+    ]
+    for ours, other in zip(made, theirs, strict=True):
+        torch.testing.assert_close(ours.video_BCFHW.transpose(1, 2) / 2 + 0.5, other.float(), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(theirs[0], theirs[1], atol=1e-3) and made[1].probabilities

@@ -154,8 +154,10 @@ class CogVideoXImageGenerator(CogVideoXGenerator, ImageToVideo):
     """Adapter of ``CogVideoXImageToVideoPipeline``.
 
     The network reads the image's latents, of the first frame and zero after it, after the channels of the video's.
-    Version 1.5 is also told an offset that the pipeline keeps at 2.
+    Version 1.5 is also told an offset that the pipeline keeps at 2. What the VAE makes of the image is drawn.
     """
+
+    draws_of_image = True
 
     @property
     @override

@@ -138,12 +138,16 @@ class WanImageGenerator(WanGenerator, ImageToVideo):
         return int(self.pipeline.vae.config.z_dim)
 
     @override
+    def prompt_options(self, prompts: Sequence[str]) -> dict[str, Any]:
+        return {**super().prompt_options(prompts), "image": self.image}  # the call takes no list: it is each video's
+
+    @override
     def image_states(self, videos: int) -> States:
         condition = self.prepared[0]
         states = {"condition": condition.to(self.dtype).expand(videos, *condition.shape[1:])}
         if self.network.config.image_dim is None:
             return states
-        embeds, image, last = (self.own_call.get(name) for name in ("image_embeds", "image", "last_image"))
+        embeds, image, last = (self.of_call(name) for name in ("image_embeds", "image", "last_image"))
         if embeds is None:
             embeds = self.pipeline.encode_image(image if last is None else [image, last], self.device)
         embeds = embeds.to(self.device, self.dtype)
