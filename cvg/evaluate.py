@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cvg.common.cli import run
-from cvg.common.errors import DataError, SettingsError, require
+from cvg.common.errors import DataError, DifferenceError, SettingsError, require
 from cvg.common.files import alone, require_writable, sweep
 from cvg.common.sizes import Size
 from cvg.common.versions import versions
@@ -30,10 +30,12 @@ from cvg.evaluation.suites.free import FreeSuite
 from cvg.evaluation.summary import summarise
 from cvg.generators import Loading
 from cvg.guidance import rules
-from cvg.guidance.cautions import cautions
+from cvg.guidance.cautions import cautions, require_as_trained
 from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.reporting.table import columns, render, score_rows
+
+REMEDIES: dict[type[Exception], str] = {DifferenceError: "without --strict it is a warning"}
 
 
 def main(
@@ -57,6 +59,7 @@ def main(
     official: Path | None = None,
     python: Path | None = None,
     vbench: Path | None = None,
+    strict: bool = False,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> Evaluation | None:
     """Measure guidance on held-out prompts.
@@ -98,6 +101,8 @@ def main(
             that need another one fail, and the same command with that scores what is missing.
         vbench: environment with the package vbench, whose own tool then says of all videos what VBench says of quality
             where no prompt is asked for.
+        strict: end with an error where the generator is loaded otherwise than it was in the classifier's training
+            (another LoRA, precision or scheduler), in place of a warning.
         loading: where and how the generator is computed.
 
     Returns:
@@ -118,10 +123,9 @@ def main(
         if videos:
             check_names(world, cases)
         tools, tool = _tools(world, official, python, videos), quality(vbench, videos) if vbench else None
-        frozen, model = rules.with_generator(trained, world.labels, generator, size, own, guiding)
-        sampler = GuidedSampler(frozen, model, guiding)
-        sampler.guided_steps(steps)
-        scale = model.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
+        sampler = GuidedSampler(*rules.with_generator(trained, world.labels, generator, size, own, guiding), guiding)
+        _check_steps(sampler, steps, strict)
+        scale = sampler.classifier.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
         controlled = 0 if not controls else len(cases) if control_prompts is None else control_prompts
         kept = Kept(videos, fps) if videos else None
         whole = Comparison(world, cases, sampler, steps, scale, seed, batch_size, controlled, kept)
@@ -130,7 +134,7 @@ def main(
             "suite": suite,
             "settings": {**whole.settings(), **own_labels, "asking": asking.to_dict(), **asdict(loading)},
             "generator": sampler.generator.identity(),
-            **{"classifier": model.identity(classifier), "versions": versions()},
+            **{"classifier": sampler.classifier.identity(classifier), "versions": versions()},
         }
         result = _finished(out, setup, cases) if tools or tool else None
         if result is None:
@@ -155,6 +159,13 @@ def _check(classifier: str, generator: str | None, size: Size | None, guiding: G
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
 
 
+def _check_steps(sampler: GuidedSampler, steps: int, strict: bool) -> None:
+    """Raise UserError for steps that the classifier was not trained for, or where strict a generator that differs."""
+    if strict:
+        require_as_trained(sampler)
+    sampler.guided_steps(steps)
+
+
 def _hold(out: Path, journal: Path, videos: Path | None, cache: Path | None, held: ExitStack) -> None:
     """Check the places, keep other runs from them, and remove what killed ones left half written."""
     require_writable(out, journal, videos and videos / "guided" / "video.mp4", cache and cache / "entry")
@@ -173,7 +184,7 @@ def _compare(
     crew.meet()  # nobody writes before all have read
     if crew.first:
         guide = whole.sampler
-        warnings = cautions(guide.generator, guide.classifier, whole.asked, ruled=guide.config.rules > 0)
+        warnings = cautions(guide, whole.asked, ruled=guide.config.rules > 0)
         sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
         if journal.done:
             print(
@@ -241,4 +252,4 @@ def _with_scores(
 
 
 if __name__ == "__main__":
-    run(main, prog="python -m cvg.evaluate")
+    run(main, prog="python -m cvg.evaluate", remedies=REMEDIES)

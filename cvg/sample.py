@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cvg.common import quiet
 from cvg.common.cli import run
-from cvg.common.errors import ModelError, PromptError, SettingsError
+from cvg.common.errors import DifferenceError, PromptError, SettingsError
 from cvg.common.files import alone, require_writable, sweep
 from cvg.common.sizes import Size
 from cvg.common.typed import to_dict
@@ -27,7 +27,10 @@ if MYPY:
     from cvg.classifier import CompositionClassifier
     from cvg.guidance.sampler import GuidedSampler
 
-REMEDIES: dict[type[Exception], str] = {PromptError: "--entities and --label say by hand what a prompt asks for"}
+REMEDIES: dict[type[Exception], str] = {
+    PromptError: "--entities and --label say by hand what a prompt asks for",
+    DifferenceError: "without --strict it is a warning",
+}
 _LABELS = "world"
 """The label set of rules where none is given."""
 
@@ -102,14 +105,12 @@ def main(
     check_values(prompts, seeds, guidance_scale, size, numbers | {"candidates": candidates})
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
-    from cvg.generators.call_options import checked_call
-    from cvg.guidance import rules
     from cvg.guidance.making import make_all, surroundings
+    from cvg.guidance.rules import with_generator
     from cvg.guidance.sampler import GuidedSampler
-    from cvg.media.pictures import read_picture
 
     quiet.silence()  # again, of what these have imported
-    picture, digest = read_picture(image) if image else (None, None)
+    picture, digest = _picture(image)
     with alone(out):  # two would make the same files, and take each other's temporary ones for a killed run's
         sweep(out, older=0)
         trained = _trained(classifier, labels, generator, size)
@@ -119,16 +120,13 @@ def main(
         needed, ruled = guidance != "off" and prompts_file is None, trained is None and guidance != "off"
         understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
         jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
-        parts = rules.with_generator(trained, known, generator, size, loading, guiding, picture)
-        sampler = GuidedSampler(*parts, guiding)
-        size = fitting_size(sampler, size, scale)
-        sampler.generator.call = checked_call(sampler.generator, size, pipeline)
+        sampler = GuidedSampler(*with_generator(trained, known, generator, size, loading, guiding, picture), guiding)
+        size = _fitted(sampler, size, scale, pipeline)
         if guidance != "off":
             sampler.guided_steps(steps, size)
             _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict)
         settings = {
-            **_settings(sampler, classifier, guidance, guidance_scale, size),
-            "image": digest and {"sha256": digest},
+            **_settings(sampler, classifier, guidance, guidance_scale, size, digest),
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
             "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
             **{**numbers, "loading": asdict(loading), **surroundings()},
@@ -177,13 +175,11 @@ def _warn(
     Raises:
         ModelError: the generator is loaded otherwise than in the classifier's training, and that is not to be.
     """
-    from cvg.generators.provenance import told_differences
-    from cvg.guidance.cautions import cautions
+    from cvg.guidance.cautions import cautions, require_as_trained
 
-    told = told_differences(sampler.generator.identity(), sampler.classifier.config.generator) if strict else None
-    if told:
-        raise ModelError(f"{told}; load it as it was, or leave --strict out")
-    warnings = cautions(sampler.generator, sampler.classifier, asked, ruled)
+    if strict:
+        require_as_trained(sampler)
+    warnings = cautions(sampler, asked, ruled)
     sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
 
 
@@ -202,8 +198,31 @@ def _lines(
     return [PromptLine(prompt=text, entities=entities, labels=labels) for text in texts]
 
 
+def _picture(path: Path | None) -> tuple[Any, str | None]:
+    """The picture, and its file's SHA-256; None twice without one."""
+    if path is None:
+        return None, None
+    from cvg.media.pictures import read_picture
+
+    return read_picture(path)
+
+
+def _fitted(sampler: GuidedSampler, size: Size | None, scale: int, pipeline: dict[str, Any]) -> Size:
+    """The size of the videos; further arguments of the pipeline's call are set."""
+    from cvg.generators.call_options import checked_call
+
+    size = fitting_size(sampler, size, scale)
+    sampler.generator.call = checked_call(sampler.generator, size, pipeline)
+    return size
+
+
 def _settings(
-    sampler: GuidedSampler, classifier: str, guidance: str, guidance_scale: float | None, size: Size
+    sampler: GuidedSampler,
+    classifier: str,
+    guidance: str,
+    guidance_scale: float | None,
+    size: Size,
+    digest: str | None,
 ) -> dict[str, Any]:
     """What is sampled with, for the record."""
     usual = sampler.classifier.config.sampling.guidance_scale
@@ -213,6 +232,7 @@ def _settings(
         "classifier": sampler.classifier.identity(classifier),
         "guidance_scale": usual if guidance_scale is None else guidance_scale,
         "size": size._asdict(),
+        "image": digest and {"sha256": digest},
         "guiding": asdict(sampler.config) if guidance != "off" else None,
     }
 

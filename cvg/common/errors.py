@@ -21,6 +21,10 @@ class ModelError(UserError):
     """A generator, classifier or backbone cannot be loaded, or does not fit what it is used with."""
 
 
+class DifferenceError(ModelError):
+    """A generator is loaded otherwise than it was in a classifier's training, where that is not to be."""
+
+
 class DataError(UserError):
     """A file or folder cannot be read or written, or does not hold what it should: manifests, shards, checkpoints."""
 

@@ -1,14 +1,17 @@
-"""Numbers of guided sampling that are not finite, and gradients that are not there: found where they arise."""
+"""What guided sampling cannot go on with, found where it arises: numbers, gradients, another generator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from cvg.common.errors import ModelError
+from cvg.common.fingerprint import same_generator
+from cvg.generators import Generator
+from cvg.generators.provenance import told_differences
 
 REMEDY = "load the generator in float32 or bfloat16, and see whether its weights and the classifier's are whole"
 
@@ -69,3 +72,26 @@ def gradient_of(loss: Tensor, z: Tensor, active: Sequence[int], moving: Sequence
             "are quantised, a hook under no_grad, a step cache, a constant classifier); take it away"
         )
     return gradient
+
+
+def differences_from_training(generator: Generator, trained: Mapping[str, str] | None) -> str | None:
+    """What to tell of a generator that is loaded otherwise than in a classifier's training; None where it is not.
+
+    Args:
+        generator: as it is now.
+        trained: identity of the classifier's; None for rules, which go with any.
+
+    Raises:
+        ModelError: it is another one.
+    """
+    if trained is None:
+        return None
+    ours = generator.identity()
+    if not same_generator(ours, trained):
+        theirs, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (trained, ours))
+        weights = [weight for network in generator.networks for weight in network.parameters()]
+        remedy = "use that generator, or train a classifier on this one"
+        if any(weight.dtype == torch.float16 for weight in weights):
+            remedy = "in float16 it cannot be told from another model: load it in bfloat16 or float32"
+        raise ModelError(f"classifier: trained on the attention of {theirs}, but the generator is {given}; {remedy}")
+    return told_differences(ours, trained)

@@ -198,7 +198,7 @@ class GuidedPipeline:
         rows = [prompt for prompt in range(len(asked)) for _ in range(len(z) // len(asked))]  # videos of each prompt
         videos, conditioning = [asked[row] for row in rows], conditioning.rows(rows)
         report.compositions = videos
-        report.warnings += cautions(generator, sampler.classifier, videos, ruled=config.rules > 0)
+        report.warnings += cautions(sampler, videos, ruled=config.rules > 0)
         report.warnings += [
             f"{name} {call[name]}: what guides reads the network with {value}, as generators are recorded; give that"
             for name, value in generator.read_otherwise(call).items()

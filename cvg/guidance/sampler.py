@@ -19,14 +19,12 @@ from torch import Tensor
 
 from cvg.classifier import CompositionClassifier
 from cvg.common.clock import wall_clock
-from cvg.common.errors import ModelError, SettingsError, require
-from cvg.common.fingerprint import same_generator
+from cvg.common.errors import SettingsError, require
 from cvg.common.sizes import Size
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Conditioning, Generator, wrap_pipeline
-from cvg.generators.provenance import told_differences
-from cvg.guidance.checks import at_step, require_finite
+from cvg.guidance.checks import at_step, differences_from_training, require_finite
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.rules import Rules
@@ -130,9 +128,15 @@ class GuidedSampler:
         parser: reads prompts that come without compositions.
         terms: further terms of the loss that guided steps follow.
 
+    Attributes:
+        differing: what to tell of a generator that is loaded otherwise than in the classifier's training, when it was
+            last looked at; None where it is not.
+
     Raises:
         ModelError: the classifier was trained on another generator.
     """
+
+    differing: str | None
 
     def __init__(
         self,
@@ -262,20 +266,9 @@ class GuidedSampler:
 
     def check_generator(self) -> None:
         """Raise ModelError where a classifier was trained on another generator; warn where this one was otherwise."""
-        ours, theirs = self.generator.identity(), self.classifier.config.generator
-        if theirs is None:
-            return
-        if not same_generator(ours, theirs):
-            trained, given = ("{name} ({class}, {fingerprint})".format(**identity) for identity in (theirs, ours))
-            weights = [weight for network in self.generator.networks for weight in network.parameters()]
-            remedy = "use that generator, or train a classifier on this one"
-            if any(weight.dtype == torch.float16 for weight in weights):
-                remedy = "in float16 it cannot be told from another model: load it in bfloat16 or float32"
-            raise ModelError(
-                f"classifier: trained on the attention of {trained}, but the generator is {given}; {remedy}"
-            )
-        if told := told_differences(ours, theirs):
-            warnings.warn(told, stacklevel=2)
+        self.differing = differences_from_training(self.generator, self.classifier.config.generator)
+        if self.differing:
+            warnings.warn(self.differing, stacklevel=2)
 
     def guiding(
         self,

@@ -23,7 +23,8 @@ from cvg.common.files import alone
 from cvg.common.statistics import mcnemar, paired_bootstrap, paired_shares, wilson
 from cvg.common.typed import to_dict
 from cvg.composition import LabelSet, parse
-from cvg.evaluate import main
+from cvg.evaluate import REMEDIES, main
+from cvg.evaluation.comparison import Comparison
 from cvg.evaluation.early import early_verdicts, reachable_guided_steps, run_plain
 from cvg.evaluation.rows import Row, read_evaluation, write_evaluation
 from cvg.evaluation.runner import Runner, Timing, untrained, wrong_target
@@ -560,3 +561,20 @@ def test_words_that_the_generator_has_never_seen_are_warned_of(
     words = "turquoise cat"
     with pytest.raises(UserError, match="has never seen the entity 'turquoise cat'"):
         main(suite="other", out=tmp_path / "b.json", **options)
+
+
+def test_a_generator_that_is_loaded_otherwise_is_warned_of_or_refused(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, classifier = tiny.make_both(folder)
+    said = ["--classifier", str(classifier), "--steps", "3", "--prompts", "1", "--controls", "false"]
+    said += ["--out", str(tmp_path / "a.json"), "--loading.flow_shift", "2.5"]
+    run(main, "cvg evaluate", args=said)
+    told = capsys.readouterr().err
+    assert "warning: the classifier was trained on this generator, but not as it is loaded now: scheduler" in told
+    assert "with shift 2.5 instead of" in told
+    monkeypatch.setattr(Comparison, "run", lambda *_: pytest.fail("began"))
+    with pytest.raises(SystemExit):
+        run(main, "cvg evaluate", args=[*said, "--strict", "true"], remedies=REMEDIES)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: the classifier was trained on this") and line.endswith("--strict it is a warning")
