@@ -52,11 +52,12 @@ def _is_thing(words: Sequence[Word], word: Word) -> bool:
         return False
     after = words[word.index + 1] if word.index + 1 < len(words) else None
     place = word.index - 1
-    while place > 0 and (words[place].is_noun or words[place].kind == "ADJ"):
+    while place > 0 and (words[place].is_noun or words[place].kind == "ADJ" or words[place].tag in ("VBG", "VBN")):
         place -= 1
     determined = words[place].kind == "DET"
     if word.tag == "MD":
-        return determined and (after is None or after.is_sign or after.tag == "VBZ" or after.kind == "ADP")
+        plainly = after is not None and after.text in lemmas(after.text, "VERB") and not after.text.endswith("ed")
+        return determined and not plainly and (after is None or after.kind != "ADV")
     return determined and (after is None or after.is_sign or after.kind in ("ADP", "CCONJ") or after.is_verb)
 
 

@@ -10,7 +10,7 @@ from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.lexicon import CHANGE
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
 from cvg.composition.referents import RELATIVE, is_open, referent
-from cvg.composition.statements import Match
+from cvg.composition.statements import Match, is_value
 from cvg.composition.surroundings import FINITE
 from cvg.composition.tagging import clause
 
@@ -86,7 +86,11 @@ class Attachment(Chains):
         return self._with_joined(spoken, match)
 
     def _spoken_of(self, match: Match, number: int) -> Phrase | None:
+        if is_value(match.label) and (made := self._at.get(match.places[0] - 1)) is not None and not made.pronoun:
+            return made  # "a lamp beside a bench made of stone"
         linear = self._linear(match, number)
+        if match.verb is not None and match.verb > match.places[-1]:
+            return self._following(match.verb)  # "to the left rolls a barrel"
         if match.verb is not None:
             moved = self._moved(match.verb, match)
             return moved or self._of_verb(match.verb, linear, match)

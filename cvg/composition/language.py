@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 NOUNS, VERBS = ("NOUN", "PROPN"), ("VERB", "AUX")
 PREPOSITIONS = frozenset(
@@ -30,6 +33,7 @@ class Word:
         head: index of the word that it depends on; its own at a root.
         sentence: number of its sentence.
         forms: its lemmas as this kind of word, and the word itself.
+        verbal: how likely the model holds it for a finite verb, 0 to 1, whatever it took it for.
     """
 
     index: int
@@ -42,6 +46,7 @@ class Word:
     head: int
     sentence: int
     forms: frozenset[str]
+    verbal: float = 0.0
 
     @property
     def is_verb(self) -> bool:
@@ -111,7 +116,17 @@ def _all_lemmas(word: str) -> dict[str, frozenset[str]]:
     from lemminflect import getAllLemmas
 
     found: dict[str, tuple[str, ...]] = getAllLemmas(word)
+    if not found and word.isalpha() and word.endswith(("s", "ing")) and len(word) > 4:  # "chugs", "meowing"
+        stem = word.removesuffix("s") if word.endswith("s") else word[:-3]
+        found = (
+            {"VERB": (stem,), "NOUN": (stem,)} if word.endswith("s") else {"VERB": (stem, _single(stem), f"{stem}e")}
+        )
     return {kind: frozenset(having) for kind, having in found.items()}
+
+
+def _single(stem: str) -> str:
+    """A stem without the doubled consonant of its participle: "chug" of "chugg"."""
+    return stem[:-1] if stem[-1] == stem[-2] else stem
 
 
 def inflected(lemma: str, tag: str) -> str:
@@ -129,6 +144,17 @@ def is_verb(word: str) -> bool:
     return word not in PREPOSITIONS and word in lemmas(word, "VERB")
 
 
+def _verbal(docs: Sequence[Any]) -> list[list[float]]:
+    """How likely each word of each document is a finite verb, by the model's own scores."""
+    tagger = _pipeline().get_pipe("tagger")
+    finite = [index for index, tag in enumerate(tagger.labels) if tag in ("VBZ", "VBP", "VBD", "VB")]
+    found = []
+    for scores in tagger.model.predict(docs):
+        likely = np.exp(scores - scores.max(axis=1, keepdims=True))
+        found.append((likely[:, finite].sum(axis=1) / likely.sum(axis=1)).tolist())
+    return found
+
+
 def tokens_of(prompt: str) -> list[Word]:
     """The words of a prompt as the model takes them."""
     lower = prompt.lower()
@@ -136,7 +162,8 @@ def tokens_of(prompt: str) -> list[Word]:
     words: list[Word] = []
     number, at = -1, 0
     pieces = _SENTENCES.split(text)
-    for doc, piece in zip(_pipeline().pipe(pieces), pieces, strict=True):
+    docs = list(_pipeline().pipe(pieces))
+    for doc, verbal, piece in zip(docs, _verbal(docs), pieces, strict=True):
         at = text.index(piece, at)
         tokens = [token for token in doc if not token.is_space]
         first = len(words)
@@ -156,6 +183,7 @@ def tokens_of(prompt: str) -> list[Word]:
                     places.get(token.head.i, len(words)),
                     number,
                     frozenset({token.lower_}),
+                    verbal[token.i],
                 )
             )
         at += len(piece)

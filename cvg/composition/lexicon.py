@@ -35,6 +35,7 @@ class Lexicon:
         self.values: dict[str, Label] = {}
         self.sides: dict[str, Label] = {}
         self._patterns: dict[str, list[tuple[Pattern, Label]]] = defaultdict(list)
+        self._fronted: dict[str, list[tuple[Pattern, Label]]] = defaultdict(list)
         every: list[Pattern] = []
         for label in labels:
             valued = label.category in (ATTRIBUTE, NUMBER) and not label.has_object
@@ -51,8 +52,21 @@ class Lexicon:
             for pattern in patterns:
                 for option in pattern.parts[0] or ():
                     self._patterns[option].append((pattern, label))
+                if label.rule and pattern.leading is not None and (pattern.open or label.has_object):
+                    for option in pattern.parts[pattern.leading] or ():
+                        self._fronted[option].append((pattern, label))
             every += patterns
         self.verbs = verbs_of(every)
+
+    def fronted(self, words: Sequence[Word]) -> list[tuple[Label, list[int]]]:
+        """Every pattern whose words stand before its verb: its label, their places, and, last, the verb's."""
+        found = []
+        for word in words:
+            for form in word.forms:
+                for pattern, label in self._fronted.get(form, ()):
+                    if places := pattern.fronted(words, word.index):
+                        found.append((label, places))
+        return sorted(found, key=lambda each: (-len(each[1]), each[1][0]))
 
     def matches(self, words: Sequence[Word]) -> list[tuple[Pattern, Label, list[int]]]:
         """Every pattern that matches, with its label and the places of its words; in no order."""

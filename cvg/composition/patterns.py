@@ -19,6 +19,9 @@ from cvg.composition.language import Word, is_verb, lemmas
 
 GAP, AHEAD = "..", "~"
 _PHRASE = ("DET", "ADJ", "NOUN", "PROPN", "NUM", "VERB", "ADV", "PRON")
+_PLACE = ("DET", "ADJ", "NOUN", "PROPN", "NUM", "PRON")
+_SUBJECT = ("DET", "ADJ", "NOUN", "PROPN", "NUM", "PRON")
+_FINITE = ("VBZ", "VBP", "VBD")
 _WIDEST = 14
 """Most words that a gap can hold."""
 _CLOSING = frozenset("and or but while whereas when where then because so which that who".split())
@@ -71,6 +74,40 @@ class Pattern:
     def open(self) -> bool:
         """Whether it has a gap: the words after it state the label, with any of many verbs."""
         return None in self.parts
+
+    def fronted(self, words: Sequence[Word], start: int) -> list[int] | None:
+        """The places of its words where they open a clause before its verb: "to the left rolls a barrel".
+
+        Args:
+            words: of the prompt.
+            start: place of the first word after the verb, or after the gap.
+
+        Returns:
+            The places of the words without the verb, and, last, that of the verb, which a noun phrase follows; None
+            where it does not match.
+        """
+        part = self.leading
+        if part is None or not self._fits(words[start], part):
+            return None
+        before = words[start - 1] if start else None
+        if before is not None and before.kind == "ADV" and start > 1:
+            before = words[start - 2]
+        opened = before is None or before.sentence != words[start].sentence or before.is_sign or before.text in _CLOSING
+        found = self._rest(words, [start], part + 1) if opened or (start == 1 and words[0].kind == "ADV") else None
+        if found is None or (found[-1] + 1 < len(words) and words[found[-1] + 1].text == "of"):
+            return None
+        place = found[-1] + 1
+        while place < len(words) and words[place].kind in _PLACE and not words[place].is_verb:
+            place += 1
+        if place + 1 >= len(words) or words[place].tag not in _FINITE or not self._fits(words[place], 0):
+            return None
+        return [*found, place] if words[place + 1].kind in _SUBJECT else None
+
+    @property
+    def leading(self) -> int | None:
+        """The part that opens a clause where its words stand before its verb; None where they cannot."""
+        after = 1 + (len(self.parts) > 1 and self.parts[1] is None)
+        return after if self.verb and after < len(self.parts) and not self.ahead else None
 
     def match(self, words: Sequence[Word], start: int) -> list[int] | None:
         """The places of its words, the first of them at ``start``; None where it does not match."""

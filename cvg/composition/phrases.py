@@ -230,7 +230,7 @@ class _Reader:
         if len(after) < 2 or not all(map(_is_adjective, (last, after[0]))):
             return False
         so_far = [self.words[place] for place in self.taken]
-        if word.text == "," and not (self.determined and all(_is_adjective(one) or one.is_sign for one in so_far)):
+        if word.text == "," and not (self.determined and all(one.kind == "ADJ" or one.is_sign for one in so_far)):
             return False
         return after[1].is_noun or after[1].kind == "ADJ" or (word.text == "," and after[1].text == ",")
 

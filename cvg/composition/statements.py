@@ -133,6 +133,11 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
     literal = [match for match in literal if not _is_part(match, longer)]  # "playing" of "playing guitar"
     matches = [*literal, *_possessive_matches(labels, words)]
     taken = {place for match in matches for place in match.places}
+    for label, (*own, verb) in labels.lexicon.fronted(words):
+        match = Match(label, words[own[0]].start, words[own[-1]].end, tuple(own), verb, False, False)
+        if taken.isdisjoint(own) and _is_place(words, match):
+            matches.append(match)
+            taken |= set(own)
     directed: dict[tuple[str, int | None], Label] = {}  # "floats from left to right down the stream": to the right
     for own, pattern, label, places in found:
         first, last = words[own[0]], words[own[-1]]

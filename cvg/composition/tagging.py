@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cvg.composition.agreement import mend_agreement
 from cvg.composition.language import PREPOSITIONS, Word, lemmas, tokens_of
+from cvg.composition.predicates import mend_clauses
 
 _JOINTS = frozenset("and or but while whereas when where then as because so before after until".split())
 # Nouns that look like forms of verbs.
@@ -52,6 +53,7 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
         if _is_joined_verb(words, word, verbs):
             word.kind, word.tag = "VERB", "VBZ"
     mend_agreement(words, _COLOURS)
+    mend_clauses(words, verbs)
     for word in words:
         known = lemmas(word.text, "VERB" if word.is_verb else "NOUN" if word.is_noun else "ADJ")
         word.forms = word.forms | known | ({word.text.removesuffix("s")} if word.is_noun else set())
@@ -90,6 +92,9 @@ def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froz
         named = lemmas(word.text, "NOUN") and lemmas(after.text, "VERB") & verbs and after.text not in verbs
         if named and before.index == 0:
             return True  # "Incense smoke curls"
+    counted = words[before.index - 1] if before.index else None
+    if word.tag == "VBZ" and before.tag == "NN" and counted is not None and counted.kind == "NUM":
+        return counted.text not in ("one", "1")  # "two milk floats rattle"
     article = before.text in ("a", "an", "the")
     if word.is_verb and word.tag != "VBZ" and word.text in lemmas(word.text, "NOUN") and _described(words, word.index):
         return word.tag != "VBN"
@@ -200,7 +205,8 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     if before is not None and _ends_subject(words, before):
         determined = False
     if _is_noun(words, word, before, verbs):
-        word.kind, word.tag = "NOUN", "NN"
+        many = word.tag == "VBZ" and word.text not in lemmas(word.text, "NOUN")
+        word.kind, word.tag = "NOUN", "NNS" if many else "NN"
         return
     if word.is_verb or word.kind not in ("NOUN", "PROPN", "ADJ", "ADV", "INTJ", "X", "ADP"):
         return
