@@ -8,9 +8,10 @@ from contextlib import suppress
 from cvg.composition.chains import MOVERS, TRANSITIVE, Chains, UnclearError
 from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.lexicon import CHANGE
+from cvg.composition.match import Match
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
 from cvg.composition.referents import RELATIVE, is_open, referent
-from cvg.composition.statements import Match, is_value
+from cvg.composition.statements import is_value
 from cvg.composition.surroundings import FINITE
 from cvg.composition.tagging import clause
 

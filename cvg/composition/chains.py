@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cvg.composition.match import Match
 from cvg.composition.phrases import JOINTS, Phrase
-from cvg.composition.statements import Match
 from cvg.composition.surroundings import Surroundings
 
 MOVERS = frozenset(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cvg.composition.language import Word
+from cvg.composition.match import Match
 from cvg.composition.phrases import Phrase
-from cvg.composition.statements import Match
 
 _HEDGES = frozenset(
     "once almost nearly halfway half-way midway half partly partially seemingly apparently supposedly allegedly "

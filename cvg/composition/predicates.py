@@ -15,7 +15,7 @@ from cvg.composition.language import PREPOSITIONS, Word, lemmas
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 _CLOSING = frozenset("and or while whereas when where as but because so until".split())
 _RELATIVE = ("WDT", "WP")
-_MADE = frozenset("made built carved woven sculpted cast formed".split())
+_MADE = frozenset("made built carved woven sculpted cast formed full".split())
 _COLLECTIONS = frozenset("sports arms clothes glasses goods savings news series species customs brass".split())
 """Nouns in -s that stand before another noun: "sports cars"."""
 _WHOLE = ("a", "an", "the", "one", "two", "three", "four", "five", "six", "its", "his", "her", "their", "several")
@@ -38,7 +38,9 @@ def mend_clauses(words: Sequence[Word], verbs: frozenset[str]) -> None:
         verbs: plain forms of verbs to expect, some of which the dictionary may lack.
     """
     for word in words:
-        if word.index and _is_absolute(words, word):
+        if _opens_as_participle(words, word):
+            word.kind, word.tag = "VERB", "VBN"
+        elif word.index and _is_absolute(words, word):
             word.kind, word.tag = "ADJ", "JJ"
         elif word.index and _is_participle(words, word):
             word.kind, word.tag = "VERB", "VBG"
@@ -48,6 +50,12 @@ def mend_clauses(words: Sequence[Word], verbs: frozenset[str]) -> None:
             before = words[word.index - 1]
             if before.kind == "ADJ" and before.text in lemmas(before.text, "NOUN") and _begun(words, before.index):
                 before.kind, before.tag = "NOUN", "NN"
+
+
+def _opens_as_participle(words: Sequence[Word], word: Word) -> bool:
+    """Whether the first word of a sentence is a participle that is taken for a name: "Positioned left of a sofa"."""
+    opens = word.index == 0 or words[word.index - 1].sentence != word.sentence
+    return opens and word.is_noun and word.text.endswith("ed") and bool(lemmas(word.text, "VERB"))
 
 
 def _is_predicate(word: Word) -> bool:
@@ -66,7 +74,7 @@ def _is_absolute(words: Sequence[Word], word: Word) -> bool:
 
 
 def _is_participle(words: Sequence[Word], word: Word) -> bool:
-    """Whether a word in -ing that is taken for a noun is what a thing does: "a palm trembling on", "a cook, waving,"."""
+    """Whether a word in -ing that is taken for a noun is what a thing does: "a palm trembling on"."""
     if word.is_verb or not word.text.endswith("ing") or not lemmas(word.text, "VERB") or word.text in PREPOSITIONS:
         return False
     if not re.search("[aeiouy]", word.text[:-3]):
@@ -177,7 +185,10 @@ def _is_of_many(words: Sequence[Word], word: Word) -> bool:
     before = words[word.index - 1]
     if before.tag in ("NNS", "NNPS") and before.text not in _COLLECTIONS:
         return not _head_is_single(words, before.index)
-    return word.verbal >= _LIKELY and before.is_noun and _is_joined(words, before.index)
+    if word.verbal < _LIKELY or not before.is_noun:
+        return False
+    many = before.index > 1 and words[before.index - 1].text == "of" and words[before.index - 2].tag == "NNS"
+    return many or _is_joined(words, before.index)  # "flashes of lightning flicker"
 
 
 _LIKELY = 0.01
@@ -198,7 +209,7 @@ def _is_joined(words: Sequence[Word], index: int) -> bool:
 
 
 def _is_inverted(words: Sequence[Word], word: Word) -> bool:
-    """Whether a word stands between a place or a direction that opens a clause, and a phrase: "up the stairs runs a"."""
+    """Whether a word stands between what opens a clause, a place or a way, and a phrase: "up the stairs runs a boy"."""
     if not _is_determined(words, word.index + 1):
         return False
     first = _first(words, word.index)

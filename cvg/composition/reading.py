@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations
 
 from cvg.common.errors import NothingToGuide, PromptError
 from cvg.composition.attachment import Attachment
@@ -12,17 +12,18 @@ from cvg.composition.doubts import doubt
 from cvg.composition.labels import SLOT_NAMES, LabelSet
 from cvg.composition.language import Word
 from cvg.composition.lexicon import CHANGE
+from cvg.composition.match import Match
+from cvg.composition.negations import denial
 from cvg.composition.phrases import FRAME, MEDIA, Phrase, PhraseSpan, locate
 from cvg.composition.refusals import (
+    denied,
     doubtful,
     half_known,
-    is_absence,
     refuse_contradictions,
     refuse_senses,
-    refuse_unreadable,
-    refuse_weights,
+    without_weights,
 )
-from cvg.composition.statements import Match, all_matches, literal_matches
+from cvg.composition.statements import all_matches, literal_matches
 from cvg.composition.tagging import words_of
 from cvg.composition.unseen import agent_place, is_scenery, is_unreal
 from cvg.composition.values import stated_values
@@ -48,14 +49,12 @@ def stated(
         raise PromptError(f"the prompt is empty; describe a relation, such as 'a dog {labels.labels[0].wordings[0]}'")
     if given is not None and entities is not None:
         return _by_hand(prompt, labels, entities, given), []
-    if entities is None:
-        refuse_weights(prompt)
-    words = words_of(prompt, labels.lexicon.verbs)
+    text, marked = without_weights(prompt) if entities is None else (prompt, [])
+    words = words_of(text, labels.lexicon.verbs)
     every = all_matches(prompt, labels, words) if given is None else _of_given(prompt, labels, given, words)
     wanted = every if given is None else _assign(prompt, [labels[name] for name in given], every)
     attachment = Attachment(words, every)
-    unread = _unreadable(prompt, wanted, labels, words) if given is None else []
-    lost = {words[place].sentence for match, _ in unread for place in match.places[:1]}
+    unread = _unreadable(prompt, wanted, labels) if given is None else []
     wanted = [match for match in wanted if not any(match is other for other, _ in unread)]
     if entities is not None:
         if unread:
@@ -72,7 +71,7 @@ def stated(
         found += [
             (match, spans)
             for match, spans in stated_values(prompt, labels, words, attachment)
-            if words[match.places[0]].sentence not in lost
+            if denial(match, (), (), words) is None
         ]
         found.sort(key=lambda each: (each[0].start, each[0].end))
     found = _once(found)
@@ -81,7 +80,8 @@ def stated(
     if not found:
         raise unread[0][1] if unread else _nothing(prompt, labels, attachment)
     refuse_contradictions(prompt, found)
-    return found, [str(error).removeprefix(f"prompt {prompt!r}: ") for _, error in unread]
+    notes = [f"{mark!r} marks a weight, which the text encoder reads as words" for mark in marked]
+    return found, [*(str(error).removeprefix(f"prompt {prompt!r}: ") for _, error in unread), *notes]
 
 
 def _without_contrary(prompt: str, found: Sequence[Stated], unread: Unread) -> list[Stated]:
@@ -97,30 +97,9 @@ def _without_contrary(prompt: str, found: Sequence[Stated], unread: Unread) -> l
     return [each for i, each in enumerate(found) if i not in lost]
 
 
-def _unreadable(prompt: str, matches: Sequence[Match], labels: LabelSet, words: Sequence[Word]) -> Unread:
-    """Matches in sentences that negate something or leave a choice; and directions that are half known."""
-    unread: Unread = []
-    for number in sorted({words[match.places[0]].sentence for match in matches}):
-        mine = [match for match in matches if words[match.places[0]].sentence == number]
-        try:
-            refuse_unreadable(prompt, _telling(prompt, mine, [word for word in words if word.sentence == number]))
-        except PromptError as error:
-            unread += [(match, error) for match in mine]
-    clear = [match for match in matches if not any(match is other for other, _ in unread)]
-    unread += half_known(prompt, [match for match in clear if match.label.rule or match.literal], labels)
-    return unread
-
-
-def _telling(prompt: str, matches: Sequence[Match], sentence: Sequence[Word]) -> list[tuple[int, int]]:
-    """The parts of a sentence between its commas, less those that only say what is not there: ", no people"."""
-    signs = [word.start for word in sentence if word.text in (",", ";")]
-    edges = [sentence[0].start, *signs, sentence[-1].end]
-    parts = pairwise(edges)
-    return [
-        (start, end)
-        for start, end in parts
-        if not is_absence(prompt[start:end]) or any(start <= match.start < end for match in matches)
-    ]
+def _unreadable(prompt: str, matches: Sequence[Match], labels: LabelSet) -> Unread:
+    """Directions that are half known."""
+    return list(half_known(prompt, [match for match in matches if match.label.rule or match.literal], labels))
 
 
 def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unread: Unread) -> list[Stated]:
@@ -141,6 +120,9 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
         if word := doubt(match, slots[0], attachment.words):
             unread.append((match, doubtful(prompt, prompt[match.start : match.end], word)))
             continue
+        if word := denial(match, slots[0], slots[1] if len(slots) > 1 else (), attachment.words):
+            unread.append((match, denied(prompt, word)))
+            continue
         spans = [_span(prompt, phrases[0], attachment.words) if phrases else None for phrases in slots]
         try:
             refuse_senses(prompt, match, spans)
@@ -158,7 +140,7 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
                 "(and its label), or reword the prompt"
             )
             (unread if match.sure else unclear).append((match, why))
-        elif not any(attachment.words[phrase.head].text in FRAME | MEDIA for phrase in slots[0] if not match.sure):
+        elif not any(_is_shot(match, attachment.words[phrase.head].text) for phrase in slots[0]):
             for subject in slots[0]:
                 for others in slots[1] if len(slots) > 1 else [None]:
                     pair = [subject, *([others] if others else [])]
@@ -166,6 +148,11 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
     if not found and any(match.literal for match in matches):
         unread += unclear
     return found
+
+
+def _is_shot(match: Match, noun: str) -> bool:
+    """Whether a statement is of the picture or of the camera: "a tracking shot moving left"."""
+    return noun in FRAME | MEDIA and (not match.sure or not match.label.has_object)
 
 
 def _slots(match: Match, attachment: Attachment) -> list[list[Phrase]]:

@@ -8,7 +8,9 @@ from typing import Protocol, TypeVar
 
 from cvg.common.errors import PromptError
 from cvg.composition.labels import Label, LabelSet
-from cvg.composition.language import PREPOSITIONS
+from cvg.composition.language import PREPOSITIONS, Word
+from cvg.composition.lexicon import ATTRIBUTE
+from cvg.composition.negations import leaves_choice
 from cvg.composition.phrases import PhraseSpan, plain
 
 
@@ -26,10 +28,6 @@ class Wording(Protocol):
 
 
 Found = TypeVar("Found", bound=Wording)
-NEGATIONS = frozenset(
-    "not no never without neither nor none nothing nobody cannot unless except instead hardly barely rarely".split()
-)
-CHOICES = frozenset("or either whether".split())
 REFLEXIVES = frozenset("itself himself herself themselves oneself".split())
 PLACE_ADVERBS = frozenset("there here yonder again".split())
 # "takes over", "pulls over", "all over": the word is part of a verb or an adverb, not a place.
@@ -61,29 +59,20 @@ NUMBERS = frozenset(
 SMALL_NUMBERS = frozenset("one two three four five six seven eight nine".split())
 JOINTS = frozenset(("and", "then", "but", "&", "/", "+", ","))
 
-_WEIGHT = re.compile(r"[\w)]\s*:\s*[+-]?\d*\.?\d+\s*[)\]]|\({2,}|\[{2,}|<lora:", re.IGNORECASE)
-_WORD = re.compile(r"rather\s+than|\w+(?:['’-]\w+)*", re.IGNORECASE)
+_WEIGHTED = re.compile(r"\(+[^()]*:\s*[+-]?\d*\.?\d+\s*\)+|\({2,}[^()]*\){2,}")
+_WEIGHT = re.compile(r":\s*[+-]?\d*\.?\d+\s*(?=\))|[()]")
+_EXCHANGE = re.compile(r"\[[^\[\]]*:[^\[\]]*\]|\[{2,}|<lora:", re.IGNORECASE)
+_WRITTEN = re.compile(r"\w+(?:['’/-]\w+)*")
 _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
-def refuse_unreadable(prompt: str, spans: Sequence[tuple[int, int]]) -> None:
-    """Refuse words that turn or open what is said.
-
-    Args:
-        prompt: the prompt.
-        spans: first character and end of the parts of it that are looked at.
-
-    Raises:
-        PromptError: naming the word.
-    """
-    for found in _WORD.finditer(prompt):
-        if not any(start <= found.start() < end for start, end in spans):
-            continue
-        word = found.group().lower().replace("’", "'")
-        if word in NEGATIONS or word.endswith("n't") or word.split() == ["rather", "than"]:
-            raise _refused(prompt, f"{found.group()!r} negates, so what is asked cannot be known", "what is there")
-        if word in CHOICES:
-            raise _refused(prompt, f"{found.group()!r} leaves a choice", "one thing")
+def denied(prompt: str, word: Word) -> PromptError:
+    """The error of words that another denies, or leaves a choice of."""
+    written = next(found[0] for found in _WRITTEN.finditer(prompt) if found.start() <= word.start < found.end())
+    if leaves_choice(word):
+        return _refused(prompt, f"{written!r} leaves a choice", "one thing")
+    said = "rather than" if written.lower() == "rather" else written
+    return _refused(prompt, f"{said!r} negates, so what is asked cannot be known", "what is there")
 
 
 def doubtful(prompt: str, said: str, word: str) -> PromptError:
@@ -91,18 +80,23 @@ def doubtful(prompt: str, said: str, word: str) -> PromptError:
     return _refused(prompt, f"{word!r} makes {said!r} doubtful", "what is there")
 
 
-def is_absence(fragment: str) -> bool:
-    """Whether words between commas only say what is not there: "no people", "without text"."""
-    return bool(re.match(r"\W*(no|without)\s+\w", fragment, re.IGNORECASE))
+def without_weights(prompt: str) -> tuple[str, list[str]]:
+    """A prompt with blanks in place of the marks of other programs' weights: "(red circle:1.3)", "((red circle))".
 
+    Returns:
+        A text of the same length, and what was marked, each once.
 
-def refuse_weights(prompt: str) -> None:
-    """Refuse the weights of other programs' prompts, "(red circle:1.3)", which text encoders read as words."""
-    if found := _WEIGHT.search(prompt):
+    Raises:
+        PromptError: it exchanges words during sampling ("[dog:cat:0.5]"), or names a LoRA.
+    """
+    if found := _EXCHANGE.search(prompt):
         raise PromptError(
-            f"prompt {prompt!r}: {found.group()!r} marks a prompt weight, which the text encoder would read as "
-            "words; write the prompt without weights, or give its entities"
+            f"prompt {prompt!r}: {found.group()!r} marks a prompt weight or an exchange of words, which the text "
+            "encoder would read as words; write the prompt without it, or give its entities"
         )
+    marked = [found[0] for found in _WEIGHTED.finditer(prompt)]
+    text = _WEIGHT.sub(lambda found: " " * len(found[0]), prompt) if marked else prompt
+    return text, list(dict.fromkeys(marked))
 
 
 def half_known(prompt: str, matches: Sequence[Found], labels: LabelSet) -> Iterator[tuple[Found, PromptError]]:
@@ -229,7 +223,9 @@ def _same(prompt: str, first: PhraseSpan, second: PhraseSpan) -> bool:
 
 def _exclude(one: Wording, other: Wording) -> bool:
     """Whether two labels of a group cannot both be meant: places and directions do, actions may take turns."""
-    return all(match.label.rule or not match.label.question for match in (one, other))
+    return all(
+        match.label.rule or not match.label.question or match.label.category == ATTRIBUTE for match in (one, other)
+    )
 
 
 def _two(prompt: str, first: str, second: str) -> PromptError:

@@ -3,68 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from cvg.common.errors import PromptError
 from cvg.composition.labels import Label, LabelSet
-from cvg.composition.language import PREPOSITIONS, Word
+from cvg.composition.language import Word
 from cvg.composition.lexicon import ATTRIBUTE, NUMBER
+from cvg.composition.match import Match
 from cvg.composition.patterns import Pattern
-from cvg.composition.phrases import DETERMINERS, FRAME, word_pattern
+from cvg.composition.phrases import word_pattern
+from cvg.composition.senses import BODY, is_place, says
 
-_IDIOMS = frozenset(
-    "fire top foot sale time board display tv television camera purpose duty earth average holiday vacation "
-    "stage-left schedule".split()
-)
-"""Nouns after a bare preposition that make no place of it: "on fire"."""
-_NO_PLACES = frozenset(
-    "way left right side background foreground morning night day evening afternoon air distance phone wind moment "
-    "move go sky curve turn corner haze mist fog darkness view silence space focus action place position song".split()
-)
-"""Nouns that make no place even with an article: "on the left", "into the distance"."""
-_OPENING = ("DET", "ADJ", "ADP", "NUM", "CCONJ", "PUNCT")
-_MODIFIERS = ("ADJ", "NUM", "NOUN", "PROPN")
-_QUOTES = frozenset("\"'“«")
-_TURNING = frozenset("grow go get turn become fall run".split())
-"""Verbs that an adjective completes: "grows angry"."""
-_LOOKS = frozenset("look smell taste feel sound".split())
-_BECOMING = frozenset("turn grow change transform freeze morph melt fade burst break cut carve fold look".split())
-"""Verbs after which "into" leads to no place."""
-_BODY = frozenset(
-    "belly back side stomach foot feet leg legs knee knees toe toes tiptoe haunches ear ears head nose "
-    "face paw paws eye eyes fur".split()
-)
-"""What an entity itself is on: "on its back"."""
-_OVERHEAD = frozenset(
-    "sky skies heaven heavens light sunlight moonlight starlight daylight spotlight sun stars".split()
-)
-"""What everything is below: "under a cloudless sky" places nothing."""
 _SINGLE = 2
 _OWNERS = frozenset("its his her their".split())
 _AT = frozenset("to on at".split())
-
-
-@dataclass(frozen=True)
-class Match:
-    """Words that state a label: ``prompt[start:end]``; ``start == end`` for a label given by hand that no words state.
-
-    Attributes:
-        label: the label.
-        start: first character.
-        end: one past the last character.
-        places: the words that are the label's own, and no entity's.
-        verb: the verb among the words before ``end``, or None.
-        literal: whether it is a wording as the label set has it.
-        sure: whether it can be nothing else, so that an entity that is missing is an error.
-    """
-
-    label: Label
-    start: int
-    end: int
-    places: tuple[int, ...] = ()
-    verb: int | None = None
-    literal: bool = True
-    sure: bool = True
+_MOVING = ("relative_motion",)
 
 
 def places_of(words: Sequence[Word], start: int, end: int) -> tuple[int, ...]:
@@ -129,13 +81,15 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
         )
     )
     longer = [set(own) for own, pattern, *_ in found if len(own) > 1 and not pattern.open]
-    literal = [match for match in literal_matches(prompt, labels.labels, words) if _says(words, match)]
+    literal = [match for match in literal_matches(prompt, labels.labels, words) if says(words, match)]
     literal = [match for match in literal if not _is_part(match, longer)]  # "playing" of "playing guitar"
+    apart = [set(own) for own, pattern, label, _ in found if len(own) > 1 and label.rule and label.group in _MOVING]
+    literal = [match for match in literal if not any(set(match.places) < own for own in apart)]  # "trails behind"
     matches = [*literal, *_possessive_matches(labels, words)]
     taken = {place for match in matches for place in match.places}
     for label, (*own, verb) in labels.lexicon.fronted(words):
         match = Match(label, words[own[0]].start, words[own[-1]].end, tuple(own), verb, False, False)
-        if taken.isdisjoint(own) and _is_place(words, match):
+        if taken.isdisjoint(own) and is_place(words, match):
             matches.append(match)
             taken |= set(own)
     directed: dict[tuple[str, int | None], Label] = {}  # "floats from left to right down the stream": to the right
@@ -144,7 +98,7 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
         verb = places[0] if pattern.verb else None
         match = Match(label, first.start, last.end, tuple(own), verb, False, False)
         said = verb if pattern.open else None
-        if taken.isdisjoint(own) and _says(words, match) and directed.get((label.group, said), label) == label:
+        if taken.isdisjoint(own) and says(words, match) and directed.get((label.group, said), label) == label:
             matches.append(match)
             if said is not None:
                 directed[label.group, said] = label
@@ -171,7 +125,7 @@ def _lacks_object(words: Sequence[Word], label: Label, places: Sequence[int]) ->
 def _has_object(words: Sequence[Word], place: int) -> bool:
     """Whether an object may follow a verb, or, in the passive, whoever does it: "hugs a boy", but not "they hug"."""
     after = words[place + 1] if place + 1 < len(words) else None
-    if after is not None and after.tag == "PRP$" and place + 2 < len(words) and words[place + 2].text in _BODY:
+    if after is not None and after.tag == "PRP$" and place + 2 < len(words) and words[place + 2].text in BODY:
         return False  # "scratches its ear"
     return (
         after is not None and not after.is_sign and (after.text == "by" or after.kind not in ("ADP", "CCONJ", "SCONJ"))
@@ -208,90 +162,6 @@ def _own(pattern: Pattern, places: list[int]) -> list[int]:
         return places[: pattern.parts.index(None)]
     gaps = [index for index, part in enumerate(pattern.parts) if part is None]
     return places[gaps[-1] :]
-
-
-def _says(words: Sequence[Word], match: Match) -> bool:
-    """Whether words state a label here: not to the picture, and not within a noun phrase ("a fishing boat")."""
-    return _is_place(words, match) and not _is_modifier(words, match) and not _is_other(words, match)
-
-
-def _is_other(words: Sequence[Word], match: Match) -> bool:
-    """Whether words of the label's look are something else: "a round pool", "a tall building", "looks green"."""
-    last = words[match.places[-1]] if match.places else None
-    if last is not None and last.text == "round" and last.kind == "ADJ" and last.head > last.index:
-        return True
-    if match.verb is None or len(match.places) > 1:
-        return False
-    verb = words[match.verb]
-    if verb.index + 1 < len(words) and words[verb.index + 1].text in _QUOTES:
-        return True  # a sign reading "open"
-    place = verb.index + 1
-    while place + 1 < len(words) and words[place].kind == "ADV":
-        place += 1
-    after = words[place] if place < len(words) else None
-    if verb.forms & _TURNING and after is not None and after.tag == "JJ" and after.text not in PREPOSITIONS:
-        beyond = words[place + 1] if place + 1 < len(words) else None
-        if beyond is None or not (beyond.is_noun or beyond.kind == "ADJ"):
-            return True
-    later = [word.text for word in words[verb.index + 1 : verb.index + 4]]
-    if "fall" in verb.forms and (later[:1] == ["in"] or "knees" in later):
-        return True
-    if any(word.tag == "VB" and words[word.index - 1].is_noun for word in words[verb.index + 2 : verb.index + 5]):
-        return True  # "watches a girl dance"
-    if "pass" in verb.forms and match.label.has_object and "to" in [*later, *_texts(words, verb.index + 4, 2)]:
-        return True  # "passes the ball to a friend"
-    looks = verb.forms & _LOOKS and any(child.head == verb.index and child.dep == "acomp" for child in words)
-    return verb.is_noun or bool(looks)
-
-
-def _texts(words: Sequence[Word], first: int, count: int) -> list[str]:
-    return [word.text for word in words[first : first + count]]
-
-
-def _is_modifier(words: Sequence[Word], match: Match) -> bool:
-    if match.verb is None or len(match.places) > 1 or match.label.rule:
-        return False
-    word = words[match.verb]
-    before = words[word.index - 1] if word.index else None
-    after = words[word.index + 1] if word.index + 1 < len(words) else None
-    opened = before is not None and (before.kind in _OPENING or before.tag == "PRP$")
-    heads = word.dep in ("amod", "compound") and word.head > word.index
-    return opened and heads and after is not None and after.kind in ("NOUN", "PROPN", "ADJ")
-
-
-def _is_place(words: Sequence[Word], match: Match) -> bool:
-    """Whether a relation is not to the picture ("to the left of the frame"), nor an idiom ("on fire")."""
-    if not match.label.has_object or not match.places:
-        return True
-    after = [word for word in words[match.places[-1] + 1 :][:3] if word.text not in DETERMINERS]
-    article = words[match.places[-1] + 1].text if match.places[-1] + 1 < len(words) else ""
-    if not after:
-        return match.literal
-    if match.label.rule == "below" and _noun_of(words, after[0].index) in _OVERHEAD:
-        return False
-    if after[0].text in FRAME and article not in ("a", "an"):
-        return False
-    if match.literal or match.verb is not None:
-        return True
-    noun, said = _noun_of(words, after[0].index), words[match.places[-1]].text
-    if said == "into" and _BECOMING & _verb_before(words, match.places[0]):
-        return False
-    if said == "on" and noun in _BODY and article in _OWNERS:
-        return False
-    vague = noun in _NO_PLACES and said in ("on", "into", "at", "in")
-    return not vague and (after[0].text not in _IDIOMS or article != after[0].text)
-
-
-def _verb_before(words: Sequence[Word], place: int) -> frozenset[str]:
-    """The forms of the last verb before a place; none where there is none."""
-    return next((word.forms for word in reversed(words[:place]) if word.is_verb), frozenset())
-
-
-def _noun_of(words: Sequence[Word], place: int) -> str:
-    """The noun of the phrase from a place on."""
-    while place + 1 < len(words) and words[place].kind in _MODIFIERS and words[place + 1].kind in _MODIFIERS:
-        place += 1
-    return words[place].text
 
 
 def _begins_with_verb(wording: str, word: Word) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvg.composition.language import Word
+from cvg.composition.match import Match
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase, noun_phrases
-from cvg.composition.statements import Match
 
 FINITE = ("VBZ", "VBP", "VBD")
 _OPENING = frozenset("while whereas when where as but because so until ;".split())

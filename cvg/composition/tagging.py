@@ -44,6 +44,8 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
     for word in words:
         if _is_direction(words, word):
             word.kind, word.tag = "ADV", "RB"
+        elif word.kind == "ADV" and word.text.endswith("ly") and _describes(words, word.index):
+            word.kind, word.tag = "ADJ", "JJ"  # "ghostly fish"
         elif word.kind in ("ADJ", "INTJ", "X") and _is_only_noun(word.text):
             many = lemmas(word.text, "NOUN") and word.text not in lemmas(word.text, "NOUN")
             word.kind, word.tag = "NOUN", "NNS" if many else "NN"
@@ -115,6 +117,13 @@ def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froz
         and not (after and after.kind == "DET")
         and not any(words[place].is_verb for place in clause(words, word.index) if place < word.index)
     )
+
+
+def _describes(words: Sequence[Word], index: int) -> bool:
+    """Whether a word that the dictionary has as an adjective and as no adverb stands before a noun."""
+    after = words[index + 1] if index + 1 < len(words) else None
+    text = words[index].text
+    return after is not None and after.is_noun and bool(lemmas(text, "ADJ")) and not lemmas(text, "ADV")
 
 
 def _is_only_noun(word: str) -> bool:

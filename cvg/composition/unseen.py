@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvg.composition.language import Word
-from cvg.composition.lexicon import ACTION
+from cvg.composition.lexicon import ACTION, CHANGE
+from cvg.composition.match import Match
 from cvg.composition.phrases import Phrase
-from cvg.composition.statements import Match
 
 _UNREAL = frozenset("pretend fail try attempt refuse want stop avoid plan hope prepare wish threaten forget".split())
 # Participles that tell how somebody is: "seated", "perched".
@@ -46,6 +46,8 @@ def is_unreal(match: Match, words: Sequence[Word]) -> bool:
     after = words[verb.index + 1] if verb.index + 1 < len(words) else None
     passive = passive or (verb.text.endswith("ed") and after is not None and after.kind == "ADJ")  # "painted yellow"
     passive = passive and verb.forms.isdisjoint(_STATES)
+    if match.label.category == CHANGE and len(match.places) > 1 and words[verb.index - 1].kind != "AUX":
+        return False  # "the sky turned orange"
     return passive and not match.label.has_object and match.label.rule is None
 
 
@@ -59,7 +61,7 @@ def agent_place(match: Match, words: Sequence[Word]) -> int | None:
     if match.verb is None or words[match.places[0]].tag not in ("VBN", "VBD"):
         return None
     after = match.places[-1] + 1
-    while after < len(words) and words[after].kind == "ADV":
+    while after < len(words) and (words[after].kind == "ADV" or words[after].text in ("along", "away", "around")):
         after += 1
     return after if after < len(words) and words[after].text == "by" else None
 
@@ -69,7 +71,11 @@ def is_scenery(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) 
     heads = [words[phrase.head].forms for phrase in subjects]
     if match.literal and match.verb is None:
         return False
-    verb = words[match.verb] if match.verb is not None and not (match.literal and match.sure) else None
+    verb = (
+        words[match.verb]
+        if match.verb is not None and not (match.label.rule and match.literal and match.sure)
+        else None
+    )
     reaching = verb is not None and (match.label.rule is not None or not verb.forms.isdisjoint(_REACHING))
     if reaching and any(not forms.isdisjoint(_STILL) for forms in heads):
         return True

@@ -8,10 +8,10 @@ from cvg.composition.attachment import Attachment
 from cvg.composition.labels import LabelSet
 from cvg.composition.language import Word
 from cvg.composition.lexicon import NUMBER
+from cvg.composition.match import Match
 from cvg.composition.phrases import MEDIA, QUALITY, Phrase, PhraseSpan
 from cvg.composition.referents import is_person
 from cvg.composition.refusals import UNITS
-from cvg.composition.statements import Match
 
 _COPULAS = frozenset("be look seem appear become remain stay".split())
 _MADE = frozenset("painted colored coloured dyed tinted made built carved crafted sculpted woven".split())
