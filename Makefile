@@ -92,7 +92,7 @@ probe: setup  ## which steps, layers and heads to tap: DATA=manifest.jsonl; for 
 
 # Two numbers of threads give two kinds of last digits; one gives the same bytes on any number of processes.
 invert: export OMP_NUM_THREADS ?= 1
-invert: setup  ## videos -> training shards: DATA=manifest.jsonl [OUT=runs/shards] [ARGS="--devices 8 --num_nodes 4"]
+invert: setup  ## videos -> training shards: DATA=manifest.jsonl [OUT=runs/shards|s3://bucket/folder] [ARGS="--devices 8 --num_nodes 4"]
 	$(PY) -m data_prep.invert --data "$$DATA" --out "$(or $(OUT),runs/shards)" $(ARGS) $(WITH_GENERATOR)
 
 train: setup  ## runs/shards -> classifier: [CONFIG="..."] [OUT=runs/classifier]

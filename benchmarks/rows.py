@@ -24,9 +24,10 @@ from cvg.common.errors import require
 from cvg.composition import LabelSet
 from cvg.shards.records import Record, encode
 from data_prep import manifest
+from data_prep.inversion.folder import digest_of_rows
 from data_prep.inversion.outcomes import Journal, Outcome
 from data_prep.inversion.packing import Packer
-from data_prep.inversion.sharding import digest_of_rows
+from data_prep.inversion.stores import Here
 from data_prep.inversion.taking import Taking
 
 MIB = 2**20
@@ -90,7 +91,7 @@ def invert(path: Path, out: Path, count: int, processes: int) -> tuple[int, int]
     others = [context.Process(target=_work, args=(rows, out, None)) for _ in range(processes - 1)]
     for process in others:
         process.start()
-    most = _work(rows, out, Packer(rows, out, parts))
+    most = _work(rows, out, Packer(rows, Here(out), parts))
     for process in others:
         process.join()
     return most
@@ -122,7 +123,7 @@ def _files(out: Path) -> tuple[int, int]:
 def begin(path: Path, out: Path, count: int) -> int:
     """What a run that goes on does before its first row: read all outcomes."""
     rows = manifest.load(path, LabelSet.load("shapes"))[:count]
-    return Packer(rows, out, out / "parts").outcomes.known.count(1)
+    return Packer(rows, Here(out), out / "parts").outcomes.known.count(1)
 
 
 def main(rows: int = 1_000_000, records: int = 200_000, processes: int = 2) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError, require
-from cvg.common.files import require_writable
+from cvg.common.files import require_writable, slug
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
 from cvg.generators import Loading, load_generator
 from cvg.media.video import Fit, VideoError, picture_size
 from cvg.shards.shards import SPLITS, ShardInfo
+from cvg.shards.uploads import Uploads
+from cvg.shards.urls import local_path
 from data_prep import manifest
 from data_prep.inversion.estimating import Estimate
 from data_prep.inversion.estimating import estimate as estimated
@@ -77,7 +79,8 @@ def before_work(rows: list[manifest.Row], size: Size, fit: Fit) -> list[str]:
 
 def main(
     data: Path,
-    out: Path = Path("runs/shards"),
+    out: str = "runs/shards",
+    work: Path | None = None,
     generator: str = "shapes-wan",
     labels: str = "shapes",
     method: Method = "inversion",
@@ -102,7 +105,10 @@ def main(
 
     Args:
         data: manifest (JSON Lines), or a folder with a manifest.jsonl.
-        out: folder of the tars, shards.json and rejects.jsonl.
+        out: folder of the tars, shards.json and rejects.jsonl, or a URL of one that fsspec writes to, such as
+            s3://bucket/folder. There each tar goes as soon as it is whole, and shards.json last.
+        work: folder of what is not packed yet, where out is a URL; one below runs/work, named by it, when left out. All
+            processes, of all machines, share it, and the same command goes on by it.
         generator: pipeline folder, hub id, or shipped name.
         labels: label set: a YAML file, or the name of one that ships.
         method: inversion (the paper's), noising (z_t = (1 - sigma) x0 + sigma eps), or trajectory (of videos that the
@@ -133,9 +139,12 @@ def main(
     require(0, iterations=iterations)
     if not math.isfinite(min_psnr):
         raise SettingsError(f"min_psnr {min_psnr}: give a number of dB")
+    uploads, folder = target(out, work)
     rows = manifest.load(data, label_set)[:limit]
     if not estimate:
-        require_writable(out / "run.json")
+        require_writable(folder / "run.json")
+        if uploads is not None:
+            uploads.require_writable()
     here = Place(device=loading.device) if estimate else place(loading.device, devices, num_nodes)
     model = load_generator(generator, replace(loading, device=here.device))
     layers, heads = taps(model, layers, heads)
@@ -152,15 +161,27 @@ def main(
     if here.rank == 0:
         for note in before_work(rows, Size(*size), fit):
             tell(f"note: {note}")
+        if uploads is not None:
+            tell(f"note: what is not packed yet is kept in {folder}; the same command goes on by it")
     crew = Crew(here.count > 1, here.rank == 0, batch_size, beside, lambda line: tell(f"{here.name}: {line}"))
     with here.together(tell) as end:
         try:
-            info = shard(rows, out, model, label_set, settings, loading.dtype, crew)
+            info = shard(rows, folder, model, label_set, settings, loading.dtype, crew, uploads)
         except AllRejected as error:
             end()
             raise DataError(_advised(str(error), error.reason)) from error
     if here.rank == 0:
-        summarise(info, rows, out)
+        summarise(info, rows, out, folder)
+
+
+def target(out: str, work: Path | None) -> tuple[Uploads | None, Path]:
+    """Where the tars go, if that is behind a URL, and the folder of the work."""
+    path = local_path(out)
+    if path is None:
+        return Uploads(out), work or Path("runs/work") / slug(out)
+    if work is not None:
+        raise SettingsError(f"work {work}: is for tars that go to a URL; {out} holds the work too, so leave it out")
+    return None, Path(path)
 
 
 def tell(line: str) -> None:
@@ -172,7 +193,7 @@ def _advised(message: str, *reasons: str) -> str:
     return "; ".join([message, *filter(None, map(REMEDIES.get, reasons))])
 
 
-def summarise(info: ShardInfo, rows: Sequence[manifest.Row], out: Path) -> None:
+def summarise(info: ShardInfo, rows: Sequence[manifest.Row], out: str, folder: Path) -> None:
     """Say what came of all rows. Ends with code 1 where no video gave a record."""
     total, rejected = sum(info.count(split) for split in SPLITS), sum(info.rejected.values())
     counts = ", ".join(f"{split} {info.count(split)}" for split in SPLITS)
@@ -180,7 +201,7 @@ def summarise(info: ShardInfo, rows: Sequence[manifest.Row], out: Path) -> None:
         f"{total} records ({counts}) in {out}; {rejected} of {len(rows)} videos left out {info.rejected or ''}".strip()
     )
     if rejected == len(rows):
-        tell(_advised(f"error: every video was left out; see {out / 'rejects.jsonl'}", *info.rejected))
+        tell(_advised(f"error: every video was left out; see {folder / 'rejects.jsonl'}", *info.rejected))
         raise SystemExit(1)
 
 

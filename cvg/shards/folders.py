@@ -9,9 +9,10 @@ from pathlib import Path
 
 from cvg.common.errors import DataError, SettingsError
 from cvg.shards.records import most_maps
-from cvg.shards.remote import DiskCache, check_url, fetch_json
+from cvg.shards.remote import DiskCache
 from cvg.shards.shards import ShardInfo
 from cvg.shards.tars import count_records, opened
+from cvg.shards.urls import check_url, fetch_json, local_path
 
 
 @dataclass
@@ -104,10 +105,8 @@ def folder_at(place: str, cache: DiskCache) -> Folder:
         raise SettingsError(
             f"shards {place}: a shell command, which is never run; give a folder, or a URL such as s3://bucket/folder"
         )
-    if place.startswith(("file://", "local://")):
-        return LocalFolder(place.partition("://")[2])
-    if "://" not in place:
-        return LocalFolder(place)
+    if (path := local_path(place)) is not None:
+        return LocalFolder(path)
     check_url(place)
     return RemoteFolder(place, cache)
 

@@ -1,69 +1,27 @@
-"""Files behind URLs, through fsspec: read again where a read fails, and kept in a folder of limited size."""
+"""Tars from behind URLs, kept in a folder of limited size."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
-import itertools
-import json
 import logging
 import os
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO
 
-from cvg.common.errors import DataError, SettingsError, UserError
-from cvg.common.files import MOST_JSON, atomic, full
+from cvg.common.errors import DataError, UserError
+from cvg.common.files import atomic
+from cvg.shards import urls
 from cvg.shards.tars import opened
-
-T = TypeVar("T")
-
-ATTEMPTS = 6
-"""So many reads in a row may fail before it is told; with the waits between them, within a minute."""
-FIRST_WAIT = 0.5
-"""Seconds before the second attempt; each further wait is twice as long."""
-_SILENT = 60
-"""Seconds for which an http server may send nothing."""
-_BLOCK = 8 << 20
-"""Bytes of one read."""
-_HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+from cvg.shards.urls import open_url, read_url, wait_or_raise
 
 _LOG = logging.getLogger(__name__)
-
-
-def check_url(url: str) -> None:
-    """Raise SettingsError unless a URL is of one kind of file system that fsspec knows, and is installed for."""
-    import fsspec  # here, as sets of records in local folders do without
-
-    protocol, _, rest = url.partition("://")
-    if "::" in url or protocol not in fsspec.available_protocols() or not rest:
-        raise SettingsError(f"shards {url}: no address of files; give a folder, or a URL such as s3://bucket/folder")
-    try:
-        fsspec.get_filesystem_class(protocol)
-    except ImportError as error:
-        more = "pip install 'cvg[remote]'" if protocol in ("s3", "s3a") else str(error)
-        raise SettingsError(f"shards {url}: needs a package that is not installed; {more}") from error
-
-
-def fetch_json(url: str) -> Any:
-    """Read a JSON file behind a URL.
-
-    Raises:
-        DataError: it is missing, cannot be read, is too large, or is not JSON; the message names it.
-    """
-    data = _read(url, lambda file: file.read(MOST_JSON + 1))
-    if len(data) > MOST_JSON:
-        raise DataError(f"{url}: has more than the {MOST_JSON} bytes of JSON that are read; write it again")
-    try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{url}: not valid JSON ({error}); write it again") from error
 
 
 @dataclass(frozen=True)
@@ -104,9 +62,9 @@ class DiskCache:
         with atomic(path) as temporary, temporary.open("wb") as file:
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)  # tells others that this one is at work
-            size = _read(url, lambda file: file.size if isinstance(file.size, int) else None)
+            size = read_url(url, lambda file: file.size if isinstance(file.size, int) else None)
             self._make_room(url, size or 0, file)
-            found = _download(url, file, self.most)
+            found = download(url, file, self.most)
             if found != digest:
                 raise DataError(
                     f"shard {url}: not the tar that shards.json names: damaged, or written by another run; make the "
@@ -164,41 +122,20 @@ def _abandoned(path: Path) -> bool:
         return False
 
 
-def _open(url: str, block: int = _BLOCK) -> Any:
-    """The file behind a URL. The file system is made anew in each process: none survives a fork."""
-    import fsspec
+def download(url: str, file: IO[bytes], most: int) -> str:
+    """Write what is behind a URL into a file; its SHA-256. A read that failed goes on where it ended, if it can.
 
-    options: dict[str, Any] = {}
-    if url.startswith(("http://", "https://")):
-        import aiohttp
-
-        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=_SILENT)}
-    files, path = fsspec.url_to_fs(url, **options)
-    files.invalidate_cache()
-    return files.open(path, "rb", block_size=block, cache_type="none")
-
-
-def _read(url: str, take: Callable[[Any], T]) -> T:
-    """What is taken of the file behind a URL; tried again where that fails. Raises DataError like `_wait_or_raise`."""
-    for failures in itertools.count(1):
-        try:
-            with _open(url) as file:
-                return take(file)
-        except Exception as error:
-            _wait_or_raise(url, error, failures)
-    raise AssertionError("it is tried until it is told")
-
-
-def _download(url: str, file: IO[bytes], most: int) -> str:
-    """Write what is behind a URL into a file; its SHA-256. A read that failed goes on where it ended, if it can."""
-    sha, done, failures, block = hashlib.sha256(), 0, 0, _BLOCK
+    Raises:
+        DataError: it cannot be read, or has more than ``most`` bytes.
+    """
+    sha, done, failures, block = hashlib.sha256(), 0, 0, urls.BLOCK
     while True:
         before = done
         try:
-            with _open(url, block) as source:
+            with open_url(url, block) as source:
                 if done:
                     source.seek(done)
-                while data := source.read(_BLOCK):
+                while data := source.read(urls.BLOCK):
                     file.seek(done)
                     file.write(data)
                     sha.update(data)
@@ -213,33 +150,7 @@ def _download(url: str, file: IO[bytes], most: int) -> str:
             raise
         except ValueError as error:  # the server sends files from their beginning alone
             sha, done, block, failures = hashlib.sha256(), 0, 0, failures + 1
-            _wait_or_raise(url, error, failures)
+            wait_or_raise(url, error, failures)
         except Exception as error:
             failures = failures + 1 if done == before else 1
-            _wait_or_raise(url, error, failures)
-
-
-def _wait_or_raise(url: str, error: Exception, failures: int) -> None:
-    """Wait before a read is tried again; DataError where there is no sense in it, or it was tried often."""
-    if full(error):  # our own disk: `atomic` tells
-        raise error
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    if _hopeless(error):
-        raise DataError(f"{url}: cannot be read ({reason}); check the address, and who may read it") from error
-    if failures >= ATTEMPTS:
-        raise DataError(
-            f"{url}: cannot be read ({reason}), also not when it was tried {failures} times; check the network, and go "
-            "on with the same command"
-        ) from error
-    _LOG.info("%s: a read failed (%s); trying again", url, reason)
-    time.sleep(FIRST_WAIT * 2 ** (failures - 1) * random.uniform(0.8, 1.2))
-
-
-def _hopeless(error: BaseException | None) -> bool:
-    """Whether a server answered that there is no such file, or not for us, and will again."""
-    status = getattr(error, "status", None)  # of http
-    if isinstance(status, int):
-        return 400 <= status < 500 and status not in (408, 429)
-    if isinstance(error, FileNotFoundError) and type(error.__cause__).__module__.startswith("aiohttp"):
-        return _hopeless(error.__cause__)  # fsspec says so of servers too that do not answer
-    return isinstance(error, _HOPELESS)
+            wait_or_raise(url, error, failures)

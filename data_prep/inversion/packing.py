@@ -1,7 +1,7 @@
 """Finished rows -> tars, in the manifest's order, as soon as all rows of a tar are done.
 
 A tar holds the next records of its split, so its bytes depend neither on the order in which rows were done nor on who
-did them. Once it is on the disk its rows' parts are let go: beside the tars lies what is ahead of the first row that is
+did them. Once it is where it stays its rows' parts are let go: beside it lies what is ahead of the first row that is
 not done.
 """
 
@@ -16,9 +16,11 @@ from typing import Any
 from cvg.common.errors import DataError
 from cvg.common.files import read_json, write_json
 from cvg.shards.records import MAPS, META
-from cvg.shards.shards import NOT_STATED, SPLITS, ShardWriter, files_of
+from cvg.shards.shards import NOT_STATED, SPLITS, ShardWriter
 from cvg.shards.tars import read_shard
-from data_prep.inversion.outcomes import RECORDS, Journal, Outcome, Outcomes, changed
+from data_prep.inversion.outcomes import RECORDS, Journal, Outcome, Outcomes
+from data_prep.inversion.signatures import changed
+from data_prep.inversion.stores import Here
 from data_prep.inversion.taking import Taking
 from data_prep.manifest import Row
 
@@ -57,12 +59,12 @@ class Packer:
 
     Args:
         rows: of the manifest.
-        out: the folder of the tars.
+        store: where tars stay.
         parts: the folder of what is done.
     """
 
-    def __init__(self, rows: list[Row], out: Path, parts: Path) -> None:
-        self.rows, self.out, self.parts = rows, out, parts
+    def __init__(self, rows: list[Row], store: Here, parts: Path) -> None:
+        self.rows, self.out, self.store, self.parts = rows, store.folder, store, parts
         self.order: dict[str, list[int]] = {
             split: [n for n, row in enumerate(rows) if row.split == split] for split in SPLITS
         }
@@ -103,24 +105,22 @@ class Packer:
         known, signatures = self.outcomes.known, self.outcomes.signatures
         gone = {n for n, row in enumerate(self.rows) if known[n] and changed(row, signatures[n])}
         sizes = {path.name: path.stat().st_size for path in self.parts.glob(f"*{RECORDS}")}
+        tars = self.store.sizes()
         for number, place in self.outcomes.places.items():
             if place.at + sum(map(sum, place.sizes)) > sizes.get(place.file, 0):
                 gone.add(number)
         for split in SPLITS:
             end = 0
             for which, tar in enumerate(self.tars[split]):
-                path, begin, end = self.out / tar.name, end, tar.end[0]
-                whole = path.is_file() and path.stat().st_size == tar.size
-                if not whole or not gone.isdisjoint(self.order[split][begin : end + 1]):
+                begin, end = end, tar.end[0]
+                if tars.get(tar.name) != tar.size or not gone.isdisjoint(self.order[split][begin : end + 1]):
                     with Journal(self.parts) as journal:
                         gone |= self._unpack(split, which, gone, journal)
                     break
         self.outcomes.drop(gone)
         for split in SPLITS:
             self._rewind(split)
-        for path in files_of(self.out):
-            if path.name not in self.written():
-                path.unlink()
+        self.store.keep(self.written())
         return bytes(known)
 
     def _unpack(self, split: str, first: int, gone: Collection[int], journal: Journal) -> set[int]:
@@ -131,7 +131,8 @@ class Packer:
         found: dict[int, dict[int, dict[str, bytes]]] = {}
         for tar in self.tars[split][first:]:
             try:
-                for members in read_shard(self.out / tar.name, tar.sha256, tar.size):
+                path = self.store.get_tar(tar.name, tar.size)
+                for members in read_shard(path, tar.sha256, tar.size):
                     if (home := homes.get(members["__key__"])) is not None and home[0] not in gone:
                         found.setdefault(home[0], {})[home[1]] = {end: members[end] for end in (MAPS, META)}
             except DataError:
@@ -219,6 +220,7 @@ class Packer:
         end = (at, which + 1) if which + 1 < len(self.rows[order[at]].relations) else (at + 1, 0)
         begin = self._begin(split)[0]
         size = (self.out / name).stat().st_size
+        self.store.put_tar(name)
         told = {licence: dict(sets) for licence, sets in licences.items()}
         self.tars[split].append(Tar(name, digest, size, end, dict(sorted(counts.items())), told))
         self._note()

@@ -7,29 +7,27 @@ again. Processes take rows as they get free; any of them may end, and the others
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from cvg.common.errors import DataError
-from cvg.common.files import atomic, read_json, sweep, write_json
 from cvg.composition import LabelSet
 from cvg.composition.labels import SLOTS
 from cvg.generators import Dtype, Generator
-from cvg.shards.shards import ShardInfo, files_of, merge_licences
+from cvg.shards.shards import ShardInfo, merge_licences
+from cvg.shards.uploads import Uploads
+from data_prep.inversion.folder import TAKEN, Folder, asked_of
 from data_prep.inversion.latents import Settings
-from data_prep.inversion.outcomes import RECORDS, Journal, Outcome, changed
+from data_prep.inversion.outcomes import Journal, Outcome
 from data_prep.inversion.packing import Packer
 from data_prep.inversion.recording import Recorder, check_grid
+from data_prep.inversion.stores import Here, There
 from data_prep.inversion.taking import Taking, joined, let_go, locked
 from data_prep.inversion.working import Worker
 from data_prep.manifest import Row
@@ -40,7 +38,7 @@ PACKED_S = 2.0
 """Seconds between two times that what is finished is looked through for whole tars."""
 WAIT_S = 0.3
 """The same between two times that a process with nothing to do looks for rows that another one left."""
-_FILES, _TAKEN, _PACKING = "files.json", "taken", "packing.lock"
+_PACKING = "packing.lock"
 
 
 class AllRejected(DataError):
@@ -78,8 +76,19 @@ def shard(
     settings: Settings,
     dtype: Dtype,
     crew: Crew = Crew(),
+    uploads: Uploads | None = None,
 ) -> ShardInfo:
     """Make the shards of some videos, or go on with them, or find them done; beside other processes that do the same.
+
+    Args:
+        rows: of the manifest.
+        out: the folder of the work, and of the tars where they do not go elsewhere.
+        model: the generator.
+        labels: the label set.
+        settings: how the videos are inverted.
+        dtype: of the generator's weights.
+        crew: how the rows are done.
+        uploads: where the tars go to, in place of ``out``.
 
     Raises:
         AllRejected: none of the first rows gave a record, all for one reason; called again it goes on with the others.
@@ -89,98 +98,31 @@ def shard(
         raise DataError(
             "no row of the manifest has a saved trajectory; choose another method, or synthesize the videos"
         )
-    tokens = [] if (out / "shards.json").exists() else check_grid(model, settings)
-    job = _Job(rows, out, model, labels, settings, crew, _asked(rows, model, labels, settings, dtype))
-    with joined(out, job.begin), ExitStack() as stack:
-        if not (out / "shards.json").exists():
-            job.work(stack, tokens or check_grid(model, settings))
+    store = Here(out) if uploads is None else There(out, uploads)
+    folder = Folder(rows, store, asked_of(rows, model, labels, settings, dtype))
+    tokens = [] if folder.finished else check_grid(model, settings)
+    with joined(out, folder.begin), ExitStack() as stack:
+        if not folder.finished:
+            _Job(folder, model, labels, settings, crew).work(stack, tokens or check_grid(model, settings))
         info = ShardInfo.load(out)
-        shutil.rmtree(job.parts, ignore_errors=True)
+        folder.tidy()
     return info
 
 
 class _Job:
     """One process's part of the shards of a folder."""
 
-    def __init__(
-        self,
-        rows: list[Row],
-        out: Path,
-        model: Generator,
-        labels: LabelSet,
-        settings: Settings,
-        crew: Crew,
-        asked: dict[str, Any],
-    ) -> None:
-        self.rows, self.out, self.parts = rows, out, out / "parts"
-        self.model, self.labels, self.settings, self.crew, self.asked = model, labels, settings, crew, asked
+    def __init__(self, folder: Folder, model: Generator, labels: LabelSet, settings: Settings, crew: Crew) -> None:
+        self.folder, self.rows, self.parts = folder, folder.rows, folder.parts
+        self.model, self.labels, self.settings, self.crew = model, labels, settings, crew
         self.packer: Packer | None = None
         self._packed = 0.0
-
-    def begin(self, only: bool) -> None:
-        """Note in ``run.json`` what the folder is for, or see that it is for the same, and what of it is done.
-
-        Args:
-            only: no other process is at work there.
-
-        Raises:
-            DataError: it is for other settings or videos.
-        """
-        out, noted = self.out, self.out / "run.json"
-        if only:
-            for folder in (out, self.parts):
-                sweep(folder, older=0)
-        finished = (out / "shards.json").exists()
-        records = finished or bool(files_of(out)) or any(path.stat().st_size for path in self._records())
-        other = "choose another folder or remove it"
-        try:
-            found = read_json(noted)
-        except DataError as error:
-            if records:
-                raise DataError(f"out {out}: holds shards of settings that are not known ({error}); {other}") from error
-            found = {}
-        same = found == self.asked
-        if not same and (records or not only):
-            raise DataError(f"out {out}: holds shards of other settings or videos; {other}")
-        if finished:
-            self._require_unchanged()
-        elif only:
-            if not same:
-                shutil.rmtree(self.parts, ignore_errors=True)  # at most rejects, which others may not be
-                write_json(noted, self.asked)
-            self._begin_parts()
-
-    def _records(self) -> Iterator[Path]:
-        return self.parts.glob(f"*{RECORDS}")
-
-    def _require_unchanged(self) -> None:
-        try:
-            files = read_json(self.out / _FILES)
-        except DataError:
-            files = None
-        files = files if isinstance(files, dict) else {}
-        others = [row for row in self.rows if row.id in files and changed(row, files[row.id])]
-        if others:
-            raise DataError(
-                f"out {self.out}: {len(others)} of its videos have changed since, {others[0].video} among them; "
-                "choose another folder or remove it"
-            )
-
-    def _begin_parts(self) -> None:
-        if self.parts.exists():
-            done = Packer(self.rows, self.out, self.parts).mend()
-        else:
-            done = bytes(len(self.rows))
-            for left in files_of(self.out):  # nobody knows of which rows
-                left.unlink()
-        with atomic(self.parts / _TAKEN) as path:
-            path.write_bytes(done)
 
     def work(self, stack: ExitStack, tokens: list[int]) -> None:
         """Do rows until all are done, by whomever, and packed."""
         crew, rows = self.crew, self.rows
         try:
-            taking = Taking(self.parts / _TAKEN, len(rows), crew.group, alone=not crew.others)
+            taking = Taking(self.parts / TAKEN, len(rows), crew.group, alone=not crew.others)
         except FileNotFoundError:
             return  # another process packed the last of it just now
         stack.callback(taking.close)
@@ -201,7 +143,7 @@ class _Job:
         def lag() -> int:  # none follows the first rows while it is not known whether all are left out
             return 0 if first else 1
 
-        while not (self.out / "shards.json").exists():
+        while not self.folder.finished:
             for outcomes in worker.through(iter(taking.take, None), keep, lag):
                 bar.update(len(rows) - taking.left() - bar.n)
                 worked = time.monotonic() - began
@@ -230,12 +172,12 @@ class _Job:
             try:
                 lock = locked(self.parts / _PACKING)
             except DataError:
-                if (self.out / "shards.json").exists():
+                if self.folder.finished:
                     return None  # nothing is left of the parts
                 raise
             if lock is not None:
                 stack.callback(let_go, lock, self.parts / _PACKING)
-                self.packer = Packer(self.rows, self.out, self.parts)
+                self.packer = self.folder.packer()
         return self.packer
 
     def _finish(self, stack: ExitStack, taking: Taking, tokens: list[int]) -> bool:
@@ -244,15 +186,10 @@ class _Job:
         if packer is None or not packer.finish(taking):
             return False
         outcomes = packer.outcomes
-        lines = (json.dumps(outcomes.rejects[number], ensure_ascii=False) + "\n" for number in sorted(outcomes.rejects))
-        with atomic(self.out / "rejects.jsonl") as path, path.open("w", errors="backslashreplace") as file:
-            file.writelines(lines)
-        files = {row.id: seen for row, seen in zip(self.rows, outcomes.signatures, strict=True)}
-        write_json(self.out / _FILES, files)
         reasons = Counter(told["rejected"] for told in outcomes.rejects.values())
         settings = self.settings
         levels = self.model.schedule(settings.steps, settings.size).levels
-        ShardInfo(
+        info = ShardInfo(
             generator=self.model.identity(),
             layers=settings.layers,
             heads=settings.heads,
@@ -268,7 +205,8 @@ class _Job:
             rejected=dict(sorted(reasons.items())),
             token_grid=tokens,
             licences=merge_licences([tar.licences for tars in packer.tars.values() for tar in tars]),
-        ).save(self.out)
+        )
+        self.folder.close(outcomes, info)
         return True
 
 
@@ -292,23 +230,3 @@ def _line(worker: Worker, seconds: float) -> str:
         f"{videos} videos, {videos - worker.reasons['']} of them left out, {seconds / videos:.2f} s each, "
         f"{100 * worker.seconds / seconds:.0f} % of the time in the network"
     )
-
-
-def _asked(rows: Sequence[Row], model: Generator, labels: LabelSet, settings: Settings, dtype: Dtype) -> dict[str, Any]:
-    """What fixes the bytes of the shards, as JSON; of the rows their number and a digest."""
-    plain = asdict(settings)
-    if plain["fit"] == "crop":  # as ever
-        del plain["fit"]
-    asked = {"settings": plain, "generator": model.identity(), "rows": [len(rows), digest_of_rows(rows)]}
-    return json.loads(json.dumps(asked)) | {"labels": labels.to_dict(), "dtype": dtype}
-
-
-def digest_of_rows(rows: Sequence[Row]) -> str:
-    """Of all that rows say, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps([getattr(row, name) for name in _TOLD], default=str).encode())
-    return digest.hexdigest()
-
-
-_TOLD = [field.name for field in fields(Row) if field.name not in ("line", "fault", "unconfirmed")]

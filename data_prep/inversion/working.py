@@ -16,8 +16,9 @@ from cvg.common.cli import is_out_of_memory
 from cvg.common.errors import DataError, ModelError
 from cvg.generators import Conditioning
 from cvg.shards.records import encode
-from data_prep.inversion.outcomes import Outcome, signature
+from data_prep.inversion.outcomes import Outcome
 from data_prep.inversion.recording import Passed, Prepared, Recorder, Rejected
+from data_prep.inversion.signatures import signature
 from data_prep.manifest import Row
 
 T = TypeVar("T")

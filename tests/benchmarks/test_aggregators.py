@@ -69,7 +69,7 @@ def test_the_whole_of_it_once(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     for number, row in enumerate(rows):
         row["split"] = "val" if number % 4 == 0 else "train"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    invert.main(data=tmp_path / "clips", out=tmp_path / "shards")
+    invert.main(data=tmp_path / "clips", out=str(tmp_path / "shards"))
     options = {"depths": [0, 1], "mirrored": [True], "rates": [1e-3], "training_steps": 2, "prompts": 2, "steps": 12}
     for again in (False, True):
         capfd.readouterr()

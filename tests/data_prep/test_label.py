@@ -255,7 +255,7 @@ def test_inversion_takes_the_manifest(rendered: tuple[Path, list[Spec]], tmp_pat
     few = write(folder / "few.jsonl", rows)
     call(f"--videos={few}", f"--out={tmp_path / 'm.jsonl'}", *SHAPES)
     model = make_pipeline(tmp_path / "generator")
-    invert.main(tmp_path / "m.jsonl", tmp_path / "shards", str(model), method="noising", steps=4, at=[1])
+    invert.main(tmp_path / "m.jsonl", str(tmp_path / "shards"), str(model), method="noising", steps=4, at=[1])
     info = ShardInfo.load(tmp_path / "shards")
     assert sum(info.count(split) for split in ("train", "val", "test")) == sum(
         len(spec.relations) for spec in specs[:2]

@@ -18,8 +18,10 @@ from cvg.shards.records import encode
 from cvg.shards.shards import SPLITS, ShardWriter
 from data_prep.inversion import outcomes as outcomes_module
 from data_prep.inversion import packing
-from data_prep.inversion.outcomes import LINES, RECORDS, Journal, Outcome, Outcomes, changed, signature
+from data_prep.inversion.outcomes import LINES, RECORDS, Journal, Outcome, Outcomes
 from data_prep.inversion.packing import Packer
+from data_prep.inversion.signatures import changed, signature
+from data_prep.inversion.stores import Here
 from data_prep.inversion.taking import Taking, joined
 from data_prep.manifest import Row
 from tests.helpers.shards import make_record
@@ -76,9 +78,9 @@ def tars(out: Path) -> dict[str, bytes]:
 def begun(rows: list[Row], out: Path) -> tuple[Packer, Taking]:
     """As a process begins that is alone."""
     (out / "parts").mkdir(parents=True, exist_ok=True)
-    done = Packer(rows, out, out / "parts").mend()
+    done = Packer(rows, Here(out), out / "parts").mend()
     (out / "parts" / "taken").write_bytes(done)
-    return Packer(rows, out, out / "parts"), Taking(out / "parts" / "taken", len(rows))
+    return Packer(rows, Here(out), out / "parts"), Taking(out / "parts" / "taken", len(rows))
 
 
 def do(rows: list[Row], taking: Taking, journal: Journal) -> bool:

@@ -126,11 +126,11 @@ def test_trajectories_become_shards(
     made: Path, generator: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = {"generator": str(generator), "method": "trajectory", "steps": STEPS, "layers": [0]}
-    invert.main(made, tmp_path / "out", at=[0, 1], **options)
+    invert.main(made, str(tmp_path / "out"), at=[0, 1], **options)
     info = ShardInfo.load(tmp_path / "out")
     assert info.source == "trajectory" and sum(info.count(split) for split in info.counts) == 3
     with pytest.raises(SystemExit):
-        invert.main(made, tmp_path / "late", at=[3], **options)
+        invert.main(made, str(tmp_path / "late"), at=[3], **options)
     assert "no latents near noise level" in (tmp_path / "late" / "rejects.jsonl").read_text()
     assert "every video was left out" in capsys.readouterr().err
 

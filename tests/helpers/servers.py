@@ -21,6 +21,7 @@ def bucket(folder: Path, name: str = "records") -> Iterator[str]:
     """An S3 server with a folder's files in a bucket; its URL. What speaks S3 in this process speaks to it."""
     import boto3
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -36,6 +37,7 @@ def bucket(folder: Path, name: str = "records") -> Iterator[str]:
         with pytest.MonkeyPatch.context() as patch:
             for variable, value in settings.items():
                 patch.setenv(variable, value)
+            S3FileSystem.clear_instance_cache()  # what spoke to another server
             client = boto3.client("s3")
             client.create_bucket(Bucket=name)
             for path in sorted(folder.iterdir()):

@@ -34,7 +34,7 @@ KILLS = 20
 
 def _invert(folder: Path, out: Path) -> None:
     options: dict[str, Any] = {"steps": 3, "at": [0, 1], "layers": [0], "size": Size(5, 32, 32), "min_psnr": -100.0}
-    invert.main(folder / "manifest.jsonl", out, str(folder / "generator"), **options)
+    invert.main(folder / "manifest.jsonl", str(out), str(folder / "generator"), **options)
 
 
 def _sample(folder: Path, out: Path) -> None:

@@ -55,7 +55,7 @@ def write(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 def run(data: Path, out: Path, generator: str, **options: Any) -> ShardInfo:
     settings: dict[str, Any] = {"steps": 3, "at": [0, 1], "layers": [0], "method": "noising", "size": SIZE}
-    invert.main(data, out, generator, **settings | options)
+    invert.main(data, str(out), generator, **settings | options)
     return ShardInfo.load(out)
 
 

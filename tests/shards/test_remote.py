@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from cvg.common.errors import DataError, SettingsError, UserError
-from cvg.shards import remote
+from cvg.shards import urls
 from cvg.shards.folders import LocalFolder, folder_at
 from cvg.shards.remote import DiskCache
 from cvg.shards.shards import ShardInfo
@@ -42,7 +42,7 @@ def s3(local: Path) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(urls, "FIRST_WAIT", 0.01)
 
 
 def size_of(local: Path) -> int:
@@ -71,7 +71,7 @@ def test_a_bucket_gives_what_its_folder_gives(s3: str, local: Path, tmp_path: Pa
 
 def test_connections_that_break_are_gone_on_with(local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of all answers ends in its middle, and a tar takes several."""
-    monkeypatch.setattr(remote, "_BLOCK", 20_000)
+    monkeypatch.setattr(urls, "BLOCK", 20_000)
     with Web(local, breaks=0.25) as web:
         there = sets(web.url, tmp_path / "cache", cache_gb=0, num_workers=0)
         found = batches_of(there)
@@ -98,7 +98,7 @@ def test_what_cannot_be_read_is_one_message(local: Path, tmp_path: Path) -> None
         web.asked.clear()
         with pytest.raises(DataError, match="also not when it was tried 6 times; check the network"):
             _ = sets(web.url, tmp_path).info
-        assert web.asked["shards.json"] == remote.ATTEMPTS
+        assert web.asked["shards.json"] == urls.ATTEMPTS
         gone = web.url
     with pytest.raises(DataError, match="tried 6 times"):
         _ = sets(gone, tmp_path).info
@@ -203,7 +203,7 @@ def test_a_process_that_is_killed_while_it_fetches_leaves_no_tar(local: Path, tm
 
 
 def _fetch_slowly(url: str, cache: DiskCache, begun: Any) -> None:
-    remote.FIRST_WAIT = 60.0
+    urls.FIRST_WAIT = 60.0
     begun.put(True)
     cache.open(f"{url}/train-00000.tar", "0" * 64)
 
