@@ -5,6 +5,7 @@ Tars are read in :mod:`cvg.shards.tars`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -37,6 +38,11 @@ _REPEATABLE: dict[str, Any] = {"user": "", "group": "", "mode": 0o644, "mtime": 
 def files_of(folder: str | Path) -> list[Path]:
     """The tars that lie in a folder, whether ``shards.json`` names them or not, as it may not yet."""
     return sorted(path for split in SPLITS for path in Path(folder).glob(f"{split}-*.tar"))
+
+
+def is_tar(name: str) -> bool:
+    """Whether a file is a tar of a split, by its name."""
+    return re.fullmatch(rf"({_SPLIT})-\d+\.tar", name) is not None
 
 
 class ShardWriter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from cvg.shards.shards import files_of
+from cvg.shards.shards import files_of, is_tar
 from cvg.shards.uploads import Uploads
 from cvg.shards.urls import fetch_json
 
@@ -73,7 +73,7 @@ class There(Here):
 
     def sizes(self) -> dict[str, int]:
         """Name -> bytes of the tars that are there."""
-        return {name: size for name, size in self.uploads.sizes().items() if name.endswith(".tar") and name[0] != "."}
+        return {name: size for name, size in self.uploads.sizes().items() if is_tar(name)}
 
     def put(self, name: str) -> None:
         """Copy a file there. Raises DataError where it cannot be."""
@@ -99,7 +99,7 @@ class There(Here):
         super().keep(())
         for name in self.uploads.sizes():
             temporary = name.startswith(".") and name.endswith(_TEMPORARY)
-            if temporary or (name.endswith(".tar") and name not in names):
+            if temporary or (is_tar(name) and name not in names):
                 self.uploads.remove(name)
 
     def noted(self) -> object:
