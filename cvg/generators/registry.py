@@ -16,6 +16,7 @@ ADAPTERS: dict[str, str] = {
     "CosmosTextToWorldPipeline": "cosmos.CosmosGenerator",
     "EasyAnimatePipeline": "easyanimate.EasyAnimateGenerator",
     "HunyuanVideo15Pipeline": "hunyuan15.HunyuanVideo15Generator",
+    "HunyuanVideoImageToVideoPipeline": "hunyuan.HunyuanVideoImageGenerator",
     "HunyuanVideoPipeline": "hunyuan.HunyuanVideoGenerator",
     "Kandinsky5T2VPipeline": "kandinsky5.Kandinsky5Generator",
     "LTXImageToVideoPipeline": "ltx.LTXImageGenerator",

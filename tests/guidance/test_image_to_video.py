@@ -13,22 +13,35 @@ import torch
 from diffusers import (
     CogVideoXDDIMScheduler,
     CogVideoXImageToVideoPipeline,
+    HunyuanVideoImageToVideoPipeline,
     LTXImageToVideoPipeline,
     WanImageToVideoPipeline,
     WanTransformer3DModel,
 )
+from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video_image2video import (
+    DEFAULT_PROMPT_TEMPLATE as IMAGE_TEMPLATE,
+)
 from torch import Tensor, nn
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 import cvg
-from cvg.common.errors import ModelError
+from cvg.common.errors import ModelError, PromptError
 from cvg.common.sizes import Size
+from cvg.composition import parse
 from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guided_pipeline import GuidedPipeline
 from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
 from tests.generators.families import test_cogvideox as cogvideox
+from tests.generators.families import test_hunyuan as hunyuan
 from tests.generators.families import test_ltx as ltx
 from tests.generators.families import test_wan as wan
 from tests.helpers.labels import LABELS
@@ -73,14 +86,41 @@ def cogvideox_image() -> CogVideoXImageToVideoPipeline:
     return image_to_video(pipeline, CogVideoXImageToVideoPipeline, transformer=transformer)
 
 
+def hunyuan_image(kind: str) -> HunyuanVideoImageToVideoPipeline:
+    """With a Llava that makes 576 states of an image, as the real one."""
+    changes = {"in_channels": 4 if kind == "token_replace" else 9, "guidance_embeds": kind == "token_replace"}
+    pipeline = hunyuan.build(image_condition_type=kind, **changes)
+    torch.manual_seed(1)
+    tokenizer = hunyuan.llama3_tokenizer(IMAGE_TEMPLATE["template"], "<image>")
+    text = {**pipeline.text_encoder.config.to_dict(), "vocab_size": len(tokenizer), "model_type": "llama"}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    llava = LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config=CLIPVisionConfig(**sizes, image_size=24, patch_size=1),
+            text_config=LlamaConfig(**text),
+            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    size = {"height": 24, "width": 24}
+    own = {
+        "text_encoder": llava,
+        "tokenizer": tokenizer,
+        "image_processor": CLIPImageProcessor(size=size, crop_size=size),
+    }
+    return image_to_video(pipeline, HunyuanVideoImageToVideoPipeline, **own)
+
+
 BUILDS: dict[str, tuple[Callable[[], Any], Size]] = {
     "wan 2.1": (functools.partial(wan_image, encoder=True), Size(5, 64, 64)),
     "wan 2.2": (wan_image, Size(5, 64, 64)),
     "wan 2.2 5B": (functools.partial(wan_image, expand_timesteps=True), Size(9, 64, 64)),
     "cogvideox": (cogvideox_image, Size(9, 16, 24)),
+    "hunyuan, image in place": (functools.partial(hunyuan_image, "token_replace"), Size(9, 32, 48)),
+    "hunyuan, image beside": (functools.partial(hunyuan_image, "latent_concat"), Size(9, 32, 48)),
     "ltx": (lambda: image_to_video(ltx.TestLTX().build(), LTXImageToVideoPipeline), Size(17, 64, 96)),
 }
-GIVEN = ("wan 2.2 5B", "ltx")
+GIVEN = ("wan 2.2 5B", "ltx", "hunyuan, image in place")
 """Those whose first latent frame is the image's."""
 
 
@@ -153,6 +193,29 @@ def test_maps_are_of_the_video_and_gradients_reach_it(name: str) -> None:
     assert maps and maps[0].requires_grad
     grid = generator.token_grid(generator.initial_latents(seeded(0), BUILDS[name][1]))
     assert maps[0].shape == (1, 2, generator.num_heads, 1, *grid) and maps[0].min() > 0 and maps[0].max() <= 1
+
+
+def test_hunyuans_text_keys_begin_behind_the_images() -> None:
+    """Another word leaves the states before its key as they were; another template hides where the words are."""
+    generator, guided, options = built("hunyuan, image beside")
+    with generator.called_with(options):
+        composition = parse("a red circle to the left of a blue square", LABELS)
+        columns = generator.entity_columns(composition)
+        texts = [composition.prompt, composition.prompt.replace("blue", "green")]
+        states = generator.encode_prompts(texts)["encoder_hidden_states"]
+    assert columns.shape[0] == states.shape[1] == 288 + 252
+    first = int(columns[:, 1].nonzero()[0])
+    torch.testing.assert_close(states[0, :first], states[1, :first])
+    assert not torch.allclose(states[0, first], states[1, first], atol=1e-3)
+    with pytest.raises(ModelError, match="another prompt_template.*hides where the prompt's words are; leave it out"):
+        guided(**options, prompt_template={"template": "<image>{}", "crop_start": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        keys = int(columns.any(1).nonzero()[-1]) - 288 + 2
+        patch.setattr(type(generator), "max_sequence_length", keys)  # of which four are the answer's
+        with pytest.raises(
+            PromptError, match=f"prompt of more than {keys - 4} tokens: an entity lies beyond them; shorten it"
+        ):
+            generator.entity_columns(composition)
 
 
 def test_without_an_image_it_is_not_sampled() -> None:

@@ -30,8 +30,13 @@ from tests.helpers.parts import WORDS, clip_encoder, clip_tokenizer
 TEMPLATE, CUT = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["crop_start"]
 
 
-def llama3_tokenizer() -> LlamaTokenizerFast:
-    """Llama 3's: byte pairs, cut as there, that keep the words and all pieces of the template whole."""
+def llama3_tokenizer(template: str = TEMPLATE, *more: str) -> LlamaTokenizerFast:
+    """Llama 3's: byte pairs, cut as there, that keep the words and all pieces of the template whole.
+
+    Args:
+        template: what prompts stand in.
+        more: further special tokens.
+    """
     pieces = (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
         r"|\s+(?!\S)|\s+"
@@ -47,11 +52,11 @@ def llama3_tokenizer() -> LlamaTokenizerFast:
     plain.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=2000,
-        special_tokens=[*special, "<pad>"],
+        special_tokens=[*special, "<pad>", *more],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    plain.train_from_iterator([TEMPLATE, *(f"{space}{word}" for word in WORDS for space in ("", " "))], trainer)
+    plain.train_from_iterator([template, *(f"{space}{word}" for word in WORDS for space in ("", " "))], trainer)
     plain.post_processor = processors.TemplateProcessing(single=f"{special[0]} $A", special_tokens=[(special[0], 0)])
     return LlamaTokenizerFast(
         tokenizer_object=plain,
