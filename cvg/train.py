@@ -5,6 +5,7 @@ Every training begins with lightning_configs/base.yaml. Each ``--config FILE`` l
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -19,16 +20,19 @@ from cvg.classifier.checkpoint import load_checkpoint, read_checkpoint
 from cvg.common import quiet
 from cvg.common.cli import PlainText, called_as, exit_with_message
 from cvg.common.configs import located, shipped
-from cvg.common.errors import DataError, SettingsError, UserError
+from cvg.common.errors import DataError, EndedEarly, SettingsError, UserError
 from cvg.common.files import require_writable
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.module import CompositionModule
+from cvg.training.peers import first_to_tell, is_to_tell, lost, newest, watch
 from cvg.training.progress import TrainingProgress
 from cvg.training.resuming import was_restoring
 from cvg.training.saving import WholeCheckpoints, WholeConfig
 
 _STANDING = ("best", "last", "hpc")
 """What may stand for a checkpoint's path: Lightning finds the file."""
+_PARENT = os.getppid()
+"""Of a process that Lightning started: the first."""
 
 
 class Parser(PlainText, LightningArgumentParser):
@@ -94,9 +98,10 @@ class CompositionCLI(LightningCLI):
         data: Any = self.datamodule
         require_writable(*(Path(to.save_dir) / "metrics.csv" for to in self.trainer.loggers if to.save_dir))
         data.info  # noqa: B018  (read, and kept)
+        watch(self.trainer, lambda: print(f"error: {self._ended_early()}", file=sys.stderr))
         if self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None:
             splits = {"fit": "train", "validate": "val", "test": "test"}
-            print(data.reading(splits[str(self.subcommand)]), flush=True)
+            print(data.reading(splits[str(self.subcommand)], self.trainer.world_size), flush=True)
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -107,6 +112,10 @@ class CompositionCLI(LightningCLI):
                 "was not loaded; give a .ckpt written by `python -m cvg.train fit`"
             ) from error
         except Exception as error:  # what is damaged in a checkpoint makes Lightning raise nearly anything
+            if lost(error):
+                if is_to_tell(_PARENT) and first_to_tell():
+                    raise EndedEarly(self._ended_early()) from error
+                raise SystemExit(2) from error
             if isinstance(error, UserError) or not was_restoring(error):
                 raise
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -114,6 +123,15 @@ class CompositionCLI(LightningCLI):
                 f"checkpoint {self.trainer.ckpt_path}: what it holds of its training is damaged ({reason}); take "
                 "another, or start a new training from its classifier (model.warm_start)"
             ) from error
+
+    def _ended_early(self) -> str:
+        """That another process of the training is gone, and what to do."""
+        checkpoint = newest(self.trainer.checkpoint_callbacks)
+        next_step = f"go on with --ckpt_path {checkpoint}" if checkpoint else "no checkpoint is there yet: begin again"
+        return (
+            "another process of the training ended early, and with it all do; its own message or the system's log "
+            f"says why (memory may have run out); {next_step}"
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Lightning's trainer, with our progress instead of its bars, and checkpoints that appear whole."""

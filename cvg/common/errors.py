@@ -29,6 +29,10 @@ class DataError(UserError):
     """A file or folder cannot be read or written, or does not hold what it should: manifests, shards, checkpoints."""
 
 
+class EndedEarly(UserError):
+    """Another process, without which this one cannot go on, ended."""
+
+
 def require(least: int, **options: int | None) -> None:
     """Check that options are no smaller than they can be.
 

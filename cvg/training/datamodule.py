@@ -208,9 +208,9 @@ class CompositionDataModule(L.LightningDataModule):
     def _workers(self, split: str) -> int:
         return self.num_workers if self.num_workers is not None else 0 if self.fits(split) else 2
 
-    def reading(self, split: str) -> str:
-        """In one line, how a split is read, and why."""
-        size, (_, ranks) = self._size(split), self._world()
+    def reading(self, split: str, ranks: int) -> str:
+        """In one line, how so many processes read a split, and why."""
+        size = self._size(split)
         sizes = f"{sum(folder.info.count(split) for folder in self.places)} {split} records, {size / 1e9:.3g} GB, "
         if self.fits(split):
             return f"{sizes}are kept in memory by every process (data.cache_gb {self.cache_gb:g})"
