@@ -79,7 +79,7 @@ class CompositionCLI(LightningCLI):
         """See that there is something to train, and to train on, and that what comes of it can be written.
 
         Raises:
-            SettingsError: there is nothing to train.
+            SettingsError: there is nothing to train, or the processes cannot share a batch.
             DataError: shards are missing; logs, checkpoints or the export could not be written.
         """
         for name in ("max_epochs", "max_steps"):
@@ -94,10 +94,17 @@ class CompositionCLI(LightningCLI):
         self.before_test()
 
     def before_test(self) -> None:
-        """Raise DataError where shards are missing or logs could not be written, before folders are made for these."""
+        """See that shards are there and logs can be written, before folders are made for these or processes begun.
+
+        Raises:
+            DataError: shards are missing; logs could not be written.
+            SettingsError: the processes cannot share a batch.
+        """
         data: Any = self.datamodule
         require_writable(*(Path(to.save_dir) / "metrics.csv" for to in self.trainer.loggers if to.save_dir))
         data.info  # noqa: B018  (read, and kept)
+        for training in (False, True)[: 1 + (self.subcommand == "fit")]:
+            data.check_shared(self.trainer.world_size, training)
         watch(self.trainer, lambda: print(f"error: {self._ended_early()}", file=sys.stderr))
         if self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None:
             splits = {"fit": "train", "validate": "val", "test": "test"}

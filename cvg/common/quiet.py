@@ -32,8 +32,6 @@ NOTES = (
 """Beginnings of what lightning logs."""
 LOGGERS: Final = {
     "lightning.pytorch.utilities.rank_zero": NOTES,
-    # That it ends all processes since one ended: `cvg.train` tells of it.
-    "lightning.fabric.strategies.launchers.subprocess_script": ("[rank: ",),
     # What an installed torchao says when diffusers is imported, whether or not anything is quantised.
     "torchao": ("Failed to load",),
     "torch.utils._pytree": ("<enum",),

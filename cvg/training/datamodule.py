@@ -208,6 +208,14 @@ class CompositionDataModule(L.LightningDataModule):
     def _workers(self, split: str) -> int:
         return self.num_workers if self.num_workers is not None else 0 if self.fits(split) else 2
 
+    def check_shared(self, ranks: int, training: bool) -> None:
+        """Raise SettingsError unless so many processes can share a batch, of training or of validation and test."""
+        name = "batch_size" if training else "eval_batch_size"
+        if (size := getattr(self, name)) % ranks:
+            raise SettingsError(
+                f"data.{name} {size}: cannot be shared by {ranks} processes; choose a multiple of {ranks}"
+            )
+
     def reading(self, split: str, ranks: int) -> str:
         """In one line, how so many processes read a split, and why."""
         size = self._size(split)
@@ -232,15 +240,13 @@ class CompositionDataModule(L.LightningDataModule):
             raise DataError(
                 f"shards {', '.join(self.folders)}: no {split} records{but}; make some first (`make invert`)"
             )
-        size = self.batch_size if training else self.eval_batch_size
         rank, ranks = self._world()
-        if size % ranks:
-            raise SettingsError(f"data: a batch of {size} cannot be shared by {ranks} processes; choose a multiple")
+        self.check_shared(ranks, training)
         stream = (Shared if self.fits(split) else Streamed)(
             sources=sources,
             info=self.info,
             stored=self.stored,
-            batch_size=size,
+            batch_size=self.batch_size if training else self.eval_batch_size,
             training=training,
             mirror=self._mirror(),
             hold_out=hold_out if training else frozenset(),

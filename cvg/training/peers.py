@@ -12,47 +12,63 @@ from typing import Any
 
 import lightning as L
 import torch.distributed as dist
+from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from typing_extensions import override
 
 _PATIENCE = 2.0
 """Seconds in which the system hands the children of a process that was killed to another one."""
 
 _GRACE = 2.0
-"""Seconds in which a process that waits for others usually comes to know that one of them is gone; Lightning ends all
-after five."""
+"""Seconds in which a process that waits for others usually comes to know that one of them is gone."""
+_TO_END = 30.0
+"""Seconds that a process which knows it has to end."""
 _TOLD = threading.Lock()
 """Taken by who tells in this process, and never given back."""
 
 
-class Watch(threading.Thread):
-    """Ends a training one of whose processes ended in an error, where that does not end it by itself.
+class Launcher(_SubprocessScriptLauncher):
+    """Lightning's, but that where one of the processes ends in an error the user is told, and the first ends in order.
 
-    What a process that was killed had open is held open by its reading workers for some seconds, so that the others
-    wait; and one that computes waits for nobody.
+    Lightning's own kills all of them at once, the first too.
 
     Args:
-        trainer: of the first process of a machine, whose others Lightning starts.
+        trainer: whose launcher it is to be.
         tell: tells the user.
     """
 
     def __init__(self, trainer: L.Trainer, tell: Callable[[], None]) -> None:
-        super().__init__(daemon=True, name="watch")
+        old = trainer.strategy.launcher
+        assert isinstance(old, _SubprocessScriptLauncher)
+        super().__init__(old.cluster_environment, old.num_processes, old.num_nodes)
         self.trainer, self.tell = trainer, tell
 
-    def run(self) -> None:
-        """Watch until all is well, or over."""
-        launcher = self.trainer.strategy.launcher
-        assert isinstance(launcher, _SubprocessScriptLauncher)
-        while not any(process.poll() for process in launcher.procs):
-            if launcher.procs and all(process.returncode == 0 for process in launcher.procs):
+    @override
+    def launch(self, function: Callable[..., Any], *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            self._call_children_scripts()
+            threading.Thread(target=self._watch, daemon=True, name="watch").start()
+        _set_num_threads_if_needed(num_processes=self.num_processes)
+        return function(*args, **kwargs)
+
+    def _watch(self) -> None:
+        """End all processes where one has ended in an error, and they do not by themselves.
+
+        What a process that was killed had open is held open by its reading workers for some seconds, so that the others
+        wait; and one that computes waits for nobody.
+        """
+        while not any(process.poll() for process in self.procs):
+            if all(process.returncode == 0 for process in self.procs):
                 return
             time.sleep(0.2)
         time.sleep(_GRACE)
-        if self.trainer.interrupted or not first_to_tell():  # as on Ctrl-C: it ends by itself
-            return
-        self.tell()
-        for process in launcher.procs:
+        if not self.trainer.interrupted and first_to_tell():  # it is where Ctrl-C ends it, or an error of its own
+            self.tell()
+        else:
+            time.sleep(_TO_END)
+        for process in self.procs:
             process.kill()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -60,9 +76,9 @@ class Watch(threading.Thread):
 
 
 def watch(trainer: L.Trainer, tell: Callable[[], None]) -> None:
-    """Start to watch the processes that Lightning is going to start, if it is and this is the first; see `Watch`."""
-    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher) and trainer.local_rank == 0:
-        Watch(trainer, tell).start()
+    """Have the processes watched that Lightning is going to start, if it is; see `Launcher`."""
+    if type(trainer.strategy.launcher) is _SubprocessScriptLauncher:
+        trainer.strategy._launcher = Launcher(trainer, tell)
 
 
 def first_to_tell() -> bool:

@@ -16,6 +16,7 @@ import torch
 
 from cvg.training import peers
 from tests.helpers.shards import make_shards
+from tests.helpers.training import command
 
 ROOT = Path(__file__).parents[2]
 RECORDS, BATCH = 320, 32
@@ -103,12 +104,15 @@ def went_on_from(said: str) -> str:
 
 
 def check_same(folder: Path, other: Path) -> None:
-    """The last checkpoints are equal, bit for bit, in all that a training goes on with."""
+    """The last checkpoints are equal in all that a training goes on with, but for the last digits.
+
+    The first step after a start sums gradients in other buckets than later ones, and so in another order of processes.
+    """
     paths = (max(each.glob("train/*/checkpoints/last.ckpt")) for each in (folder, other))
     one, two = (torch.load(path, weights_only=True) for path in paths)
     assert one["global_step"] == two["global_step"] and one["epoch"] == two["epoch"]
     for name in ("state_dict", "optimizer_states", "lr_schedulers"):
-        torch.testing.assert_close(one[name], two[name], rtol=0, atol=0)
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
 
 
 def test_where_one_is_killed_all_end_with_one_message(many: Path, tmp_path: Path) -> None:
@@ -128,9 +132,20 @@ def test_one_of_a_machine_is_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peers.lost(torch.distributed.DistNetworkError("x")) and not peers.lost(RuntimeError("shapes differ"))
 
 
+def test_what_several_cannot_share_is_told_before_they_are_begun(
+    many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in (["--data.batch_size=31"], ["--data.eval_batch_size=31"]):
+        with pytest.raises(SystemExit) as caught:
+            command(line(many, tmp_path, 2, *more)[3:])
+        assert caught.value.code == 2
+        name = more[0].removeprefix("--").split("=")[0]
+        assert f"error: {name} 31: cannot be shared by 2 processes; choose a multiple of 2\n" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_where_the_first_is_killed_another_tells(many: Path, tmp_path: Path) -> None:
-    code, said = trained(line(many, tmp_path, 3, *dies(0, 2)), tmp_path)
+    code, said = trained(line(many, tmp_path, 2, *dies(0, 2)), tmp_path)
     assert code == -9
     assert Path(went_on_from(said)).is_file()
 
