@@ -112,7 +112,7 @@ def check_same(folder: Path, other: Path) -> None:
     one, two = (torch.load(path, weights_only=True) for path in paths)
     assert one["global_step"] == two["global_step"] and one["epoch"] == two["epoch"]
     for name in ("state_dict", "optimizer_states", "lr_schedulers"):
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
 
 
 def test_where_one_is_killed_all_end_with_one_message(many: Path, tmp_path: Path) -> None:
