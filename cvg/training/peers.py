@@ -87,9 +87,10 @@ def first_to_tell() -> bool:
 
 
 def lost(error: BaseException) -> bool:
-    """Whether an error is that another process of the training does not answer any more."""
-    # Those of gloo are plain RuntimeErrors, which name a file of its source.
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
+    """Whether an error is that another process of the training, or one that reads for this one, is gone."""
+    # Those of gloo are plain RuntimeErrors, which name a file of its source, and so are those of torch's readers.
+    told = isinstance(error, RuntimeError) and ("/gloo/" in str(error) or str(error).startswith("DataLoader worker"))
+    return told or isinstance(error, dist.DistError)
 
 
 def is_to_tell(parent: int) -> bool:

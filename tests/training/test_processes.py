@@ -129,6 +129,7 @@ def test_one_of_a_machine_is_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LOCAL_RANK", rank)
         assert peers.is_to_tell(parent) == expected
     assert peers.lost(RuntimeError("[/w/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer"))
+    assert peers.lost(RuntimeError("DataLoader worker (pid 19488) is killed by signal: Killed. "))
     assert peers.lost(torch.distributed.DistNetworkError("x")) and not peers.lost(RuntimeError("shapes differ"))
 
 
