@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from cvg.classifier.config import ClassifierConfig
-from cvg.classifier.model import CompositionClassifier, not_finite
+from cvg.classifier.folder import not_finite
+from cvg.classifier.model import CompositionClassifier
 from cvg.common.errors import DataError
 
 _PREFIX = "classifier."

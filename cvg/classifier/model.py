@@ -3,50 +3,30 @@
 # No `from __future__ import annotations`: the Hub mixin reads the type of `config` from the signature.
 import copy
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from cvg.classifier import backbones
 from cvg.classifier.aggregator import Aggregator
 from cvg.classifier.anchors import check_distinct, deviations, label_anchors, part_wordings
-from cvg.classifier.card import CARD, terms
-from cvg.classifier.config import ClassifierConfig, LinearSettings, check_folder
+from cvg.classifier.config import ClassifierConfig, LinearSettings
+from cvg.classifier.folder import ClassifierFolder
 from cvg.classifier.head import TextHead, build_head
-from cvg.common import hub
-from cvg.common.errors import ModelError, PromptError, UserError
-from cvg.common.files import atomic, write_json
+from cvg.common.errors import ModelError, PromptError
 from cvg.common.fingerprint import whole_fingerprint
 from cvg.common.sizes import Grid
 from cvg.composition import LabelSet
 from cvg.grounding.maps import resample
 
-_FILES = ["config.json", "model.safetensors"]
 
+class CompositionClassifier(nn.Module, ClassifierFolder):
+    """phi -> distribution over compositions; ``save_pretrained``, ``push_to_hub`` and ``from_pretrained``.
 
-def not_finite(module: nn.Module) -> str | None:
-    """The name of the first weight of a module that holds NaN or infinity; None where all are finite."""
-    return next((name for name, weight in module.state_dict().items() if not weight.isfinite().all()), None)
-
-
-class CompositionClassifier(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="cvg",
-    license="apache-2.0",
-    paper_url="https://arxiv.org/abs/2605.14988",
-    model_card_template=CARD,
-):
-    """phi -> distribution over compositions; ``save_pretrained`` and ``from_pretrained`` a folder.
-
-    The folder holds ``config.json`` and ``model.safetensors`` (aggregator, absent volume and head; never the VLM).
+    The folder holds ``config.json`` and ``model.safetensors`` (aggregator, absent volume and head; never the VLM), a
+    card, and what the card tells of an evaluation.
 
     Args:
         config: see `ClassifierConfig`.
@@ -244,43 +224,3 @@ class CompositionClassifier(
         others = [i for i in self.labels.group_indices(name) if i != own]
         cosine, place = (anchor_YE[others] @ anchor_YE[own]).max(0)
         return self.labels.names[others[int(place)]], float(cosine)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        with atomic(save_directory / "model.safetensors") as path:
-            state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-            safetensors.torch.save_file(state, path)
-        write_json(save_directory / "config.json", self.config.to_dict())
-
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The folder's README.md, with the licences of the training videos where they are known."""
-        return super().generate_model_card(*args, terms=terms(self.config.licences), **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "CompositionClassifier":
-        """Load a classifier folder (or Hub id, or a shipped name), in evaluation mode, on the CPU.
-
-        Raises:
-            ModelError: it is missing, incomplete, of another version, or its weights do not fit its config or are
-                not finite.
-        """
-        name = str(hub.path(str(pretrained_model_name_or_path), kwargs.get("token")))
-        try:
-            # Not by the mixin, which reads whatever lies there: only what is checked first.
-            folder = (
-                Path(name) if Path(name).is_dir() else Path(snapshot_download(name, allow_patterns=_FILES, **kwargs))
-            )
-            check_folder(folder)
-            with redirect_stdout(None):  # the mixin prints that it reads a folder
-                classifier: CompositionClassifier = super().from_pretrained(folder, strict=True)
-            if wrong := not_finite(classifier):
-                raise ModelError(
-                    f"classifier {name}: its weights are not finite ({wrong}); export another checkpoint or train again"
-                )
-            return classifier
-        except UserError:
-            raise
-        except Exception as error:  # a damaged folder makes the libraries raise nearly anything
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"classifier {name}: cannot be loaded ({reason}); give a folder written by `python -m cvg.export`"
-            ) from error

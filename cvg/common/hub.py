@@ -6,10 +6,11 @@ import contextlib
 import importlib.util
 import logging
 import re
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from cvg.common.errors import ModelError
+from cvg.common.errors import ModelError, UserError
 
 WORLDS: dict[str, str] = {"shapes-": "cvg.shapes"}
 """What a shipped model's name begins with -> the package in whose folder ``weights`` it lies."""
@@ -19,7 +20,8 @@ _NEAR = 0.8
 """From which likeness on two names are taken for one that is misspelt, of 1."""
 _PATIENCE = 5.0
 """Seconds for which the Hub may be silent."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""The form of a Hub id, ``owner/name``."""
 
 
 def weights(package: str) -> Path:
@@ -64,7 +66,7 @@ def path(name: str, token: str | bool | None = None) -> str | Path:
             return found
     if Path(name).expanduser().exists():
         return name
-    if _HUB_ID.fullmatch(name):
+    if HUB_ID.fullmatch(name):
         return _on_hub(name, token)
     raise ModelError(
         f"model {name!r}: no such model ships with CVG, and no such folder is here; shipped: "
@@ -94,11 +96,48 @@ def _on_hub(name: str, token: str | bool | None) -> str:
         try:
             return snapshot_download(name, local_files_only=True)
         except (OSError, ValueError):
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = _reason(error)
         raise ModelError(
             f"model {name!r}: no such folder is here, and the Hub cannot be asked for it ({reason})"
             f"{hint or '; give a folder, or try again with a network'}"
         ) from error
+
+
+def check_id(name: str) -> None:
+    """Raise ModelError where a name is not that of a repository of the Hub."""
+    if not HUB_ID.fullmatch(name):
+        raise ModelError(f"repository {name!r}: not a Hub id; give owner/name")
+
+
+@contextlib.contextmanager
+def pushing(name: str) -> Iterator[None]:
+    """Within it a repository of the Hub is made and written to; what goes wrong is told in one line.
+
+    Args:
+        name: ``owner/name``.
+
+    Raises:
+        ModelError: it has another form, or the Hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import errors
+
+    check_id(name)
+    try:
+        yield
+    except UserError:
+        raise
+    except (errors.HfHubHTTPError, errors.LocalTokenNotFoundError, errors.HFValidationError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        remedy = "log in with `hf auth login` as one who may write there" if status in (None, 401, 403) else "try again"
+        raise ModelError(f"repository {name}: the Hub refuses it ({_reason(error)}); {remedy}") from error
+    except Exception as error:  # whatever its client raises where there is no network
+        reason = f"repository {name}: cannot be written to ({_reason(error)}); try again with a network"
+        raise ModelError(reason) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def like(name: str) -> str | None:

@@ -98,6 +98,8 @@ class Row:
         candidates: unguided videos of several seeds, that of ``seed`` first.
         unknown: labels of relations that the prompt states too, and that are neither guided nor judged, since what
             guides does not know them; None (and not in the file) where there is none.
+        video: where its videos lie under ``unguided/`` and ``guided/`` of the folder that they are kept in; None (and
+            not in the file) where they are not kept.
     """
 
     prompt: str
@@ -112,6 +114,7 @@ class Row:
     wrong_target: WrongTargetScore | None = None
     candidates: list[Candidate] | None = None
     unknown: list[str] | None = None
+    video: str | None = None
 
 
 @record

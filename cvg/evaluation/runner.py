@@ -160,6 +160,7 @@ class Runner:
                 ),
                 early=[self._early(verdict, relations, index) for verdict in early],
                 unknown=list(case.unknown) or None,
+                video=None if self.kept is None else str(self.suite.video_name(case)),
             )
             for index, case in enumerate(cases)
         ]

@@ -475,7 +475,7 @@ def test_training_reports_what_it_has_not_seen_apart(shard_factory: Any, xclip: 
     assert parts["reworded"] == pytest.approx(float(right))
 
     # The anchors are in the checkpoint and in the export, and a resumed training is held to the same labels.
-    export(str(tmp_path / "last.ckpt"), str(tmp_path / "exported"))
+    export(str(tmp_path / "last.ckpt"), tmp_path / "exported")
     exported = CompositionClassifier.from_pretrained(tmp_path / "exported").state_dict()
     assert all(torch.equal(value, exported[name]) for name, value in module.classifier.state_dict().items())
     other = model | {"head_without": ["drifting up"]}

@@ -234,7 +234,7 @@ def test_training_learns_and_reports(shards: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert all(name.startswith("classifier.") for name in checkpoint["state_dict"])
     json.dumps(checkpoint["hyper_parameters"])
-    export(str(tmp_path / "last.ckpt"), str(tmp_path / "exported"))
+    export(str(tmp_path / "last.ckpt"), tmp_path / "exported")
     exported = CompositionClassifier.from_pretrained(tmp_path / "exported")
     trained: Any = trainer.lightning_module
     for name, value in trained.classifier.state_dict().items():
@@ -374,12 +374,12 @@ def test_every_config_trains(config: str, shards: Path, tmp_path: Path) -> None:
 def test_an_export_carries_how_to_guide(shards: Path, tmp_path: Path) -> None:
     main(cli("shapes_none.yaml", shards, tmp_path, "--trainer.max_epochs=1"))
     checkpoint = str(next(tmp_path.rglob("last.ckpt")))
-    export(checkpoint, str(tmp_path / "own"), step_size=0.04, guidance_scale=3.0)
-    export(checkpoint, str(tmp_path / "plain"))
+    export(checkpoint, tmp_path / "own", step_size=0.04, guidance_scale=3.0)
+    export(checkpoint, tmp_path / "plain")
     own, plain = (CompositionClassifier.from_pretrained(tmp_path / name).config for name in ("own", "plain"))
     assert own.sampling == SamplingSettings(step_size=0.04, guidance_scale=3.0) and plain.sampling == SamplingSettings()
     with pytest.raises(UserError, match="'step_size' is -1"):
-        export(checkpoint, str(tmp_path / "wrong"), step_size=-1.0)
+        export(checkpoint, tmp_path / "wrong", step_size=-1.0)
     assert not (tmp_path / "wrong").exists()
 
 

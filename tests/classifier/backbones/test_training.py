@@ -55,7 +55,7 @@ def test_trained_through_a_backbone_and_exported(
     (checkpoint,) = tmp_path.rglob("last.ckpt")
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert {name.split(".")[1] for name in state} == {"aggregator", "absent_SKFHW", "head"}
-    export(str(checkpoint), str(tmp_path / "exported"))
+    export(str(checkpoint), tmp_path / "exported")
     spec = {"name": "vlm", "path": str(folder(kind)), "layer": -1, "pool": 2, "dtype": "bfloat16"}
     spec |= {"layout": "in_turn", "checkpointing": True, "contrast": [1, 2]}
     written = json.loads((tmp_path / "exported" / "config.json").read_text())["backbone"]

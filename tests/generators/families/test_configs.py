@@ -128,7 +128,7 @@ def test_a_family_goes_through_all_commands(
     (checkpoint,) = (tmp_path / "train").rglob("last.ckpt")
     train.main(["validate", *training, f"--ckpt_path={checkpoint}"])
     assert list((tmp_path / "train").rglob("metrics.json"))
-    export(str(checkpoint), str(tmp_path / "classifier"))
+    export(str(checkpoint), tmp_path / "classifier")
 
     (video,) = sample.main(
         PROMPTS[0],
