@@ -17,14 +17,24 @@ if TYPE_CHECKING:
     from cvg.composition import LabelSet, parse
     from cvg.generators import load_generator
     from cvg.guidance.guided_pipeline import guide
+    from cvg.guidance.modular import CompositionGuidanceBlock
     from cvg.guidance.sampler import GuidedSampler
 
 __version__ = "0.1.0"
 
-__all__ = ["CompositionClassifier", "GuidedSampler", "LabelSet", "guide", "load_generator", "parse"]
+__all__ = [
+    "CompositionClassifier",
+    "CompositionGuidanceBlock",
+    "GuidedSampler",
+    "LabelSet",
+    "guide",
+    "load_generator",
+    "parse",
+]
 
 _HOMES = {
     "CompositionClassifier": "cvg.classifier.model",
+    "CompositionGuidanceBlock": "cvg.guidance.modular",
     "GuidedSampler": "cvg.guidance.sampler",
     "LabelSet": "cvg.composition",
     "guide": "cvg.guidance.guided_pipeline",

@@ -25,6 +25,7 @@ def not_finite(module: nn.Module) -> str | None:
 
 
 class ClassifierFolder(
+    nn.Module,
     PyTorchModelHubMixin,
     library_name="cvg",
     license="apache-2.0",

@@ -22,7 +22,7 @@ from cvg.composition import LabelSet
 from cvg.grounding.maps import resample
 
 
-class CompositionClassifier(nn.Module, ClassifierFolder):
+class CompositionClassifier(ClassifierFolder):
     """phi -> distribution over compositions; ``save_pretrained``, ``push_to_hub`` and ``from_pretrained``.
 
     The folder holds ``config.json`` and ``model.safetensors`` (aggregator, absent volume and head; never the VLM), a

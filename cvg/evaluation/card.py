@@ -90,10 +90,12 @@ def _picture(videos: Path, row: Row) -> bytes:
     (count, fps), (height, width) = length(paths[0]), picture_size(paths[0])
     frames = min(count, _FRAMES)
     shrunk = min(1.0, _WIDEST / max(height, width))
-    shape = [max(1, round(side * shrunk)) for side in (height, width)]
-    left, right = (read_video(path, frames, *shape) for path in paths)
-    gap = np.full((frames, shape[0], _GAP, 3), 255, np.uint8)
+    height, width = (max(1, round(side * shrunk)) for side in (height, width))
+    left, right = (read_video(path, frames, height, width) for path in paths)
+    gap = np.full((frames, height, _GAP, 3), 255, np.uint8)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "example.gif"
-        write_gif(path, np.concatenate([left, gap, right], axis=2), fps * frames / count, max(1, 128 // max(shape)))
+        write_gif(
+            path, np.concatenate([left, gap, right], axis=2), fps * frames / count, max(1, 128 // max(height, width))
+        )
         return path.read_bytes()

@@ -143,6 +143,17 @@ class Generator(Called):
         with histories as self._histories, between as changed, start_with:
             yield changed
 
+    @contextmanager
+    def stepped_elsewhere(self, samples: int) -> Iterator[None]:
+        """Within it a loop that is not the pipeline's steps with its scheduler, and edits of latents are known to that.
+
+        Args:
+            samples: how many videos.
+        """
+        with histories_of(self.pipeline.scheduler) as self._histories:
+            self._histories.begin(samples)
+            yield
+
     def forget_history(self, samples: Sequence[int] | None = None) -> None:
         """Make the next step of some samples depend on nothing before it, as their latents were edited.
 
