@@ -199,11 +199,15 @@ _CAPTION = (
 
 def _results(evaluated: Evaluated) -> list[EvalResult]:
     """Its figures as the Hub's ``model-index`` has them."""
-    dataset = {"dataset_type": evaluated.suite, "dataset_name": f"{evaluated.suite}, {evaluated.whole.n} prompts"}
     values = {"guided": evaluated.whole.guided, "unguided": evaluated.whole.unguided}
     return [
         EvalResult(
-            "text-to-video", metric_type="accuracy", metric_value=value, metric_name=f"accuracy {side}", **dataset
+            task_type="text-to-video",
+            dataset_type=evaluated.suite,
+            dataset_name=f"{evaluated.suite}, {evaluated.whole.n} prompts",
+            metric_type="accuracy",
+            metric_value=value,
+            metric_name=f"accuracy {side}",
         )
         for side, value in values.items()
         if value is not None

@@ -119,6 +119,9 @@ def test_weights_that_are_not_finite(value: float, folder: Path) -> None:
     assert "its weights are not finite (absent_SKFHW)" in message
 
 
+FILES = ["config.json", "model.safetensors", "evaluation.json", "example.gif"]
+
+
 def test_what_comes_from_the_hub_is_checked_before_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -127,9 +130,9 @@ def test_what_comes_from_the_hub_is_checked_before_it_is_read(folder: Path, monk
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: None)
-    monkeypatch.setattr("cvg.classifier.model.snapshot_download", download)
+    monkeypatch.setattr("cvg.classifier.folder.snapshot_download", download)
     CompositionClassifier.from_pretrained("owner/name", revision="main")
-    assert asked == [{"name": "owner/name", "revision": "main", "allow_patterns": ["config.json", "model.safetensors"]}]
+    assert asked == [{"name": "owner/name", "revision": "main", "allow_patterns": FILES}]
     with (folder / "config.json").open("ab") as file:
         file.truncate(1 << 25)
     message = refused(lambda: CompositionClassifier.from_pretrained("owner/name"), folder)
