@@ -61,7 +61,7 @@ class Generator(Called):
         width = max(column.shape[-1] for column in columns)
         padded_BTE = torch.stack([nn.functional.pad(column, (0, width - column.shape[-1])) for column in columns])
         if given is not None:
-            padded_BTE = _as_many_keys(padded_BTE, given["encoder_hidden_states"].shape[1])
+            padded_BTE = _as_many_keys(padded_BTE, given["encoder_hidden_states"].shape[-2])
             return Conditioning(given, padded_BTE.to(self.device))
         with torch.no_grad():
             states = self.encode_prompts([composition.prompt for composition in compositions])

@@ -69,6 +69,11 @@ def check_readable(generator: Any) -> None:
     """Raise ModelError if what a network does with some latents cannot be read off it, as the pipeline is set now."""
     for network in generator.networks:
         _check_hooks(generator, network, PARTIAL, "computes otherwise than the model")
+    if getattr(generator.pipeline, "free_init_enabled", False):
+        raise ModelError(
+            f"generator {generator.name}: FreeInit denoises several times, each time from noise that is mixed anew, so "
+            "that there are no first steps to guide; call disable_free_init of the pipeline"
+        )
 
 
 def _check_hooks(generator: Any, network: nn.Module, refused: dict[str, str], what: str) -> None:

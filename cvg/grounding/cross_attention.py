@@ -74,6 +74,9 @@ class CrossAttention:
         """Take in one attention call of a layer.
 
         The parameters are those of ``scaled_dot_product_attention``: query (P*B, A, N, D), key, value (P*B, A, T, D).
+
+        Raises:
+            ModelError: the layer makes one more than the model does: some other program's processor is in it.
         """
         assert not is_causal and dropout_p == 0.0 and not enable_gqa
         if self._before[layer]:
@@ -81,6 +84,12 @@ class CrossAttention:
             return
         calls = self._calls.setdefault(layer, [])
         columns = self.sites.columns_BTE.to(query)
+        if calls and len(query) >= len(columns):
+            raise ModelError(
+                f"generator: its layer {layer} calls attention more than once where it reads the prompt, so that it is "
+                "not known off which call maps are to be read; set the model's own attention processors (a patch for "
+                "negative prompts, such as NAG's, puts in others)"
+            )
         if len(query) < len(columns):  # a family that attends sample by sample
             columns = columns[len(calls) : len(calls) + 1]
         columns = columns.repeat_interleave(len(query) // len(columns), 0)  # frames of a sample lie next to each other

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import TaylorSeerCacheConfig
+from diffusers import TaylorSeerCacheConfig, TextKVCacheConfig
 from diffusers.hooks import apply_group_offloading
 from peft import LoraConfig
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
+import cvg
 from cvg.common.errors import UserError
 from cvg.generators import Generator, Loading, wrap_pipeline
 from cvg.generators.call_options import checked_call
@@ -68,6 +70,11 @@ def cache(generator: Generator, size: Any, folder: Path) -> None:
         network.enable_cache(TaylorSeerCacheConfig(**settings))
 
 
+def text_keys(generator: Generator, size: Any, folder: Path) -> None:
+    for network in generator.networks:
+        network.enable_cache(TextKVCacheConfig())
+
+
 def compiled(generator: Generator, size: Any, folder: Path) -> None:
     for block in generator.blocks:
         block.compile(backend="eager")
@@ -92,11 +99,48 @@ CHANGES: dict[str, Callable[[Generator, Any, Path], None]] = {
     "torchao int8": int8,
     "another shift of the scheduler": shift,
     "a step cache (TaylorSeer)": cache,
+    "the text-KV cache": text_keys,
     "compiled blocks": compiled,
     "`--offload model`": by_component,
     "`--offload group`": by_layer,
     "group offloading of diffusers": by_diffusers,
+    "a callback after each step": lambda *_: None,
+    "prompt embeddings": lambda *_: None,
 }
+Call = Callable[[Generator], dict[str, Any]]
+
+
+def counted(pipeline: Any, step: int, timestep: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"latents": (1 - 0.01 * step) * tensors["latents"]}
+
+
+def embeddings(generator: Generator) -> dict[str, Any]:
+    """Of the first prompt and of an empty one, with what it asks for."""
+    known = inspect.signature(generator.pipeline.__call__).parameters
+    given: dict[str, Any] = {"prompt": None, "compositions": COMPOSITIONS[:1]}
+    for text, start in ((PROMPTS[0], "prompt_"), ("", "negative_prompt_")):
+        states = generator.encode_prompts([text])
+        names = {state: name.replace("prompt_", start) for state, name in generator.embeddings.items()}
+        given |= {name: states[state] for state, name in names.items() if name in known}
+    return given
+
+
+CALLS: dict[str, Call] = {
+    "a callback after each step": lambda _: {"callback_on_step_end": counted},
+    "prompt embeddings": embeddings,
+}
+"""Changes that are arguments of the pipeline's own call, as ``cvg.guide`` takes them."""
+
+
+def called(generator: Generator, classifier: Any, how: GuidanceConfig, case: Conformance, call: Call) -> Any:
+    """The latents that the pipeline's own call makes; guided, unless no step is."""
+    options = {"prompt": PROMPTS[0], **generator.options(case.size), **call(generator)}
+    options |= {"num_inference_steps": case.steps, "output_type": "latent", "return_dict": False}
+    options |= {"generator": torch.Generator().manual_seed(0)}
+    if how.guided_steps:
+        return cvg.guide(generator, classifier, **asdict(how))(**options)[0]
+    options.pop("compositions", None)
+    return generator.pipeline(**options)[0]
 
 
 def outcome(family: str, change: str, folder: Path) -> str:
@@ -118,6 +162,10 @@ def outcome(family: str, change: str, folder: Path) -> str:
             warnings.simplefilter("always")
             for step_size, guided in ((0.0, False), (0.0, True), (0.3, True)):
                 how = GuidanceConfig(step_size=step_size, threshold=None, smoothing=1)
+                if change in CALLS:
+                    how = how if guided else replace(how, guided_steps=0)
+                    videos.append(called(generator, classifier, how, case, CALLS[change]))
+                    continue
                 run = GuidedSampler(generator, classifier, how)
                 made = run(PROMPTS[:1], [0], COMPOSITIONS[:1], guided, steps, case.guidance_scale)
                 videos.append(made.video_BCFHW)

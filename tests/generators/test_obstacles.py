@@ -21,13 +21,17 @@ from diffusers import (
 )
 from diffusers.hooks import HookRegistry, ModelHook, apply_group_offloading, apply_layer_skip
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
+import cvg
 from cvg.common.errors import ModelError
 from cvg.composition import parse
 from cvg.generators import Generator, wrap_pipeline
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
+from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
+from tests.generators.families.test_unet import TestAnimateDiff as AnimateDiff
 from tests.generators.families.test_wan import build
 from tests.helpers.labels import LABELS
 from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
@@ -164,6 +168,39 @@ def test_what_moves_weights_or_leaves_layers_out_is_refused(
     change(generator.pipeline)
     with pytest.raises(ModelError, match=f"tiny: its WanTransformer3DModel {message}"):
         Guide(generator, classifier, [parse("a red circle moving up", LABELS)], GuidanceConfig())
+
+
+class Negating(WanAttnProcessor):
+    """As patches for negative prompts do: what another text gives is taken off."""
+
+    def __call__(self, attn: Any, hidden_states: torch.Tensor, text: Any = None, *rest: Any) -> torch.Tensor:
+        wanted = super().__call__(attn, hidden_states, text, *rest)
+        return 1.5 * wanted - 0.5 * super().__call__(attn, hidden_states, 0 * text, *rest)
+
+
+def test_attention_that_is_patched_for_negative_prompts_is_refused(generator: Generator) -> None:
+    plain = sample(generator, guided=False)
+    for block in generator.blocks:
+        block.attn2.set_processor(Negating())
+    assert not torch.equal(sample(generator, guided=False), plain)
+    with pytest.raises(ModelError, match="its layer 0 calls attention more than once where it reads the prompt.*NAG"):
+        sample(generator)
+    assert torch.isfinite(sample(generator, guided=False)).all()
+
+
+def test_a_pipeline_that_begins_anew_is_refused() -> None:
+    """AnimateDiff with FreeInit: plainly it is called as ever."""
+    case, asked = AnimateDiff(), parse(PROMPTS[1], LABELS)
+    pipeline = case.build()
+    generator = wrap_pipeline(pipeline, "tiny")
+    options = generator.options(case.size) | {"prompt": PROMPTS[1], "output_type": "latent"}
+    guided = cvg.guide(generator, Rules.of(generator, LABELS, case.size, layers=case.layers))
+    pipeline.enable_free_init(num_iters=2)
+    with pytest.raises(ModelError, match="FreeInit denoises several times.*; call disable_free_init of the pipeline"):
+        guided(**options, num_inference_steps=12)
+    assert guided(**options, num_inference_steps=1, guided_steps=0).frames.isfinite().all()
+    pipeline.disable_free_init()
+    assert generator.encode([asked]).columns_BTE.any()
 
 
 def test_gradients_that_are_off_are_put_on_or_refused(generator: Generator) -> None:
