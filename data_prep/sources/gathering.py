@@ -18,7 +18,8 @@ from cvg.common.errors import UserError
 from cvg.judging.showing import rule_of
 from data_prep import manifest
 from data_prep.sources.base import Entity, Found, Member, Reject
-from data_prep.sources.pictures import Copies, Looked, look
+from data_prep.sources.copies import Copies
+from data_prep.sources.pictures import Looked, look
 from data_prep.sources.segments import MOVING, Piece, Wanted, pieces
 
 SHOWN = 3
@@ -130,7 +131,7 @@ def gather(
             for candidate, seen in zip(batch, looked, strict=True):
                 if isinstance(seen, Looked) and full(candidate):
                     seen = Reject("enough", "of its label", candidate.piece.found.where)
-                elif isinstance(seen, Looked) and (same := copies.of(seen)):
+                elif isinstance(seen, Looked) and (same := copies.of(_file(seen), seen.hash_B)):
                     seen = Reject("copy", f"looks like {same}", candidate.piece.found.where)
                 if isinstance(seen, Reject):
                     gathered.rejects.append(seen)
@@ -141,6 +142,11 @@ def gather(
     bar.close()
     gathered.rows, gathered.negatives = _split(gathered.rows), _split(gathered.negatives)
     return gathered
+
+
+def _file(seen: Looked) -> Path:
+    assert isinstance(seen.piece.found.video, Path)
+    return seen.piece.found.video
 
 
 def _candidates(

@@ -25,8 +25,6 @@ SIDE = 128
 """Pixels of the shorter side of what is looked at: as many as the camera's motion is told by."""
 HASHED = 16
 """Rows and columns of a hash."""
-SAME = 0.04
-"""Greatest share of the bits of two hashes in which copies differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,32 +133,6 @@ def hashed(frames_FHWC: Pictures) -> NDArray[np.uint8]:
         grey = np.asarray(small, np.int16)
         bits.append(grey[:, 1:] > grey[:, :-1])
     return np.packbits(np.stack(bits))
-
-
-class Copies:
-    """Hashes of clips by the video that they are of, to know a clip of another video that looks the same."""
-
-    def __init__(self) -> None:
-        self._hashes = np.zeros((64, 3 * HASHED * HASHED // 8), np.uint8)
-        self._videos: list[Path] = []
-
-    def of(self, looked: Looked) -> Path | None:
-        """The other video that a clip is a copy of; None, remembering it, where there is none.
-
-        Every clip is compared with all before it: a millisecond at ten thousand.
-        """
-        video = looked.piece.found.video
-        assert isinstance(video, Path)
-        count = len(self._videos)
-        different = np.bitwise_count(self._hashes[:count] ^ looked.hash_B).sum(axis=1)
-        for index in np.nonzero(different <= SAME * 8 * len(looked.hash_B))[0]:
-            if self._videos[index] != video:
-                return self._videos[index]
-        if count == len(self._hashes):
-            self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
-        self._hashes[count] = looked.hash_B
-        self._videos.append(video)
-        return None
 
 
 def _filed(piece: Piece, folder: Path) -> Piece:

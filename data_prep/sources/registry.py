@@ -36,6 +36,7 @@ SOURCES: dict[str, Source] = {
     "captioned": Source("captioned.read", "videos with captions: csv, parquet, jsonl, or tars of both"),
     "vidor": Source("vidor.vidor", "VidOR: relations with spans, and boxes", "CC-BY-SA-4.0"),
     "vidvrd": Source("vidor.vidvrd", "ImageNet-VidVRD: relations with spans, and boxes"),
+    "vidstg": Source("vidstg.read", "VidSTG: relations of VidOR, in sentences that people wrote", "CC-BY-SA-4.0"),
     "something-something-v2": Source("something.read", "Something-Something v2: what hands do", "research only"),
     "something-else": Source("something.with_boxes", "the same with the boxes of Something-Else", "research only"),
     "coco": Source("coco.read", "TAO, and any tracks of COCO's form"),

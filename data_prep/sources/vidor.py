@@ -41,7 +41,9 @@ SYNONYMS = {
 """What predicates call labels that have other names here."""
 
 
-class _Thing(Form):
+class Thing(Form):
+    """One of the things in a video."""
+
     tid: int
     category: str = Field(min_length=1, max_length=100)
 
@@ -58,7 +60,9 @@ class _Box(Form):
     bbox: _Corners
 
 
-class _Instance(Form):
+class Instance(Form):
+    """Between which things what holds, from its first frame to the first after it."""
+
     subject_tid: int
     object_tid: int
     predicate: str = Field(min_length=1, max_length=100)
@@ -74,9 +78,9 @@ class Video(Form):
     fps: float = Field(gt=0, le=1000)
     width: float = Field(gt=0)
     height: float = Field(gt=0)
-    things: list[_Thing] = Field(alias="subject/objects", max_length=10_000)
+    things: list[Thing] = Field(alias="subject/objects", max_length=10_000)
     trajectories: list[list[_Box]]
-    relation_instances: list[_Instance] = Field(default=[])
+    relation_instances: list[Instance] = Field(default=[])
 
 
 def vidor(root: Root, labels: LabelSet) -> Iterator[Found | Reject]:
@@ -117,7 +121,7 @@ def _video(path: Path, root: Root, labels: LabelSet) -> Iterator[Found | Reject]
         if name is None:
             yield Reject("label", f"{one.predicate!r} states none of the labels", where)
             continue
-        begin, end = clear(one.begin_fid, one.end_fid, _others(video, one, name, labels))
+        begin, end = clear(one.begin_fid, one.end_fid, others(video, one, name, labels))
         indices = (places[one.subject_tid], places[one.object_tid])[: labels[name].entities]
         if end <= begin:
             yield Reject("unclear", f"{one.predicate!r} holds for no time at which no other of its kind does", where)
@@ -179,7 +183,7 @@ def clear(begin: int, end: int, others: list[tuple[int, int]]) -> tuple[int, int
     return best
 
 
-def _others(video: Video, one: _Instance, name: str, labels: LabelSet) -> list[tuple[int, int]]:
+def others(video: Video, one: Instance, name: str, labels: LabelSet) -> list[tuple[int, int]]:
     """When another label of the same group is stated of the same two."""
     spans = []
     for other in video.relation_instances:

@@ -134,6 +134,55 @@ def test_a_video_that_is_none_is_a_reject(
     assert "unreadable" in refused("vidor", root, capsys)
 
 
+ABOVE = {"subject_tid": 0, "object_tid": 1, "predicate": "above", "begin_fid": 0, "end_fid": 13}
+ENTRY: dict[str, Any] = {"used_relation": ABOVE, "captions": [{"description": "a thing above a thing"}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "detail"),
+    [
+        ({"vid": "../1"}, "not seen", "../1.json of VidOR"),
+        ({"vid": "77"}, "not seen", "77.json of VidOR"),
+        ({"vid": None}, "malformed", "vid"),
+        ({"vid": "broken"}, "malformed", "broken.json"),
+        ({"used_relation": ABOVE | {"subject_tid": 9}}, "malformed", "9 or 1 is none"),
+        ({"used_relation": ABOVE | {"begin_fid": -1}}, "malformed", "used_relation.begin_fid"),
+        ({"used_relation": ABOVE | {"end_fid": 0}}, "unclear", "for no time"),
+        ({"used_relation": ABOVE | {"predicate": "owns"}}, "label", "'owns' states none"),
+        ({"used_relation": 5}, "malformed", "used_relation"),
+        ({"temporal_gt": {"begin_fid": 5, "end_fid": 2}}, "unclear", "for no time"),
+        ({"captions": [{"description": "x" * 5000}]}, "malformed", "captions.0.description"),
+        ({"captions": [{"description": None}]}, "malformed", "captions.0.description"),
+    ],
+)
+def test_entries_of_sentences_with_boxes(
+    change: dict[str, Any], reason: str, detail: str, clip: tuple[Path, forms.Clip], tmp_path: Path
+) -> None:
+    videos, made = clip
+    root = tmp_path / "root"
+    forms.write_json(root / f"{made.name}.json", forms.vidor(made, {}))
+    (root / "broken.json").write_text("{")
+    forms.write_json(root / "train_annotations.json", [{"vid": made.name} | ENTRY | change])
+    assert call("vidstg", root, tmp_path / "m.jsonl", f"--videos={videos}") == 2
+    (found,) = rejects(tmp_path / "m.jsonl")
+    assert found["reason"] == reason and detail in found["detail"]
+    assert found["where"] == f"{root / 'train_annotations.json'}: 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("{}", "a dict, not a list"), ("[", "not valid JSON"), (DEEP, "not valid JSON"), ("[1]", "malformed 1")],
+)
+def test_lists_of_sentences_with_boxes(
+    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root").mkdir()
+    assert "no list of sentences" in refused("vidstg", tmp_path / "root", capsys)
+    (tmp_path / "root" / "val_annotations.json").write_text(text)
+    line = refused("vidstg", tmp_path / "root", capsys)
+    assert told in line and "val_annotations.json" in line
+
+
 Spoil = Callable[[list[dict[str, Any]]], str]
 
 

@@ -104,6 +104,25 @@ def vidor(clip: Clip, predicates: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def vidstg(clip: Clip, predicates: dict[str, str]) -> list[dict[str, Any]]:
+    """The entries of VidSTG: one for each relation that has a predicate, with the clip's own sentence, on *the* one."""
+    sentence = clip.spec.prompt.replace("a ", "the ", 1)
+    whole = vidor(clip, predicates)
+    shared = {name: whole[name] for name in ("fps", "frame_count", "width", "height", "subject/objects")}
+    return [
+        {
+            "vid": clip.name,
+            **shared,
+            "used_segment": {"begin_fid": 0, "end_fid": clip.frames},
+            "used_relation": one,
+            "temporal_gt": {"begin_fid": one["begin_fid"], "end_fid": one["end_fid"]},
+            "captions": [{"description": sentence, "type": "thing", "target_id": one["subject_tid"]}],
+            "questions": [{"description": "what is there?", "type": "thing", "target_id": one["subject_tid"]}],
+        }
+        for one in whole["relation_instances"]
+    ]
+
+
 def something(made: Sequence[Clip]) -> list[dict[str, Any]]:
     """The sentences of Something-Something v2: one relation a clip."""
     lines = []

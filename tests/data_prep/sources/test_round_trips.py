@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from cvg.common.cli import run
 from cvg.shapes.world import LABELS
 from data_prep import label, manifest
 from tests.data_prep.sources import forms
-from tests.data_prep.sources.helpers import agreement, call, rejects, report
+from tests.data_prep.sources.helpers import SHAPES, agreement, call, rejects, report
 
 KINDS = ("motion", "spatial", "relative_motion")
 FEW = 9
@@ -157,6 +158,38 @@ def test_captions_in_tars_are_confirmed_by_a_judge(few: tuple[Path, list[forms.C
     for row in seen:
         said = {(name, tuple(row.entities[i] for i in indices)) for name, indices in row.relations}
         assert said == truth[row.id.split("-")[1]]
+
+
+def test_sentences_of_videos_with_boxes_are_those_that_were_rendered(tmp_path: Path) -> None:
+    """Of VidSTG: the words are the sentence's where it states the relation, else the categories'."""
+    (tmp_path / "videos").mkdir()
+    made = forms.clips(tmp_path / "videos", ("spatial", "relative_motion"), 12, seed=4)
+    predicates = {"above": "above", "below": "beneath", "towards": "towards", "away from": "away"}
+    entries = {clip.name: forms.vidstg(clip, predicates) for clip in made}
+    made = [clip for clip in made if entries[clip.name]]
+    assert len(made) > 5
+    for clip in made:
+        forms.write_json(tmp_path / "root" / "vidor" / f"{clip.name}.json", forms.vidor(clip, predicates))
+    wordless, crossed = made[0].name, made[1].name
+    entries[wordless][0]["captions"] = []
+    entries[crossed][0]["captions"][0]["description"] = "a green star moving up"
+    for split, part in (("train", made[2:]), ("val", made[:2])):
+        listed = [entry for clip in part for entry in entries[clip.name]]
+        forms.write_json(tmp_path / "root" / f"{split}_annotations.json", listed)
+    rows = call("vidstg", tmp_path / "root", tmp_path / "m.jsonl", f"--videos={tmp_path / 'videos'}")
+    right, total, found = agreement(rows, made)
+    assert right == total == len(rows) == len(made) == found
+    assert not any(row.unconfirmed for row in rows) and {row.licence for row in rows} == {"CC-BY-SA-4.0"}
+    clips = {clip.name: clip for clip in made}
+    for row in rows:
+        clip = clips[row.id.split("-")[-2]]
+        plain = clip.name in (wordless, crossed)
+        assert row.split == ("val" if plain else "train")
+        prompt = row.composition(SHAPES, random.Random(0)).prompt
+        if plain:  # of any of the label's wordings
+            assert prompt.startswith("a ") and prompt.endswith(f" a {clip.spec.entities[row.relations[0][1][1]]}")
+        else:
+            assert prompt == clip.spec.prompt.replace("a ", "the ", 1)
 
 
 def test_licences_choose_and_labels_are_balanced(few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
