@@ -87,6 +87,18 @@ def test_the_same_video_as_the_guided_pipelines_bit_for_bit(
     assert "step" not in vars(plain.scheduler) and not any(part.training for part in (plain.transformer, plain.vae))
 
 
+@pytest.mark.slow
+def test_the_same_of_shapes_wan() -> None:
+    shipped = cvg.load_generator("shapes-wan").pipeline
+    guided, pipeline = (
+        cvg.guide(shipped, "shapes-classifier"),
+        modular(shipped, CompositionGuidanceBlock("shapes-classifier")),
+    )
+    steps = {"num_inference_steps": 12}
+    expected = video(guided, **steps)
+    assert any(guided.report.moved.values()) and torch.equal(expected, video(pipeline, **steps))
+
+
 def test_off_and_a_zero_step_are_the_plain_pipeline(plain: WanPipeline, classifier: cvg.CompositionClassifier) -> None:
     expected = video(modular(plain, None))
     assert torch.equal(expected, video(plain))
