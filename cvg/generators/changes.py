@@ -140,14 +140,15 @@ def _from_gguf(network: Any, file: str, folder: str | Path, name: str, loading: 
 
 
 def _check_loras(loading: Loading) -> None:
-    loras, scales = listed(loading.lora), listed(loading.lora_scale)
+    first, second, scales = (listed(each) for each in (loading.lora, loading.lora_low_noise, loading.lora_scale))
+    loras = [*first, *second]
     if scales and not loras:
         raise SettingsError("lora_scale: there is no LoRA to scale; give lora, or leave it out")
     if len(scales) not in (0, 1, len(loras)):
         raise SettingsError(f"lora_scale: {len(scales)} strengths of {len(loras)} LoRAs; give one, or one for each")
     if wrong := [scale for scale in scales if not math.isfinite(scale)]:
         raise SettingsError(f"lora_scale {wrong[0]}: give a number")
-    if twice := [lora for index, lora in enumerate(loras) if lora in loras[:index]]:
+    if twice := [lora for same in (first, second) for index, lora in enumerate(same) if lora in same[:index]]:
         raise SettingsError(f"lora {twice[0]}: is given twice; give each once")
     if loras and importlib.util.find_spec("peft") is None:
         raise SettingsError("lora: needs the package peft; install it (pip install peft)")
@@ -168,17 +169,24 @@ def _check_loras(loading: Loading) -> None:
 
 def add_loras(pipeline: Any, loading: Loading, name: str) -> None:
     """Load LoRAs into a pipeline and set their strengths. Raises ModelError for one that does not fit its networks."""
-    loras = listed(loading.lora)
+    second = listed(loading.lora_low_noise)
+    loras = [*listed(loading.lora), *second]
     if not loras:
         return
     if not hasattr(pipeline, "load_lora_weights"):
         raise ModelError(f"generator {name}: {type(pipeline).__name__} of diffusers takes no LoRA; leave it out")
+    if second and getattr(pipeline, "transformer_2", None) is None:
+        raise ModelError(
+            f"lora_low_noise {second[0]}: {name} has no second network for little noise; give it as lora, or leave it "
+            "out"
+        )
     adapters = [f"lora_{number}" for number in range(len(loras))]
-    for lora, adapter in zip(loras, adapters, strict=True):
+    for number, (lora, adapter) in enumerate(zip(loras, adapters, strict=True)):
+        place = {"load_into_transformer_2": True} if number >= len(loras) - len(second) else {}
         try:
             path = Path(lora).expanduser()
             pipeline.load_lora_weights(
-                str(path) if path.is_file() else lora, adapter_name=adapter, use_safetensors=True
+                str(path) if path.is_file() else lora, adapter_name=adapter, use_safetensors=True, **place
             )
         except Exception as error:  # nearly anything, of files for other models
             reason = (str(error) or type(error).__name__).splitlines()[0]

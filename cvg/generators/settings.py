@@ -23,7 +23,9 @@ class Loading:
         tiling: the VAE takes one video at a time, in tiles.
         compile: compile the network's blocks, which takes a minute; guided and recorded steps run without.
         lora: a .safetensors file of a LoRA, or a Hub id of one, or a list of them.
-        lora_scale: strength of each LoRA, or one for all; 1 when left out.
+        lora_low_noise: alike, of LoRAs for the second of two networks, which denoises little noise: of such a pair, as
+            Wan 2.2 A14B has them for few steps, lora takes the other.
+        lora_scale: strength of each LoRA, those of low noise last, or one for all; 1 when left out.
         quantize: keep the network's weights in fewer bits. gguf takes them from a file.
         gguf: the .gguf file of the network, or a list of them where a pipeline has two networks.
         scheduler: class of diffusers in place of the pipeline's scheduler, such as FlowMatchEulerDiscreteScheduler.
@@ -37,6 +39,7 @@ class Loading:
     tiling: bool = False
     compile: bool = False
     lora: str | list[str] | None = None
+    lora_low_noise: str | list[str] | None = None
     lora_scale: float | list[float] | None = None
     quantize: Quantize | None = None
     gguf: str | list[str] | None = None

@@ -18,8 +18,11 @@ from cvg.common.errors import ModelError, SettingsError
 from cvg.common.fingerprint import differences, same_generator
 from cvg.composition import parse
 from cvg.generators import Generator, Loading, load_generator, wrap_pipeline
+from cvg.generators.provenance import adapters
 from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
+from tests.generators.families.test_wan import TestWanA14B as WanA14B
 from tests.helpers.changed import dequantise, make_gguf, make_lora, merge_by_hand
 from tests.helpers.labels import LABELS
 from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
@@ -267,3 +270,35 @@ def test_files_of_other_models_are_one_message_each(folder: Path, tmp_path: Path
         load_generator("shapes-cogvideox", other)
     with pytest.raises(ModelError, match="gguf .*tiny.gguf: cannot be loaded as the transformer of"):
         load_generator("shapes-cogvideox", replace(Loading(), quantize="gguf", gguf=str(folder / "tiny.gguf")))
+
+
+def test_a_pair_of_loras_for_two_networks_and_four_steps(folder: Path, tmp_path: Path) -> None:
+    """As Wan 2.2's for few steps: each in its own network, at the steps that such LoRAs are made for."""
+    case = WanA14B()
+    case.build().save_pretrained(tmp_path / "pair")
+    low = make_lora(case.build(), tmp_path, 6, "low")
+    high = make_lora(case.build(), tmp_path, 5, "high")
+    plain = load_generator(str(tmp_path / "pair"), Loading(flow_shift=5.0))
+    paired = Loading(lora=str(high), lora_low_noise=str(low), lora_scale=[1.0, 0.5], flow_shift=5.0)
+    generator = load_generator(str(tmp_path / "pair"), paired)
+    steps = [1000, 937.5, 833.33, 625]
+    assert generator.schedule(4, case.size).timesteps.tolist() == pytest.approx(steps, abs=1)
+    rules = Rules.of(generator, LABELS, case.size, layers=case.layers)
+    sampler = GuidedSampler(generator, rules, GuidanceConfig(guided_steps=1, threshold=None))
+    assert list(sampler.guided_steps(4, case.size)) == [0]
+    first, second = adapters(generator.networks[:1]), adapters(generator.networks[1:])
+    assert [each.split()[-1] for each in (*first, *second)] == ["1", "0.5"]
+    ours, theirs = generator.identity(), plain.identity()
+    assert same_generator(ours, theirs) and [each[:4] for each in differences(ours, theirs)] == ["LoRA"]
+    noise = plain.initial_latents([torch.Generator().manual_seed(0)], case.size)
+    for network in (0, 1):  # each changes what its own network says
+        generator.pipeline.set_adapters(["lora_0", "lora_1"], [float(network == 0), 0.5 * float(network == 1)])
+        level = torch.tensor((990.0, 10.0)[network])
+        states = plain.encode_prompts(["a red circle moving up"])
+        with torch.no_grad():
+            changed, own = (each.predict(noise, level, states) for each in (generator, plain))
+        assert not torch.allclose(changed, own, atol=1e-4)
+    with pytest.raises(ModelError, match="has no second network for little noise; give it as lora, or leave it out"):
+        load_generator(str(folder / "tiny"), Loading(lora_low_noise=str(folder / "style.safetensors")))
+    with pytest.raises(SettingsError, match="low.safetensors: no .safetensors file"):
+        load_generator(str(tmp_path / "pair"), Loading(lora_low_noise="low.safetensors"))
