@@ -17,11 +17,13 @@ from diffusers import (
     WanBlocks,
     WanPipeline,
 )
+from diffusers.modular_pipelines.ltx.modular_blocks_ltx import LTXBlocks
 from torch import Tensor
 
 import cvg
 from cvg import CompositionGuidanceBlock
 from cvg.common.errors import ModelError, PromptError, SettingsError
+from tests.guidance.test_guided_pipeline import built
 from tests.helpers.tiny import STEPS, Narrow, tiny_classifier, tiny_pipeline
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]
@@ -221,3 +223,19 @@ def test_a_loop_without_its_text_encoder_is_refused(plain: WanPipeline, classifi
     pipeline.update_components(**{name: part for name, part in whole.components.items() if name in pipeline.components})
     with pytest.raises(ModelError, match="has no tokenizer and no text_encoder and no vae; load all of its components"):
         pipeline(prompt_embeds=embeds, negative_prompt_embeds=negative, num_inference_steps=STEPS, num_frames=13)
+
+
+def test_ltx_up_to_rounding() -> None:
+    """Its modular pipeline, unguided too, rounds otherwise than its plain one."""
+    plain, guided, options = built("LTXPipeline")
+    call = options | {"output_type": "pt"}
+    expected = torch.as_tensor(guided(PROMPTS, generator=seeds(0, 1), **call).frames)
+    blocks = LTXBlocks()
+    block = CompositionGuidanceBlock(vars(guided)["_classifier"], threshold=None)
+    blocks.sub_blocks["denoise"].sub_blocks["denoise"].sub_blocks.insert("guidance", block, 0)
+    pipeline = blocks.init_pipeline()
+    parts = {name: part for name, part in plain.components.items() if name in pipeline.components}
+    pipeline.update_components(**parts, guider=ClassifierFreeGuidance(guidance_scale=3.0))
+    state = pipeline(prompt=PROMPTS, generator=seeds(0, 1), **call)
+    torch.testing.assert_close(torch.as_tensor(state.get("videos")), expected, rtol=0, atol=1e-4)
+    assert state.get("guidance_report").moved == guided.report.moved and guided.report.moved[0] == [0, 1]
