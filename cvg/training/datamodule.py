@@ -216,7 +216,7 @@ class CompositionDataModule(L.LightningDataModule):
                 f"data.{name} {size}: cannot be shared by {ranks} processes; choose a multiple of {ranks}"
             )
 
-    def reading(self, split: str, ranks: int) -> str:
+    def reading(self, split: str, ranks: int = 1) -> str:
         """In one line, how so many processes read a split, and why."""
         size = self._size(split)
         sizes = f"{sum(folder.info.count(split) for folder in self.places)} {split} records, {size / 1e9:.3g} GB, "
