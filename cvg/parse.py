@@ -25,6 +25,8 @@ def told(composition: Composition, labels: LabelSet) -> list[str]:
         said = f"by {relation.wording!r}" if relation.wording else "said by hand"
         lines.append(f"  {label.name} ({entities}), {label.category}, {said}")
     lines += [f"  left out: {reason}" for reason in composition.left_out]
+    if composition.unused:
+        lines.append(f"  not used: {', '.join(map(repr, composition.unused))}")
     try:
         lines.append(f"  wrong would be: {contradict(composition, labels, random.Random(0)).prompt!r}")
     except PromptError:

@@ -46,11 +46,13 @@ class Composition:
         prompt: the text.
         relations: what it states.
         left_out: what it may state besides and could not be read, one reason each.
+        unused: the parts of it that no relation uses, and that tell more than time, light, camera, style or quality.
     """
 
     prompt: str
     relations: tuple[Relation, ...]
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    unused: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         assert self.relations

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cvg.composition.language import Word
+from cvg.composition.language import Word, lemmas
 from cvg.composition.match import Match
 from cvg.composition.phrases import Phrase
+from cvg.composition.predicates import LIKELY, has_verb, is_joined
 
 _HEDGES = frozenset(
     "once almost nearly halfway half-way midway half partly partially seemingly apparently supposedly allegedly "
@@ -64,6 +65,13 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
 def _is_broken(phrase: Phrase, words: Sequence[Word]) -> bool:
     """Whether a phrase must hold a verb that nothing tells apart: a plural after "a" ("a steamboat chugs")."""
     single = phrase.first > 0 and words[phrase.first - 1].text in ("a", "an")
+    last = words[phrase.last]
+    plain = lemmas(last.text, "VERB")
+    counted = words[phrase.first].kind == "NUM" and last.tag == "NNS"  # "two bus stops"
+    if not counted and phrase.last > phrase.first and last.is_noun and last.verbal >= LIKELY and plain:
+        before = words[phrase.last - 1]
+        agrees = before.tag == "NNS" or is_joined(words, before.index) if last.text in plain else before.tag == "NN"
+        return agrees and before.is_noun and not has_verb(words, phrase.last)  # "a pot and a kettle simmer"
     return single and words[phrase.head].tag == "NNS" and phrase.head > phrase.first
 
 

@@ -13,8 +13,9 @@ from cvg.composition.phrases import plain
 
 _OBJECTS = {"its": "it", "his": "him", "her": "her", "their": "them"}
 _NO_OBJECT = PREPOSITIONS | frozenset(
-    "and or but while whereas when as then who which that is are was were again together outside outdoors nearby hard "
-    "home alone everywhere because until there here overhead uphill downhill upstairs downstairs".split()
+    "before after until since and or but while whereas when as then who which that is are was were again together "
+    "outside outdoors nearby hard home alone everywhere because there here overhead uphill downhill upstairs "
+    "downstairs".split()
 )
 """Words after a verb that are none of its objects."""
 _STATES = frozenset("seated perched sprawled hunched huddled curled suspended".split())
@@ -36,6 +37,13 @@ class Place:
     def before(self) -> str:
         """The text before them."""
         return self.prompt[: self.relation.start]
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the subject follows them, as after a place or a way: "up the stairs runs a boy"."""
+        subject = self.relation.entities[0].start if self.relation.entities else 0
+        between = self.prompt[self.relation.end : max(subject, self.relation.end)].split()
+        return subject > self.relation.end and len(between) <= 1
 
     @property
     def following(self) -> str:
@@ -98,6 +106,8 @@ def _other_words(place: Place, words: str, label: Label, other: Label) -> str | 
 def _beside(place: Place, words: str) -> str:
     """What joins a verb that takes no object to one that stands after the words: "chops onions", "looks at a fox"."""
     following = place.following
+    if place.inverted:
+        return ""
     if following == "of":
         return " in front"
     plainly = following in _NO_OBJECT or following.endswith(("ly", "ward", "wards"))

@@ -46,7 +46,8 @@ def parse(
         label: the label of each relation by hand. Only their wordings are looked for; other relations are ignored.
 
     What cannot be known is left out where the prompt states more: a relation without a clear subject or object, and
-    sentences that negate something or leave a choice; ``Composition.left_out`` says so.
+    what is negated or left to choice; ``Composition.left_out`` says so, and ``Composition.unused`` what else of the
+    prompt no relation uses.
 
     Raises:
         NothingToGuide: the prompt states nothing that the label set knows.
@@ -54,7 +55,7 @@ def parse(
             not in the prompt; words that negate or leave a choice, or a missing entity, where nothing else is stated or
             labels are given. The message shows what was understood and how to say the rest.
     """
-    relations, left_out = stated(prompt, labels, entities, [label] if isinstance(label, str) else label)
+    relations, left_out, rest = stated(prompt, labels, entities, [label] if isinstance(label, str) else label)
     found = Composition(
         prompt,
         tuple(
@@ -68,6 +69,7 @@ def parse(
             for match, spans in relations
         ),
         tuple(left_out),
+        tuple(rest),
     )
     refuse_swapped(found, labels)
     return found

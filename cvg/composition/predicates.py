@@ -23,7 +23,7 @@ _SINGLE = frozenset("a an one each every another".split())
 _DEFINITE = _SINGLE | {"the", "his", "her", "its", "their", "two", "three", "four"}
 _THINGS = frozenset(
     "building painting ceiling clothing carving crossing railing awning wedding drawing morning evening ring king "
-    "string spring thing sling wing clearing lightning icing stocking dumpling earring pudding parking lighting".split()
+    "string spring thing sling wing clearing lightning icing stocking dumpling earring pudding lighting".split()
 )
 _PAST = frozenset("spread set cut shut hung bent drawn torn".split())
 _HELD = frozenset("up down open closed in hand high low wide aloft askew back raised".split())
@@ -37,15 +37,17 @@ def mend_clauses(words: Sequence[Word], verbs: frozenset[str]) -> None:
         words: of a prompt.
         verbs: plain forms of verbs to expect, some of which the dictionary may lack.
     """
+    absolute = {word.index for word in words if word.index and _is_absolute(words, word)}
     for word in words:
         if _opens_as_participle(words, word):
             word.kind, word.tag = "VERB", "VBN"
-        elif word.index and _is_absolute(words, word):
+        elif word.index in absolute:
             word.kind, word.tag = "ADJ", "JJ"
         elif word.index and _is_participle(words, word):
             word.kind, word.tag = "VERB", "VBG"
     for word in words:
-        if word.index and not _is_predicate(word) and (tag := _verbal(words, word, verbs)) is not None:
+        open_ = word.index and word.index not in absolute and not _is_predicate(word)
+        if open_ and (tag := _verbal(words, word, verbs)) is not None:
             word.kind, word.tag = "VERB", tag
             before = words[word.index - 1]
             if before.kind == "ADJ" and before.text in lemmas(before.text, "NOUN") and _begun(words, before.index):
@@ -102,7 +104,7 @@ def _verbal(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> str | N
     inverted = _is_inverted(words, word)
     if not inverted and not _is_open(words, word):
         return None
-    if _has_verb(words, word.index):
+    if has_verb(words, word.index):
         return None
     if word.text not in plain and word.text.endswith("s"):
         return "VBZ" if inverted or _is_of_one(words, word) else None
@@ -185,17 +187,17 @@ def _is_of_many(words: Sequence[Word], word: Word) -> bool:
     before = words[word.index - 1]
     if before.tag in ("NNS", "NNPS") and before.text not in _COLLECTIONS:
         return not _head_is_single(words, before.index)
-    if word.verbal < _LIKELY or not before.is_noun:
+    if word.verbal < LIKELY or not before.is_noun:
         return False
     many = before.index > 1 and words[before.index - 1].text == "of" and words[before.index - 2].tag == "NNS"
-    return many or _is_joined(words, before.index)  # "flashes of lightning flicker"
+    return many or is_joined(words, before.index)  # "flashes of lightning flicker"
 
 
-_LIKELY = 0.01
+LIKELY = 0.01
 """How likely the model must hold a verb where another noun would do: "a pot and a kettle simmer"."""
 
 
-def _is_joined(words: Sequence[Word], index: int) -> bool:
+def is_joined(words: Sequence[Word], index: int) -> bool:
     """Whether a place ends the second of two phrases with articles that "and" joins."""
     place = index
     while place > 0 and (words[place].is_noun or words[place].kind == "ADJ"):
@@ -237,7 +239,7 @@ def _first(words: Sequence[Word], index: int) -> int:
     return place
 
 
-def _has_verb(words: Sequence[Word], index: int) -> bool:
+def has_verb(words: Sequence[Word], index: int) -> bool:
     """Whether the clause of a place has a finite verb, those of relative clauses aside."""
     first, last = _first(words, index), index
     opened = index - 1

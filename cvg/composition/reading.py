@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from cvg.common.errors import NothingToGuide, PromptError
+from cvg.composition.accounting import shared, unstated, unused
 from cvg.composition.attachment import Attachment
 from cvg.composition.doubts import doubt
 from cvg.composition.labels import SLOT_NAMES, LabelSet
@@ -38,17 +39,17 @@ Unread = list[tuple[Match, PromptError]]
 
 def stated(
     prompt: str, labels: LabelSet, entities: list[str] | None, given: list[str] | None
-) -> tuple[list[Stated], list[str]]:
+) -> tuple[list[Stated], list[str], list[str]]:
     """Find the relations of a prompt and the spans of their entities; see :func:`cvg.composition.parser.parse`.
 
     Returns:
-        Per relation, in order of appearance (or as ``given``), the match and its (subject,) or (subject, object); and
-        why others were left out, one line each.
+        Per relation, in order of appearance (or as ``given``), the match and its (subject,) or (subject, object); why
+        others were left out, one line each; and the parts of the prompt that none of them uses.
     """
     if not prompt.strip():
         raise PromptError(f"the prompt is empty; describe a relation, such as 'a dog {labels.labels[0].wordings[0]}'")
     if given is not None and entities is not None:
-        return _by_hand(prompt, labels, entities, given), []
+        return _by_hand(prompt, labels, entities, given), [], []
     text, marked = without_weights(prompt) if entities is None else (prompt, [])
     words = words_of(text, labels.lexicon.verbs)
     every = all_matches(prompt, labels, words) if given is None else _of_given(prompt, labels, given, words)
@@ -63,7 +64,7 @@ def stated(
             raise _nothing(prompt, labels, attachment)
         found = list(zip(wanted, _locate(prompt, wanted, attachment, entities), strict=True))
         refuse_contradictions(prompt, found)
-        return found, []
+        return found, [], []
     found = _attached(prompt, wanted, attachment, unread)
     if given is not None and unread:
         raise unread[0][1]
@@ -80,8 +81,25 @@ def stated(
     if not found:
         raise unread[0][1] if unread else _nothing(prompt, labels, attachment)
     refuse_contradictions(prompt, found)
-    notes = [f"{mark!r} marks a weight, which the text encoder reads as words" for mark in marked]
-    return found, [*(str(error).removeprefix(f"prompt {prompt!r}: ") for _, error in unread), *notes]
+    reasons = [str(error).removeprefix(f"prompt {prompt!r}: ") for _, error in unread]
+    reasons += [f"{mark!r} marks a weight, which the text encoder reads as words" for mark in marked]
+    if given is not None:
+        return found, reasons, []
+    used = _used(words, found, [*every, *(match for match, _ in unread)])
+    reasons += shared(words, {match.start for match, _ in found}, labels.lexicon)
+    told = {words[place].sentence for match, _ in unread for place in match.places}
+    rest = [word for word in words if word.sentence not in told]
+    reasons += [f"{said!r} states no label here" for said in dict.fromkeys(unstated(rest, used, labels.lexicon))]
+    return found, reasons, unused(prompt, words, used)
+
+
+def _used(words: Sequence[Word], found: Sequence[Stated], matches: Sequence[Match]) -> set[int]:
+    """The places of the words of entities, and of what states labels or might."""
+    spans = [(start, end) for _, entities in found for _, start, end in entities]
+    spans += [(match.start, match.end) for match, _ in found]
+    used = {word.index for word in words if any(start < word.end and word.start < end for start, end in spans)}
+    verbs = {match.verb for match in matches if match.verb is not None}
+    return used | verbs | {place for match in matches for place in match.places}
 
 
 def _without_contrary(prompt: str, found: Sequence[Stated], unread: Unread) -> list[Stated]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cvg.common.errors import PromptError
 from cvg.composition.composition import Composition, Entity, Relation
 from cvg.composition.forms import Place, agreeing, article_before, phrase_for
-from cvg.composition.labels import LabelSet
+from cvg.composition.labels import Label, LabelSet
 from cvg.composition.lexicon import NUMBER
 
 
@@ -35,7 +35,9 @@ def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -
     for relation in composition.relations:
         key = (relation.label, relation.start, relation.end)
         if key not in drawn:
-            drawn[key] = rng.choice(_wrong(composition, relation, labels))
+            names = _wrong(composition, relation, labels)
+            held = _held(composition, relation, drawn, labels)
+            drawn[key] = rng.choice([name for name in names if _value(labels[name]) not in held] or names)
     names = [drawn[relation.label, relation.start, relation.end] for relation in composition.relations]
     for group in {labels[relation.label].group for relation in composition.relations}:
         members = [i for i, relation in enumerate(composition.relations) if labels[relation.label].group == group]
@@ -47,6 +49,26 @@ def contradict(composition: Composition, labels: LabelSet, rng: random.Random) -
             if all(name in some for name, some in zip(exchanged, possible, strict=True)):
                 names[members[0]], names[members[1]] = exchanged
     return restated(composition, names, labels)
+
+
+def _value(label: Label) -> str:
+    """The last word of a label: what it says something is or becomes."""
+    return label.wordings[0].split()[-1].lower()
+
+
+def _held(
+    composition: Composition, relation: Relation, drawn: Mapping[tuple[str, int, int], str], labels: LabelSet
+) -> set[str]:
+    """The words that say how an entity of a relation is already: nothing red turns red."""
+    if len(relation.entities) != 1:
+        return set()
+    entity = relation.entities[0]
+    held = {word.lower() for word in entity.phrase.split()}
+    for other in composition.relations:
+        name = drawn.get((other.label, other.start, other.end))
+        if other is not relation and len(other.entities) == 1 and other.entities[0].end == entity.end:
+            held.add(_value(labels[name or other.label]))
+    return held
 
 
 def _wrong(composition: Composition, relation: Relation, labels: LabelSet, every: bool = False) -> list[str]:

@@ -75,6 +75,8 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
     into = later[:1] == ["in"] and len(later) > 1 and later[1] not in DETERMINERS  # "falls in love"
     if "fall" in verb.forms and (into or "knees" in later):
         return True
+    if "break" in verb.forms and later[:1] in (["down"], ["up"], ["into"], ["out"]):
+        return True  # "breaks down in tears"
     if any(word.tag == "VB" and words[word.index - 1].is_noun for word in words[verb.index + 2 : verb.index + 5]):
         return True  # "watches a girl dance"
     if "pass" in verb.forms and match.label.has_object and "to" in [*later, *_texts(words, verb.index + 4, 2)]:

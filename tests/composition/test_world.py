@@ -66,6 +66,47 @@ def test_what_the_model_tags_wrongly_is_mended(prompt: str, wanted: Said) -> Non
     assert {each for each in found if LABELS[each[0]].category not in ("action", "change")} == wanted
 
 
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("To the left rolls a wooden barrel.", ("left", "wooden barrel")),
+        ("Up the stairs runs a small boy.", ("up", "small boy")),
+        ("Toward the viewer marches a band.", ("towards the camera", "band")),
+        ("Around the bonfire dances a shaman.", ("around", "shaman", "bonfire")),
+        ("Away from the shark swims a diver.", ("away from", "diver", "shark")),
+    ],
+)
+def test_what_stands_before_its_verb_is_read(prompt: str, wanted: tuple[str, ...]) -> None:
+    assert wanted in said(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("A chair made of wood stands beside a lamp made of glass.", ("next to", "chair", "lamp")),
+        ("A family of hedgehogs shelters under a cart.", ("below", "family of hedgehogs", "cart")),
+        ("The tire slowly deflates.", ("deflate", "tire")),
+        ("A heron, wings spread, glides upwards.", ("up", "heron")),
+        ("A cook, waving, sings.", ("wave", "cook")),
+        ("A van that is turquoise waits behind a shed.", ("behind", "van", "shed")),
+        ("Two miners juggle in the rain.", ("juggle", "two miners")),
+        ("A palm trembling next to a hut", ("next to", "palm", "hut")),
+        ("Positioned left of a stove, a cat sleeps.", ("left of", "cat", "stove")),
+    ],
+)
+def test_the_verb_of_a_clause_is_found_where_the_model_sees_none(prompt: str, wanted: tuple[str, ...]) -> None:
+    assert wanted in said(prompt)
+
+
+def test_what_no_relation_uses_is_told() -> None:
+    found = parse("A waiter polishes a glass, and a dog runs left under soft light, 4k", LABELS)
+    assert found.unused == ("a glass",)
+    found = parse("A grandmother in a rocking chair tells a story, a dog runs left, cinematic", LABELS)
+    assert any("tells a story" in piece for piece in found.unused)
+    (reason,) = parse("A red and white boat moves left", LABELS).left_out
+    assert reason == "'red' and 'white' are said of one thing"
+
+
 @pytest.mark.parametrize("prompt", ["A red and white lighthouse", "A red or green apple", "a car that is red and blue"])
 def test_two_colours_of_one_entity_state_neither(prompt: str) -> None:
     assert not {each for each in said(prompt) if LABELS[each[0]].group == "attribute_color"}

@@ -18,6 +18,29 @@ SLIPS = re.compile(
 )
 
 
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("Up the stairs runs a small boy.", r"(Down|Towards|Away|To) .*\w+s a (large|small) boy\."),
+        ("A knight kneels before a queen.", r"A knight \w+s before a queen\."),
+        ("A puppy sits down.", r"A puppy \w+s\."),
+    ],
+)
+def test_the_wrong_prompt_keeps_the_order_of_words(prompt: str, said: str) -> None:
+    for seed in range(8):
+        wrong = contradict(parse(prompt, WORLD), WORLD, random.Random(seed)).prompt
+        assert re.fullmatch(said, wrong), wrong
+
+
+@pytest.mark.parametrize("prompt", ["a red circle turning green", "a yellow ring turning blue"])
+def test_nothing_becomes_what_it_is(prompt: str) -> None:
+    shapes = LabelSet.load("shapes")
+    for labels in (shapes, WORLD):
+        for seed in range(20):
+            wrong = contradict(parse(prompt, labels), labels, random.Random(seed)).prompt.split()
+            assert wrong[1] != wrong[-1] or wrong[1] == prompt.split()[-1], wrong
+
+
 def form(wording: str, tag: str) -> str:
     """A wording that begins with a participle, with its verb in another form."""
     first, *rest = wording.split()
