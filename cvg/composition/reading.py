@@ -138,8 +138,8 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
         if word := doubt(match, slots[0], attachment.words):
             unread.append((match, doubtful(prompt, prompt[match.start : match.end], word)))
             continue
-        if word := denial(match, slots[0], slots[1] if len(slots) > 1 else (), attachment.words):
-            unread.append((match, denied(prompt, word)))
+        if denier := denial(match, slots[0], slots[1] if len(slots) > 1 else (), attachment.words):
+            unread.append((match, denied(prompt, denier)))
             continue
         spans = [_span(prompt, phrases[0], attachment.words) if phrases else None for phrases in slots]
         try:

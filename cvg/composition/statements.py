@@ -87,8 +87,8 @@ def all_matches(prompt: str, labels: LabelSet, words: Sequence[Word]) -> list[Ma
     literal = [match for match in literal if not any(set(match.places) < own for own in apart)]  # "trails behind"
     matches = [*literal, *_possessive_matches(labels, words)]
     taken = {place for match in matches for place in match.places}
-    for label, (*own, verb) in labels.lexicon.fronted(words):
-        match = Match(label, words[own[0]].start, words[own[-1]].end, tuple(own), verb, False, False)
+    for label, (*own, acting) in labels.lexicon.fronted(words):
+        match = Match(label, words[own[0]].start, words[own[-1]].end, tuple(own), acting, False, False)
         if taken.isdisjoint(own) and is_place(words, match):
             matches.append(match)
             taken |= set(own)
