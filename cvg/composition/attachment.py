@@ -271,9 +271,8 @@ class Attachment(Chains):
         for phrase in self.phrases:
             if phrase.first > after and self.words[phrase.first].sentence == sentence and not phrase.governed:
                 between = self.words[after + 1 : phrase.first]
-                if any(word.tag in ("VBG", "VBN") for word in between) and not any(
-                    word.text == "," for word in between
-                ):
+                led = any(word.text == "," for word in between) or any(word.tag in FINITE for word in between[-2:])
+                if any(word.tag in ("VBG", "VBN") for word in between) and not led:
                     continue  # "on a terrace overlooking the sea, a cat sleeps"
                 if not match.literal and match.label.has_object and not any(word.is_verb for word in between):
                     return None  # "On a busy street, signs glow": where all of it is, and not of the signs alone

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from cvg.composition.language import Word, lemmas
 from cvg.composition.match import Match
 from cvg.composition.phrases import Phrase
-from cvg.composition.predicates import LIKELY, has_verb, is_joined
+from cvg.composition.predicates import LIKELY, has_verb, is_after_aside, is_joined
 
 _HEDGES = frozenset(
     "once almost nearly halfway half-way midway half partly partially seemingly apparently supposedly allegedly "
@@ -44,7 +44,7 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
     parts = [words[phrase.first] for phrase in subjects if words[phrase.first].text in _PARTS]
     if parts and words[parts[0].index + 1].text == "of":
         return f"{parts[0].text} of"
-    if broken := [words[phrase.head].text for phrase in subjects if _is_broken(phrase, words)]:
+    if broken := [words[phrase.head].text for phrase in subjects if is_broken(phrase, words)]:
         return broken[0]
     first = min((match.places[0], *([match.verb] if match.verb is not None else [])))
     last = max(match.places)
@@ -62,10 +62,12 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
     return next(_unreal(match, words), None)
 
 
-def _is_broken(phrase: Phrase, words: Sequence[Word]) -> bool:
+def is_broken(phrase: Phrase, words: Sequence[Word]) -> bool:
     """Whether a phrase must hold a verb that nothing tells apart: a plural after "a" ("a steamboat chugs")."""
     single = phrase.first > 0 and words[phrase.first - 1].text in ("a", "an")
     last = words[phrase.last]
+    if phrase.bare and phrase.first == phrase.last and is_after_aside(words, phrase.first, strictly=False):
+        return last.text.endswith("s") and bool(lemmas(last.text, "VERB")) and not has_verb(words, phrase.first)
     plain = lemmas(last.text, "VERB")
     counted = words[phrase.first].kind == "NUM" and last.tag == "NNS"  # "two bus stops"
     if not counted and phrase.last > phrase.first and last.is_noun and last.verbal >= LIKELY and plain:

@@ -14,6 +14,7 @@ from cvg.composition.language import PREPOSITIONS, Word, lemmas
 
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 _CLOSING = frozenset("and or while whereas when where as but because so until".split())
+_BOUNDS = _CLOSING - {"and", "as"}
 _RELATIVE = ("WDT", "WP")
 _MADE = frozenset("made built carved woven sculpted cast formed full".split())
 _COLLECTIONS = frozenset("sports arms clothes glasses goods savings news series species customs brass".split())
@@ -101,6 +102,8 @@ def _verbal(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> str | N
     plain = lemmas(word.text, "VERB") or verbs & {word.text}
     if not plain or word.text in PREPOSITIONS or word.kind in ("DET", "PRON", "NUM", "AUX"):
         return None
+    if word.index + 1 < len(words) and words[word.index - 2].text == "," == words[word.index + 1].text:
+        return None  # ", ears back,"
     inverted = _is_inverted(words, word)
     if not inverted and not _is_open(words, word):
         return None
@@ -133,7 +136,7 @@ def _is_of_one(words: Sequence[Word], word: Word) -> bool:
     if _closes_relative(words, before.index):
         return True
     if before.text == ",":
-        return _is_after_aside(words, word.index)
+        return is_after_aside(words, word.index)
     if before.tag == "NNP" and before.index == 0:
         return True  # "Grandpa dozes"
     return before.tag in ("NN", "NNP", "JJ", "VBG") and _begun(words, before.index)
@@ -165,8 +168,16 @@ def _closes_relative(words: Sequence[Word], index: int) -> bool:
     return place < index and words[place].kind == "AUX" and place > 0 and words[place - 1].tag in _RELATIVE
 
 
-def _is_after_aside(words: Sequence[Word], index: int) -> bool:
-    """Whether commas before a place enclose how the subject is: "a heron, wings spread, glides up"."""
+def is_after_aside(words: Sequence[Word], index: int, strictly: bool = True) -> bool:
+    """Whether commas before a place enclose how the subject is: "a heron, wings spread, glides up".
+
+    Args:
+        words: of the prompt.
+        index: the place.
+        strictly: whether the words between the commas must show it; else a short piece after one thing is enough.
+    """
+    if index < 3 or words[index - 1].text != ",":
+        return False
     opened = next((place for place in range(index - 2, -1, -1) if words[place].text == ","), None)
     if opened is None or words[opened].sentence != words[index].sentence or not 1 <= index - 2 - opened <= 5:
         return False
@@ -179,7 +190,7 @@ def _is_after_aside(words: Sequence[Word], index: int) -> bool:
     how = how or (last.text not in lemmas(last.text, "NOUN") and bool(lemmas(last.text, "VERB")))
     how = how or (lemmas(last.text, "VERB") != frozenset() and first.tag == "NNS" and len(within) > 1)
     before = words[opened - 1] if opened else None
-    return how and before is not None and before.tag in ("NN", "NNP", "JJ")
+    return (how or not strictly) and before is not None and before.tag in ("NN", "NNP", "JJ")
 
 
 def _is_of_many(words: Sequence[Word], word: Word) -> bool:
@@ -190,11 +201,21 @@ def _is_of_many(words: Sequence[Word], word: Word) -> bool:
     if word.verbal < LIKELY or not before.is_noun:
         return False
     many = before.index > 1 and words[before.index - 1].text == "of" and words[before.index - 2].tag == "NNS"
-    return many or is_joined(words, before.index)  # "flashes of lightning flicker"
+    return many or is_joined(words, before.index) or _has_joined(words, word.index)  # "flashes of lightning flicker"
 
 
 LIKELY = 0.01
 """How likely the model must hold a verb where another noun would do: "a pot and a kettle simmer"."""
+
+
+def _has_joined(words: Sequence[Word], index: int) -> bool:
+    """Whether "and" joins phrases in the clause of a place: "a girl in a coat and a boy in a hat dance"."""
+    for place in range(index - 1, 0, -1):
+        if words[place].sentence != words[index].sentence or words[place].is_sign or words[place].text in _BOUNDS:
+            return False
+        if words[place].text == "and":
+            return words[place + 1].text in _WHOLE and words[place - 1].is_noun
+    return False
 
 
 def is_joined(words: Sequence[Word], index: int) -> bool:

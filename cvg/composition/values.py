@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvg.composition.attachment import Attachment
+from cvg.composition.doubts import is_broken
 from cvg.composition.labels import LabelSet
 from cvg.composition.language import Word
 from cvg.composition.lexicon import NUMBER
@@ -14,6 +15,7 @@ from cvg.composition.referents import is_person
 from cvg.composition.refusals import UNITS
 
 _COPULAS = frozenset("be look seem appear become remain stay".split())
+_COLOURS = frozenset("red orange yellow green blue purple pink brown black white gray grey".split())
 _MADE = frozenset("painted colored coloured dyed tinted made built carved crafted sculpted woven".split())
 _SHADES = frozenset("dark light bright pale deep solid pure".split())
 _BEFORE_VALUE = frozenset(("of", "a", "an", "the", *_SHADES))
@@ -54,6 +56,8 @@ def stated_values(
         else:
             continue
         named = words[noun].text in _NAMES.get(word.text, ()) or _is_name(prompt, words, word)
+        if phrase is not None and described is not None and is_broken(phrase, words):
+            continue
         if named or words[noun].text in MEDIA | QUALITY | _LIGHT or _negated(words, word):
             continue
         span = words[entity[0]].start, words[entity[1]].end
@@ -83,6 +87,8 @@ def _counts(words: Sequence[Word], word: Word, phrase: Phrase) -> bool:
     """Whether a number counts the noun: "two dogs", not "a two dog night" or "5 inches"."""
     if not words[phrase.head].forms.isdisjoint(_PARTS | UNITS):
         return False  # "two thirds of a pizza", "ten years later"
+    if words[phrase.head].text in _COLOURS:
+        return False  # "one red and one white"
     return word.kind == "NUM" and word.index == phrase.first and (word.text != "one" or phrase.bare)
 
 
