@@ -71,7 +71,7 @@ def _is_absolute(words: Sequence[Word], word: Word) -> bool:
     if word.tag not in ("VBP", "VBD", "VB", "NN") or not word.is_verb or word.index + 1 >= len(words):
         return False
     before, after = words[word.index - 1], words[word.index + 1]
-    past = word.tag == "VBD" or word.text in _PAST
+    past = word.tag == "VBD" or word.text in _PAST | _HELD
     bare = before.is_noun and word.index > 1 and words[word.index - 2].text == ","
     return past and bare and after.text == ","
 
