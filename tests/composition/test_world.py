@@ -12,6 +12,8 @@ from cvg.evaluation.exam import Marks, measure, read_exams, summed
 LABELS = LabelSet.load("world")
 # The parser was made with the first part; the second was held out from it at first.
 EXAMS = read_exams(Path(__file__).parent / "fixtures/prompts.jsonl")
+# By this it was not: whoever mends the parser leaves its mistakes here unread.
+HELD_OUT = read_exams(Path(__file__).parent / "fixtures/held_out.jsonl")
 
 Said = set[tuple[str, ...]]
 
@@ -46,8 +48,15 @@ def test_the_development_part_is_read_and_next_to_nothing_of_it_wrongly() -> Non
 def test_the_part_that_was_held_out_is_read_no_worse_than_it_was() -> None:
     found = counted("once held out")
     assert found.count == 729
-    assert found.right >= 700, found
-    assert found.wrong <= 9, found
+    assert found.right >= 720, found
+    assert found.wrong <= 4, found
+
+
+def test_prompts_that_the_parser_was_never_mended_by_are_read_no_worse_than_they_were() -> None:
+    found = summed(list(measure(HELD_OUT, LABELS).values()))
+    assert found.count == 354
+    assert found.right >= 332, found
+    assert found.wrong <= 8, found
 
 
 @pytest.mark.parametrize(
