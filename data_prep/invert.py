@@ -80,7 +80,6 @@ def before_work(rows: list[manifest.Row], size: Size, fit: Fit) -> list[str]:
 def main(
     data: Path,
     out: str = "runs/shards",
-    work: Path | None = None,
     generator: str = "shapes-wan",
     labels: str = "shapes",
     method: Method = "inversion",
@@ -98,6 +97,7 @@ def main(
     batch_size: int = 1,
     devices: int | None = None,
     num_nodes: int | None = None,
+    work: Path | None = None,
     estimate: bool = False,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> None:
@@ -107,8 +107,6 @@ def main(
         data: manifest (JSON Lines), or a folder with a manifest.jsonl.
         out: folder of the tars, shards.json and rejects.jsonl, or a URL of one that fsspec writes to, such as
             s3://bucket/folder. There each tar goes as soon as it is whole, and shards.json last.
-        work: folder of what is not packed yet, where out is a URL; one below runs/work, named by it, when left out. All
-            processes, of all machines, share it, and the same command goes on by it.
         generator: pipeline folder, hub id, or shipped name.
         labels: label set: a YAML file, or the name of one that ships.
         method: inversion (the paper's), noising (z_t = (1 - sigma) x0 + sigma eps), or trajectory (of videos that the
@@ -130,6 +128,8 @@ def main(
             SLURM started.
         num_nodes: machines, on each of which the same command is given, with a folder that all of them share; one when
             left out, or as many as torchrun or SLURM started the command on.
+        work: folder of what is not packed yet, where out is a URL; one below runs/work, named by it, when left out. All
+            processes, of all machines, share it, and the same command goes on by it.
         estimate: time a few videos, say what all will take, and write nothing.
         loading: where and how the generator is computed.
     """

@@ -104,8 +104,9 @@ class _Reader:
         tids = (one.subject_tid, one.object_tid)[: self.labels[label].entities]
         if set(tids) - set(places):
             raise Refused("malformed", f"{' or '.join(map(str, tids))} is none of the things of {name}.json")
-        spans = [one, *([entry.temporal_gt] if entry.temporal_gt else [])]
-        begin, end = max(span.begin_fid for span in spans), min(span.end_fid for span in spans)
+        begin, end = one.begin_fid, one.end_fid
+        if entry.temporal_gt is not None:
+            begin, end = max(begin, entry.temporal_gt.begin_fid), min(end, entry.temporal_gt.end_fid)
         begin, end = vidor.clear(begin, end, vidor.others(video, one, label, self.labels))
         if end <= begin:
             raise Refused("unclear", f"{one.predicate!r} holds for no time at which no other of its kind does")
