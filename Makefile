@@ -28,7 +28,7 @@ WITH_CLASSIFIER = $(if $(wildcard runs/classifier/config.json),--classifier runs
 export DATA GENERATOR PROMPT PROMPTS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo world test lint docs probe invert train sample evaluate report bench
+.PHONY: help setup demo world test lint docs probe invert train sample evaluate report app bench
 
 # What a target cannot do without is asked for before anything is installed (but not under `make -n`, nor for ARGS=--help).
 needs-invert = DATA
@@ -65,7 +65,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) has no venv module;" \
 	  "install it (Debian, Ubuntu: apt install python3-venv) or give PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,lora,parquet,quantised,remote]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,dev,docs,lora,parquet,quantised,remote]'
 	@touch $@
 
 demo: setup  ## the whole method on the shipped small models, in minutes
@@ -106,6 +106,9 @@ evaluate: setup  ## composition accuracy, guided and unguided; the same classifi
 
 report: setup  ## tables and figures of an evaluation
 	$(PY) -m cvg.report --out "$(or $(OUT),runs/report.html)" $(ARGS)
+
+app: setup  ## pages in the browser: ARGS="--shards runs/shards --evaluation runs/evaluation.json"
+	$(PY) -m cvg.app $(WITH_CLASSIFIER) $(ARGS) $(WITH_GENERATOR)
 
 bench: setup  ## time, memory and bytes of guidance, capture and inversion
 	$(PY) -m benchmarks.cost --out "$(or $(OUT),runs/bench)" $(ARGS)

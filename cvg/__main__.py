@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "parse": ("cvg.parse", "what prompts are understood to ask for, and how often rightly"),
     "labels": ("cvg.labels", "the labels of a set, how they are shown, and whether it holds together"),
     "report": ("cvg.report", "an evaluation -> one HTML file of tables and figures"),
+    "app": ("cvg.app", "all of it in the browser: videos as they denoise, shards, an evaluation's videos"),
     "inspect": ("cvg.inspect", "what a classifier sees in stored shards"),
     "train": ("cvg.train", "shards -> a training checkpoint: cvg train fit|validate|test"),
     "export": ("cvg.export", "a training checkpoint -> a classifier folder"),

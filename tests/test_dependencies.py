@@ -14,12 +14,13 @@ from cvg.generators.registry import ADAPTERS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
-    "reporting evaluation judging training probing guidance classifier shards media generators grounding diffusion "
-    "composition label_sets common"
+    "application reporting evaluation judging training probing guidance classifier shards media generators grounding "
+    "diffusion composition label_sets common"
 ).split()
 """Of cvg, from top to bottom: a package imports packages below it alone. The embedded worlds are tenants beside it."""
 WORLDS = ("cvg.shapes",)
 COMMANDS = {
+    "cvg.app",
     "cvg.train",
     "cvg.sample",
     "cvg.evaluate",
@@ -158,8 +159,8 @@ def test_training_and_inspection_never_import_a_generator(module: str) -> None:
     [
         name
         for name in MODULES
-        if package(name) in ("guidance", "generators", "judging", "evaluation", "reporting")
-        or name in ("cvg.sample", "cvg.evaluate", "cvg.report", "cvg.inspect")
+        if package(name) in ("guidance", "generators", "judging", "evaluation", "reporting", "application")
+        or name in ("cvg.app", "cvg.sample", "cvg.evaluate", "cvg.report", "cvg.inspect")
     ],
 )
 def test_sampling_never_imports_training(module: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,32 @@ def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
             if name not in ("step", "epoch") and value:
                 curves.setdefault(name, []).append((float(row["step"]), float(value)))
     return curves
+
+
+def probability_lines(unguided: Sequence[tuple[int, float]], guided: Sequence[tuple[int, Sequence[float]]]) -> bytes:
+    """The probability of a relation's label over the denoising steps at which a classifier looked.
+
+    Args:
+        unguided: denoising step, and the probability of its latents.
+        guided: denoising step, and the probabilities before each edit there; those after the last one at the end.
+    """
+    figure = Figure(figsize=(3.5, 2.6), layout="constrained")  # as wide as a telephone
+    panel = figure.subplots()
+    points = [
+        (step + 0.8 * number / max(len(values), 2), value)  # edits of one step side by side, before the next step
+        for step, values in guided
+        for number, value in enumerate(values)
+    ]
+    panel.plot(*zip(*points, strict=True), "o-", color=BLUE, label="guided", linewidth=1.6)
+    panel.plot(
+        *zip(*unguided, strict=True), "o--", color=GREY, label="unguided", linewidth=1.6
+    )  # in front: it may be one
+    panel.set(ylim=(-0.04, 1.04), xticks=sorted({step for step, _ in [*unguided, *guided]}))
+    panel.set_xlabel("denoising step")
+    panel.set_ylabel("probability")
+    panel.legend(frameon=False)
+    _plain(panel)
+    return png(figure)
 
 
 CURVES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cvg.composition import Composition, RelationBatch
-from cvg.evaluation.early import early_verdicts, run_plain
-from cvg.guidance.sampler import GuidedSampler
+from cvg.evaluation.early import PlainRun, early_verdicts, run_plain
+from cvg.guidance.sampler import GuidedSampler, SampleResult
 from cvg.media.pixels import to_frames
 from cvg.reporting.page import Section, image
 from cvg.reporting.strips import blend, colour_key, nearest_frames, strips
@@ -31,6 +31,7 @@ class Overlay:
         guided_SKFHW: those of the guided z_t', after its edits.
         unguided_frames: the finished videos, (F, H, W, 3) uint8.
         guided_frames: the same, guided.
+        unguided_probability: that of the label, by the verdict on the unguided latents of each guided step.
     """
 
     prompt: str
@@ -41,6 +42,24 @@ class Overlay:
     guided_SKFHW: Tensor
     unguided_frames: NDArray[np.uint8]
     guided_frames: NDArray[np.uint8]
+    unguided_probability: list[float]
+
+
+class EditedLatents:
+    """Keeps the latents of a guided run's guided steps, after their edits: its ``observe``.
+
+    Args:
+        guided_steps: of the run, as :meth:`GuidedSampler.guided_steps` gives them.
+    """
+
+    def __init__(self, guided_steps: Mapping[int, int]) -> None:
+        self.guided_steps = guided_steps
+        self.latents: dict[int, Tensor] = {}
+
+    def __call__(self, step: int, z: Tensor) -> None:
+        """Look at the latents of a step."""
+        if step in self.guided_steps:
+            self.latents[self.guided_steps[step]] = z.clone()
 
 
 def compute(
@@ -59,22 +78,39 @@ def compute(
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the pipeline's default when None.
     """
-    guided_steps = sampler.guided_steps(steps)
+    edited = EditedLatents(sampler.guided_steps(steps))
     plain = run_plain(sampler, compositions, seeds, steps, guidance_scale)
-    edited: dict[int, Tensor] = {}
-
-    def keep(step: int, z: Tensor) -> None:
-        if step in guided_steps:
-            edited[guided_steps[step]] = z.clone()
-
     prompts = [composition.prompt for composition in compositions]
-    guided = sampler(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale, observe=keep)
-    moved = [replace(found, z=edited[found.guided_step]) for found in plain.early if found.guided_step in edited]
+    guided = sampler(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale, observe=edited)
+    return overlays(sampler, compositions, plain, guided, edited)
+
+
+def overlays(
+    sampler: GuidedSampler,
+    compositions: Sequence[Composition],
+    plain: PlainRun,
+    guided: SampleResult,
+    edited: EditedLatents,
+) -> list[Overlay]:
+    """The overlays of a batch that was sampled both ways: one per relation.
+
+    Args:
+        sampler: generator, classifier and guidance settings.
+        compositions: what the prompts ask for.
+        plain: the unguided run.
+        guided: the guided one.
+        edited: what was kept of it.
+    """
+    moved = [
+        replace(found, z=edited.latents[found.guided_step])
+        for found in plain.early
+        if found.guided_step in edited.latents
+    ]
     before, after = (
-        {verdict.guided_step: verdict.volume_RKFHW for verdict in early_verdicts(sampler, compositions, early)}
+        {verdict.guided_step: verdict for verdict in early_verdicts(sampler, compositions, early)}
         for early in (plain.early, moved)
     )
-    order = sorted(guided_steps.values())
+    order = sorted(edited.guided_steps.values())
     relations = RelationBatch.of(compositions, sampler.classifier.labels)
     return [
         Overlay(
@@ -82,10 +118,14 @@ def compute(
             label=relation.label,
             entities=tuple(entity.phrase for entity in relation.entities),
             levels=[sampler.classifier.config.sigmas[guided_step] for guided_step in order],
-            unguided_SKFHW=torch.stack([before[guided_step][row] for guided_step in order]),
-            guided_SKFHW=torch.stack([after[guided_step][row] for guided_step in order]),
+            unguided_SKFHW=torch.stack([before[guided_step].volume_RKFHW[row] for guided_step in order]),
+            guided_SKFHW=torch.stack([after[guided_step].volume_RKFHW[row] for guided_step in order]),
             unguided_frames=to_frames(plain.video_BCFHW[prompt]),
             guided_frames=to_frames(guided.video_BCFHW[prompt]),
+            unguided_probability=[
+                float(before[guided_step].log_probability_RY[row, relations.target_R[row]].exp())
+                for guided_step in order
+            ],
         )
         for row, (prompt, relation) in enumerate(zip(relations.prompt_R, relations.relation_R, strict=True))
     ]
