@@ -110,8 +110,7 @@ def _models(
     from cvg.composition import LabelSet
 
     names = [classifier] if isinstance(classifier, str) else list(dict.fromkeys(classifier))
-    models = Models(names, LabelSet.load(labels), generator, size, loading, guiding)
-    return models
+    return Models(names, LabelSet.load(labels), generator, size, loading, guiding)
 
 
 def _reader(models: Models) -> CompositionClassifier | None:

@@ -10,16 +10,12 @@ from typing import Any, Final
 
 import gradio as gr
 
-from cvg.application import html
+from cvg.application import html, result
 from cvg.application.making import MOST_STEPS, Made, Making, Stage, Wish
 from cvg.application.models import CLASSIFIER, Models
 from cvg.application.understanding import ROLES, Said, Understanding, clicked, phrases, understand
 from cvg.common.errors import UserError
-from cvg.guidance.traces import in_words
-from cvg.reporting.charts import probability_lines
-from cvg.reporting.overlays import Overlay, draw
-from cvg.reporting.page import image
-from cvg.reporting.strips import COLOURS, colour_key
+from cvg.reporting.strips import COLOURS
 
 MOST_RELATIONS: Final = 6
 """That can be corrected in one prompt."""
@@ -104,7 +100,7 @@ class GuidePage:
         quick: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
         quick |= {"concurrency_id": "read", "concurrency_limit": 4}
         self.on_load = (self.on_prompt, asked, quick)
-        self.prompt.input(self.on_prompt, asked, trigger_mode="always_last", **quick)
+        self.prompt.change(self.on_prompt, asked, trigger_mode="always_last", **quick)  # of what is pasted, too
         self.again.click(self.on_prompt, asked, **quick)
         self.way.change(self.on_prompt, asked, **quick)
         self.model.change(self.on_model, self.model, self.way, api_visibility="private").then(
@@ -113,7 +109,7 @@ class GuidePage:
         self.another.click(self.on_another, [*asked, *self.fields], **quick)
         self.read.select(self.on_click, [*asked, *self.fields], **quick)
         for field in self.fields:
-            field.input(self.on_field, [*asked, *self.fields], **quick)
+            field.input(self.on_field, [*asked, *self.fields], trigger_mode="always_last", **quick)
         self.make.click(
             self.on_make,
             [*asked, self.seed, self.steps, *self.fields],
@@ -139,7 +135,7 @@ class GuidePage:
         """Take what is chosen in the fields for what the prompt asks for."""
         said = _said(fields)
         found = self._understood(prompt, model, way, said)
-        return self._shown(session | {"by_hand": True}, found, model, way, said)
+        return self._shown(session | {"by_hand": True}, found, model, way, said, keep=True)
 
     def on_click(
         self, event: gr.SelectData, session: Session, prompt: str, model: str, way: str, *fields: str | None
@@ -173,6 +169,7 @@ class GuidePage:
         way: str,
         said: Sequence[Said] | None = None,
         more: int = 0,
+        keep: bool = False,
     ) -> list[Any]:
         """Values of all that shows what is understood.
 
@@ -183,6 +180,7 @@ class GuidePage:
             way: what guides.
             said: what the fields hold; what is understood when None.
             more: empty relations besides.
+            keep: leave in the fields what is there, as more may have been chosen meanwhile.
         """
         labels = _asked(self.models.label_set, model, way)
         said = found.said if said is None else said
@@ -200,9 +198,11 @@ class GuidePage:
         fields: list[Any] = []
         for one in [*said, *[Said()] * MOST_RELATIONS][:MOST_RELATIONS]:
             both = not one.label or one.label not in labels or labels[one.label].has_object
-            fields.append(gr.Dropdown([NONE, *labels.names], value=one.label or NONE))
-            fields.append(gr.Dropdown(known, value=one.subject or None))
-            fields.append(gr.Dropdown(known, value=one.object or None, visible=both))
+            values = [one.label or NONE, one.subject or None, one.object or None]
+            given = [{} if keep else {"value": value} for value in values]
+            fields.append(gr.Dropdown([NONE, *labels.names], **given[0]))
+            fields.append(gr.Dropdown(known, **given[1]))
+            fields.append(gr.Dropdown(known, visible=both, **given[2]))
         return [session, read, notes, *rows, *fields]
 
     def on_make(
@@ -252,19 +252,8 @@ class GuidePage:
 
     def _result(self, made: Made) -> list[Any]:
         """All that is shown of a finished video."""
-        lines = [
-            f"{in_words(relation['label'], relation['entities'])}: probability "
-            f"{relation['probability_before']:.2f} before guidance, {relation['probability_after']:.2f} after"
-            for relation in made.relations
-            if relation["probability_after"] is not None
-        ]
-        status = html.text(lines or ["Done."]) + html.text(made.warnings, warnings=True)
-        stage = html.sides({side: html.moving(frames) for side, frames in made.frames.items()}, {})
-        pairs = list(zip(made.relations, made.overlays, strict=True))
-        chart = html.pictures([_chart(relation, overlay) for relation, overlay in pairs])
-        maps = html.pictures([image(draw(overlay), _caption(overlay)) for _, overlay in pairs])
         files = gr.File([str(path) for path in made.files], visible=True)
-        return [status, stage, files, chart if pairs else "", maps if pairs else ""]
+        return [result.status(made), result.sides(made), files, result.chart(made), result.maps(made)]
 
     def on_stop(self, session: Session) -> None:
         """End what is being made for this visitor."""
@@ -284,21 +273,6 @@ def _said(fields: Sequence[str | None]) -> list[Said]:
     """The relations in the fields."""
     texts = [str(value)[:MOST_CHARACTERS] if value and value != NONE else "" for value in fields]
     return [Said(*texts[at : at + 3]) for at in range(0, len(texts), 3)]
-
-
-def _chart(relation: dict[str, Any], overlay: Overlay) -> dict[str, Any]:
-    steps = [step["step"] for step in relation["steps"]]
-    guided = [(step["step"], step["probability"]) for step in relation["steps"]]
-    unguided = list(zip(steps, overlay.unguided_probability, strict=False))
-    what = in_words(relation["label"], relation["entities"])
-    return image(
-        probability_lines(unguided, guided),
-        f"Probability of {what}, as guidance sees it; edits within a step side by side",
-    )
-
-
-def _caption(overlay: Overlay) -> str:
-    return f"Where each entity is, step by step: {overlay.label} ({colour_key(overlay.entities)})"
 
 
 def _hex(colour: tuple[float, float, float]) -> str:
