@@ -14,6 +14,7 @@ from cvg.application import html, result
 from cvg.application.making import MOST_STEPS, Made, Making, Stage, Wish
 from cvg.application.models import CLASSIFIER, Models
 from cvg.application.understanding import ROLES, Said, Understanding, clicked, phrases, understand
+from cvg.common.cli import is_out_of_memory
 from cvg.common.errors import UserError
 from cvg.reporting.strips import COLOURS
 
@@ -225,7 +226,8 @@ class GuidePage:
         wish = Wish(model, way, prompt, found.composition, int(seed or 0), int(steps))
         making = session["making"] = Making(self.models, wish, self._room(), self.previews)
         plain = [] if found.composition else ["This prompt states nothing that can be guided: it is sampled plainly."]
-        stage, shown = html.sides({}, {}), {}
+        stage = html.sides({}, {})
+        shown: dict[str, str] = {}
         note = html.text(plain)
         yield [note, stage, gr.File(None, visible=False), "", ""]
         try:
@@ -242,6 +244,10 @@ class GuidePage:
                     return
         except UserError as error:
             raise gr.Error(str(error), duration=None, print_exception=False) from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise gr.Error("The memory does not suffice for this model.", duration=None) from error
         yield [html.text(["Stopped."]), stage, gr.skip(), "", ""]
 
     def _room(self) -> Path:
