@@ -89,7 +89,7 @@ def main(
             None if evaluation is None else evaluation_at(evaluation, videos),
         )
         url = serve(pages, host, port)
-        _tell(url, host)
+        tell(url, host)
         try:
             while True:
                 time.sleep(3600)
@@ -136,7 +136,8 @@ def evaluation_at(evaluation: Path, videos: Path | None) -> Evaluated:
     return Evaluated(result, videos, find_videos(result, suite, videos))
 
 
-def _tell(url: str, host: str) -> None:
+def tell(url: str, host: str) -> None:
+    """Say where the pages are, and who else can reach them."""
     from cvg.application.serving import LOOPBACK
 
     if host not in LOOPBACK:

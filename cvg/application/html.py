@@ -21,7 +21,7 @@ CSS: Final = """
 .cvg-sides { display: grid; grid-template-columns: 1fr 1fr; gap: 0.8rem; max-width: 42rem; }
 .cvg-sides figure, .cvg-pictures figure { margin: 0 0 0.8rem; min-width: 0; }
 .cvg-sides img, .cvg-sides video { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }
-.cvg-sides .none { aspect-ratio: 1; border: 1px dashed var(--border-color-primary); border-radius: 4px; }
+.cvg-sides .none { aspect-ratio: 1; border: 1px dashed #9aa3ad; border-radius: 4px; }
 .cvg-scroll { overflow-x: auto; max-width: 100%; }
 .cvg-scroll img { max-width: none; }
 .cvg-pictures figcaption, .cvg-sides figcaption { font-size: 0.9rem; overflow-wrap: anywhere; }

@@ -79,6 +79,15 @@ def started(*options: str) -> tuple[subprocess.Popen[str], str, int]:
     return process, process.stdout.readline(), port
 
 
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
+def test_it_warns_of_addresses_that_others_reach(host: str, warned: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    app.tell("http://somewhere/", host)
+    said = capsys.readouterr()
+    assert said.out == "open http://somewhere/ (Ctrl-C ends it)\n"
+    assert said.err.startswith(f"warning: host {host}: everybody who reaches this machine") == warned
+
+
+@pytest.mark.slow
 def test_it_listens_on_loopback_and_warns_where_it_is_told_otherwise(classifier: str) -> None:
     process, line, port = started("--classifier", classifier, "--host", "0.0.0.0")
     try:
