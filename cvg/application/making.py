@@ -168,7 +168,7 @@ class Making:
     def _both(self, sampler: GuidedSampler, job: Job, composition: Composition) -> None:
         steps, asked = self.wish.steps, [composition]
         edited = EditedLatents(sampler.guided_steps(steps))
-        warnings = cautions(sampler.generator, sampler.classifier, asked, ruled=sampler.config.rules > 0)
+        warnings = cautions(sampler, asked, ruled=sampler.config.rules > 0)
         plain = run_plain(sampler, asked, [job.seed], steps, observe=self._watch(sampler, "unguided", 2))
         watch = self._watch(sampler, "guided", 2)
 
