@@ -23,7 +23,7 @@ from cvg.common.cli import run
 from cvg.common.errors import DataError, require
 from cvg.common.files import read_json, write_json
 from cvg.reporting.table import columns, interval, number
-from cvg.shards.shards import ShardInfo
+from cvg.shards.shards import SPLITS, ShardInfo
 from data_prep.steps import Step, run_step
 from tests.data_prep.sources import forms
 from tests.helpers.servers import bucket
@@ -124,7 +124,7 @@ def figures(out: Path) -> dict[str, Any]:
     info = ShardInfo.load(out / "shards")
     return {
         "inversion": read_json(out / "inversion.json"),
-        "records": {split: info.count(split) for split in ("train", "val")},
+        "records": {split: info.count(split) for split in SPLITS if info.count(split)},
         "rejected": info.rejected,
         "held out": {side: measured[f"val/accuracy_{side}"] for side in ("positive", "negative")},
         "unguided": guided["unguided"],

@@ -13,7 +13,7 @@ from cvg.common.files import read_json
 
 @pytest.mark.slow
 def test_from_annotations_to_guided_videos(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    small = {"videos": 20, "per_label": 1, "epochs": 1, "prompts": 1, "steps": 4}
+    small = {"videos": 20, "per_label": 1, "epochs": 1, "prompts": 1, "steps": 12}
     found = real_world.main(tmp_path, **small)
     said = capfd.readouterr()
     made = found["inversion"]
