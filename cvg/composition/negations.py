@@ -50,7 +50,7 @@ def _reaches(word: Word, match: Match, entities: Sequence[Phrase], words: Sequen
     place, text = word.index, word.text
     if text in _CHOICES:
         return _is_open(words, place, match, entities)
-    if text in _OF_THINGS or (text == "no" and words[place + 1 : place + 2]):
+    if text in _OF_THINGS:
         return _denies_thing(words, place, match, entities)
     if text in _ALONE:
         return _follows(words, place, match)

@@ -31,7 +31,7 @@ from cvg.generators import Generator, wrap_pipeline
 from cvg.generators.registry import ADAPTERS
 from cvg.generators.unchanged import unchanged
 from cvg.guidance.call_report import Report
-from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.guided_pipeline import GuidedPipeline
 from cvg.guidance.rules import Rules, load_classifier
 from cvg.guidance.sampler import GuidedSteps
@@ -66,7 +66,7 @@ class CompositionGuidanceBlock(ModularPipelineBlocks):
 
     def __init__(
         self,
-        classifier: str | CompositionClassifier = "rules",
+        classifier: str | CompositionClassifier = RULES,
         label_set: str | None = None,
         parser: Parser = parse,
         **settings: Any,
@@ -77,7 +77,7 @@ class CompositionGuidanceBlock(ModularPipelineBlocks):
             raise SettingsError(f"guidance {min(unknown)}: unknown; known: {', '.join(GuidanceConfig.__annotations__)}")
         self.classifier, self.label_set, self.settings, self.parser = classifier, label_set, settings, parser
         self._guidance = GuidanceConfig(**settings)
-        if label_set is not None and classifier != "rules":
+        if label_set is not None and classifier != RULES:
             raise SettingsError("label_set: a classifier has one of its own; leave it out, or guide with rules")
         self._loaded: CompositionClassifier | None = None
         self._held = ExitStack()
