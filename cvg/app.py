@@ -88,9 +88,8 @@ def main(
             None if shards is None else (shards, reader),
             None if evaluation is None else evaluation_at(evaluation, videos),
         )
-        url = serve(pages, host, port)
-        tell(url, host)
-        try:
+        try:  # whenever it is interrupted: the thread that serves would keep the process
+            tell(serve(pages, host, port), host)
             while True:
                 time.sleep(3600)
         finally:

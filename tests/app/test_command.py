@@ -101,6 +101,20 @@ def test_it_listens_on_loopback_and_warns_where_it_is_told_otherwise(classifier:
     assert warned.splitlines()[0].startswith("warning: host 0.0.0.0: everybody who reaches this machine")
 
 
+def test_it_ends_whenever_it_is_interrupted(classifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+
+    def interrupt(url: str, host: str) -> None:
+        socket.create_connection((host, port), timeout=5).close()  # it is served
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "tell", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        app.main(classifier, port=port)
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+
+
 def test_by_default_only_this_machine_reaches_it(classifier: str) -> None:
     process, line, port = started("--classifier", classifier)
     try:
