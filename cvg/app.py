@@ -18,8 +18,8 @@ from cvg.guidance.config import RULES, GuidanceConfig
 MYPY = False
 if MYPY:
     from cvg.application.models import Models
-    from cvg.application.serving import Evaluated
     from cvg.classifier import CompositionClassifier
+    from cvg.evaluation.rows import Evaluation
 
 
 def main(
@@ -118,21 +118,15 @@ def _reader(models: Models) -> CompositionClassifier | None:
     return models.classifier(names[0]) if names else None
 
 
-def evaluation_at(evaluation: Path, videos: Path | None) -> Evaluated:
+def evaluation_at(evaluation: Path, videos: Path | None) -> tuple[Evaluation, Path | None]:
     """The evaluation, and where its videos lie."""
-    from cvg.application.evaluation_page import find_videos
-    from cvg.application.serving import Evaluated
-    from cvg.composition import LabelSet
+    from cvg.application.evaluation_page import require_videos
     from cvg.evaluation.rows import read_evaluation
-    from cvg.evaluation.suites import SuiteSettings, load_suite
 
     result = read_evaluation(evaluation)
-    if videos is None:
-        return Evaluated(result, None, {})
-    labels = result.settings["labels"]
-    asking = SuiteSettings.of(result.settings["asking"])
-    suite = load_suite(result.suite, LabelSet(labels) if labels else None, "cpu", asking)
-    return Evaluated(result, videos, find_videos(result, suite, videos))
+    if videos is not None:
+        require_videos(result, videos)
+    return result, videos
 
 
 def tell(url: str, host: str) -> None:

@@ -11,7 +11,6 @@ import gradio as gr
 from cvg.application import html
 from cvg.common.errors import DataError
 from cvg.evaluation.rows import Evaluation, Row
-from cvg.evaluation.suites import Suite
 from cvg.reporting.sections import evaluation_sections
 from cvg.reporting.table import interval, number
 
@@ -25,24 +24,18 @@ CHANGES: Final = {
 ALL: Final = "all"
 
 
-def find_videos(result: Evaluation, suite: Suite, folder: Path) -> dict[tuple[str, int], str]:
-    """Where the videos of an evaluation's prompts lie: (prompt, seed) -> name, in either side's folder.
+def require_videos(result: Evaluation, folder: Path) -> None:
+    """Raise DataError unless a folder has videos of an evaluation.
 
     Args:
         result: the evaluation.
-        suite: its suite, as it was asked for.
         folder: where they were kept.
-
-    Raises:
-        DataError: none of them is there.
     """
-    cases = suite.cases(int(result.settings["prompts"]), int(result.settings["seed"]))
-    names = {(case.prompt, case.seeds[0]): suite.video_name(case) for case in cases}
-    if not any(inside(folder, side, name) for name in names.values() for side in html.SIDES):
+    names = [row.video for row in result.rows if row.video is not None]
+    if not any(inside(folder, side, name) for name in names for side in html.SIDES):
         raise DataError(
             f"videos {folder}: none of this evaluation's there; give the folder that its videos were kept in"
         )
-    return names
 
 
 def inside(folder: Path, side: str, name: str) -> Path | None:
@@ -57,11 +50,10 @@ class EvaluationPage:
     Args:
         result: the evaluation.
         folder: of its videos; None where they were not kept.
-        names: see :func:`find_videos`.
     """
 
-    def __init__(self, result: Evaluation, folder: Path | None, names: dict[tuple[str, int], str]) -> None:
-        self.result, self.folder, self.names = result, folder, names
+    def __init__(self, result: Evaluation, folder: Path | None) -> None:
+        self.result, self.folder = result, folder
         counts = {name: len(self._chosen(name, ALL)) for name in CHANGES}
         choices = [(f"{name} ({count})", name) for name, count in counts.items()]
         first = next((name for name, count in counts.items() if count), ALL)
@@ -145,10 +137,9 @@ class EvaluationPage:
         return html.text([row.prompt], "h3") + html.sides(shown, captions) + html.text(_told(row))
 
     def _video(self, row: Row, side: str) -> str:
-        name = self.names.get((row.prompt, row.seed))
-        if self.folder is None or name is None:
+        if self.folder is None or row.video is None:
             return html.text(["The videos of this evaluation are not here."])
-        path = inside(self.folder, side, name)
+        path = inside(self.folder, side, row.video)
         return html.text(["This video is not there."]) if path is None else html.video(path)
 
 

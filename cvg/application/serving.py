@@ -6,7 +6,6 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,21 +34,6 @@ _REFUSED = re.compile(
 """Routes of Gradio that these pages do not use: taking files, fetching from elsewhere, writing code."""
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """An evaluation to look at.
-
-    Attributes:
-        result: what it found.
-        videos: folder of its videos; None where they were not kept.
-        names: name of each prompt's and seed's video.
-    """
-
-    result: Evaluation
-    videos: Path | None
-    names: dict[tuple[str, int], str]
-
-
 class Refusing:
     """Middleware that answers 404 for routes that the pages have no use for.
 
@@ -75,7 +59,7 @@ def build(
     steps: int,
     previews: int,
     shards: tuple[Path, CompositionClassifier | None] | None = None,
-    evaluated: Evaluated | None = None,
+    evaluated: tuple[Evaluation, Path | None] | None = None,
 ) -> gr.Blocks:
     """The pages.
 
@@ -86,7 +70,7 @@ def build(
         steps: denoising steps, at first.
         previews: how often latents are decoded to be shown, in a run.
         shards: folder of shards to look into, and the classifier that does, if any.
-        evaluated: an evaluation to look at.
+        evaluated: an evaluation to look at, and the folder of its videos, where they were kept.
     """
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache")  # where Gradio copies files that are shown
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, _DAY)) as blocks:
@@ -96,7 +80,7 @@ def build(
             pages.append(GuidePage(models, folder / "made", prompt, steps, previews))
         if evaluated is not None:
             with gr.Tab("Evaluation"):
-                pages.append(EvaluationPage(evaluated.result, evaluated.videos, evaluated.names))
+                pages.append(EvaluationPage(*evaluated))
         if shards is not None:
             with gr.Tab("Shards"):
                 pages.append(ShardsPage(*shards))

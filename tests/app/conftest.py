@@ -58,6 +58,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, classifier: str) -> tupl
     for row, right in zip(told["rows"], [(False, True), (False, False), (True, False)], strict=True):
         row["unguided"]["right"], row["guided"]["right"] = right
     told["rows"][1]["prompt"] = HOSTILE
+    del told["rows"][1]["video"]
     write_json(path, told)
     (folder / "secret.txt").write_text("a secret")
     return path, videos
