@@ -105,7 +105,7 @@ def main(
     check_values(prompts, seeds, guidance_scale, size, numbers | {"candidates": candidates})
     places = job_places(prompts, seeds, out)
     require_writable(*places.values())
-    from cvg.guidance.making import make_all, surroundings
+    from cvg.guidance.making import make_all, settings_of, surroundings
     from cvg.guidance.rules import with_generator
     from cvg.guidance.sampler import GuidedSampler
 
@@ -126,7 +126,7 @@ def main(
             sampler.guided_steps(steps, size)
             _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict)
         settings = {
-            **_settings(sampler, classifier, guidance, guidance_scale, size, digest),
+            **settings_of(sampler, classifier, guidance, guidance_scale, size, digest),
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
             "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
             **{**numbers, "loading": asdict(loading), **surroundings()},
@@ -214,27 +214,6 @@ def _fitted(sampler: GuidedSampler, size: Size | None, scale: int, pipeline: dic
     size = fitting_size(sampler, size, scale)
     sampler.generator.call = checked_call(sampler.generator, size, pipeline)
     return size
-
-
-def _settings(
-    sampler: GuidedSampler,
-    classifier: str,
-    guidance: str,
-    guidance_scale: float | None,
-    size: Size,
-    digest: str | None,
-) -> dict[str, Any]:
-    """What is sampled with, for the record."""
-    usual = sampler.classifier.config.sampling.guidance_scale
-    return {
-        "guidance": guidance,
-        "generator": sampler.generator.identity(),
-        "classifier": sampler.classifier.identity(classifier),
-        "guidance_scale": usual if guidance_scale is None else guidance_scale,
-        "size": size._asdict(),
-        "image": digest and {"sha256": digest},
-        "guiding": asdict(sampler.config) if guidance != "off" else None,
-    }
 
 
 def _said(lines: Sequence[PromptLine], path: Path | None) -> dict[str, Any]:

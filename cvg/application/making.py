@@ -19,8 +19,9 @@ from cvg.common.files import write_json
 from cvg.composition import Composition
 from cvg.evaluation.early import run_plain
 from cvg.guidance.cautions import cautions
+from cvg.guidance.config import RULES
 from cvg.guidance.jobs import SIDE_BY_SIDE, Job, check_values, fitting_size, job_places
-from cvg.guidance.making import surroundings
+from cvg.guidance.making import settings_of, surroundings
 from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.traces import in_words, low, traces
 from cvg.media.pixels import to_frames
@@ -214,7 +215,7 @@ class Making:
         self, sampler: GuidedSampler, job: Job, relations: list[dict[str, Any]], seconds: dict[str, float]
     ) -> None:
         """The sidecar, as ``python -m cvg.sample`` writes it."""
-        wish, guided = self.wish, job.composition is not None
+        wish = self.wish
         by_hand = (
             None
             if job.composition is None
@@ -223,15 +224,11 @@ class Making:
                 for relation in job.composition.relations
             ]
         )
+        named, guidance = RULES if wish.way == RULES else wish.model, "off" if job.composition is None else "on"
         settings = {
             "prompt": job.prompt,
             "seed": job.seed,
-            "guidance": "on" if guided else "off",
-            "generator": sampler.generator.identity(),
-            "classifier": sampler.classifier.identity(wish.model if wish.way != "rules" else wish.way),
-            "guidance_scale": sampler.classifier.config.sampling.guidance_scale,
-            "size": sampler.size._asdict(),
-            "guiding": asdict(sampler.config) if guided else None,
+            **settings_of(sampler, named, guidance, None, sampler.size),
             "understood": by_hand,
             **{"steps": wish.steps, "fps": FPS, "scale": SCALE, "batch_size": 1},
             **{"loading": asdict(self.models.loading), **surroundings()},

@@ -114,6 +114,36 @@ def _sample(
     )
 
 
+def settings_of(
+    sampler: GuidedSampler,
+    classifier: str,
+    guidance: str,
+    guidance_scale: float | None,
+    size: Size,
+    image: str | None = None,
+) -> dict[str, Any]:
+    """What videos are sampled with, for the record.
+
+    Args:
+        sampler: the generator and what guides it.
+        classifier: the name of what guides.
+        guidance: ``on``, ``off`` or ``score``.
+        guidance_scale: of classifier-free guidance; the one that the classifier names when None.
+        size: of the videos.
+        image: SHA-256 of the image that they are made of, if of any.
+    """
+    usual = sampler.classifier.config.sampling.guidance_scale
+    return {
+        "guidance": guidance,
+        "generator": sampler.generator.identity(),
+        "classifier": sampler.classifier.identity(classifier),
+        "guidance_scale": usual if guidance_scale is None else guidance_scale,
+        "size": size._asdict(),
+        "image": image and {"sha256": image},
+        "guiding": asdict(sampler.config) if guidance != "off" else None,
+    }
+
+
 def surroundings() -> dict[str, Any]:
     """What bytes of a video depend on beside a command's options: threads, and versions of what computes."""
     return {"threads": torch.get_num_threads(), "versions": versions()}
