@@ -11,6 +11,7 @@ from cvg.common.errors import SettingsError
 from cvg.common.sizes import Size
 from cvg.composition import LabelSet
 from cvg.generators import Generator, Loading, load_generator
+from cvg.generators.loading import check_image
 from cvg.guidance import rules
 from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
@@ -97,6 +98,7 @@ class Models:
 
     def _loaded(self, name: str) -> Generator:
         if name not in self._generators:
+            check_image(name, given=False)
             self._generators[name] = load_generator(name, self.loading)
         return self._generators[name]
 

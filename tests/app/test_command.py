@@ -17,6 +17,8 @@ import pytest
 from cvg import app
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
+from cvg.common.files import write_json
+from cvg.common.sizes import Size
 from tests.helpers.servers import free_port
 
 
@@ -99,6 +101,12 @@ def test_it_listens_on_loopback_and_warns_where_it_is_told_otherwise(classifier:
         _, warned = process.communicate(timeout=60)
     assert process.returncode == 130
     assert warned.splitlines()[0].startswith("warning: host 0.0.0.0: everybody who reaches this machine")
+
+
+def test_a_generator_that_needs_an_image_is_told_before_it_is_loaded(tmp_path: Path) -> None:
+    write_json(tmp_path / "model_index.json", {"_class_name": "WanImageToVideoPipeline"})
+    with pytest.raises(SettingsError, match="makes videos of images"):
+        app.main("rules", generator=str(tmp_path), size=Size(13, 64, 64))
 
 
 def test_it_ends_whenever_it_is_interrupted(classifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
