@@ -73,10 +73,19 @@ def test_a_port_that_is_taken_is_told(classifier: str) -> None:
 
 
 def started(*options: str) -> tuple[subprocess.Popen[str], str, int]:
-    """The command as a user starts it, and the line that it prints when it serves."""
+    """The command as a user starts it at a terminal, and the line that it prints when it serves.
+
+    There Ctrl-C reaches it. A job in the background ignores it, and so do the tests that run in one and all they start.
+    """
     port = free_port()
     command = [sys.executable, "-m", "cvg.app", "--port", str(port), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     return process, process.stdout.readline(), port
 
