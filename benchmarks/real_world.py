@@ -5,7 +5,7 @@
 Rendered videos in VidOR's form -> clips -> inversion by four processes, of which one is killed -> an S3 server on this
 machine -> training by two processes that stream from it -> export -> a guided video, and how often guidance is right
 beside none and beside rules. A step that is done is not done again. It takes half an hour on two cores, and a checkout
-with what its tests need.
+(`make setup`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import rendered_set
+from benchmarks.bucket import bucket
 from cvg.common.cli import run
 from cvg.common.errors import DataError, require
 from cvg.common.files import read_json, write_json
 from cvg.reporting.table import columns, interval, number
 from cvg.shards.shards import SPLITS, ShardInfo
 from data_prep.steps import Step, run_step
-from tests.data_prep.sources import forms
-from tests.helpers.servers import bucket
 
 KINDS = ("motion", "spatial", "relative_motion")
 PREDICATES = {"above": "above", "below": "beneath", "towards": "towards", "away from": "away"}
@@ -42,10 +42,10 @@ def write_set(folder: Path, videos: int, seed: int) -> None:
     if (folder / "annotation").exists():
         return
     (folder / "video").mkdir(parents=True, exist_ok=True)
-    made = forms.clips(folder / "video", KINDS, videos, seed)
+    made = rendered_set.clips(folder / "video", KINDS, videos, seed)
     for index, clip in enumerate(made):
         split = "validation" if index % VALIDATION == 0 else "training"
-        forms.write_json(folder / "new" / split / f"{clip.name}.json", forms.vidor(clip, PREDICATES))
+        write_json(folder / "new" / split / f"{clip.name}.json", rendered_set.vidor(clip, PREDICATES))
     (folder / "new").rename(folder / "annotation")
 
 

@@ -22,7 +22,7 @@ from cvg.common.errors import DataError, NothingToGuide, UserError
 from cvg.common.typed import read
 from cvg.composition import Composition, LabelSet, Parser, template_of
 from cvg.composition.phrases import plain
-from data_prep import manifest
+from data_prep import manifest, splits
 from data_prep.lines import Line
 
 _OWN = ("template", "entities", "relations", "label", "group", "wordings")
@@ -132,7 +132,7 @@ def _claim(number: int, values: dict[str, Any] | str, folder: Path, labels: Labe
     try:
         json.dumps(values, ensure_ascii=False).encode()
         line = read(Line, values, complete=False)
-        split = line.split or manifest.split_of(line.video, line.start, line.end)
+        split = line.split or splits.split_of(line.video, line.start, line.end)
         row = manifest.row_of(line, folder, labels, number, split)
         row = replace(row, id=row.id or f"{re.sub(r'[^A-Za-z0-9_-]+', '-', row.video.stem)[:40].strip('-')}-{number}")
         return Claim(number, row, row.composition(labels, random.Random(row.id)))

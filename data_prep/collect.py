@@ -25,9 +25,9 @@ from data_prep import manifest
 from data_prep.sources import report
 from data_prep.sources.base import Found, Reject
 from data_prep.sources.files import Root
+from data_prep.sources.framing import Wanted
 from data_prep.sources.gathering import Gathered, Terms, gather
 from data_prep.sources.registry import SOURCES, find
-from data_prep.sources.segments import Wanted
 
 
 def main(

@@ -27,13 +27,11 @@ Keys of a row:
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import random
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +42,7 @@ from cvg.common.files import atomic
 from cvg.composition import Composition, LabelSet, build
 from cvg.composition.contradictions import refuse_swapped
 from cvg.shards.shards import Split
+from data_prep import splits
 from data_prep.lines import Line, parse, relations_of, wordings_of
 
 NAME = "manifest.jsonl"
@@ -136,7 +135,9 @@ def load(path: str | Path, labels: LabelSet) -> list[Row]:
         raise DataError(f"manifest {path}: has no rows; write one JSON object per line")
     if all(row.fault for row in rows):
         raise DataError(f"{path}:{rows[0].line}: {rows[0].fault}")
-    return _named(_spread(rows, drawn), set(taken))
+    moved = splits.spread([None if row.fault else row.split for row in rows], drawn)
+    rows = [replace(row, split=moved[place]) if place in moved else row for place, row in enumerate(rows)]
+    return _named(rows, set(taken))
 
 
 def _rows(lines: Iterable[str], folder: Path, labels: LabelSet) -> tuple[list[Row], dict[int, float], dict[str, int]]:
@@ -159,8 +160,8 @@ def _read(text: str, folder: Path, labels: LabelSet, number: int) -> tuple[Row, 
     """The row of a line, and where in [0, 1) a hash puts it if it names no split."""
     try:
         line, halves = parse(text)
-        share = None if line.split else _share(line.video, line.start, line.end)
-        row = row_of(line, folder, labels, number, line.split or _split(share or 0.0))
+        share = None if line.split else splits.share(line.video, line.start, line.end)
+        row = row_of(line, folder, labels, number, line.split or splits.at(share or 0.0))
     except UserError as error:
         return _faulty(number, str(error)), None
     except (ValueError, RecursionError) as error:
@@ -188,49 +189,6 @@ def write(path: str | Path, rows: Iterable[Row]) -> None:
                 file.writelines(json.dumps(_plain(row, path.parent), ensure_ascii=False) + "\n" for row in rows)
         except OSError as error:
             raise DataError(f"manifest {path}: cannot be written ({error.strerror}); choose another place") from error
-
-
-def split_of(video: str, start: float | None, end: float | None) -> Split:
-    """The split of a row that names none: fixed by its video's path, as written in the manifest, and its segment."""
-    return _split(_share(video, start, end))
-
-
-def _split(share: float) -> Split:
-    return "train" if share < _TRAIN else "val" if share < _VAL else "test"
-
-
-_TRAIN, _VAL = 0.8, 0.9
-"""Where the shares of train and val end."""
-
-
-def _share(video: str, start: float | None, end: float | None) -> float:
-    """Where in [0, 1) a hash puts a row."""
-    text = f"{video}|{start}|{end}".encode(errors="backslashreplace")
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64
-
-
-def _spread(rows: list[Row], drawn: dict[int, float]) -> list[Row]:
-    """The rows with each split held by one at least, as far as there are rows whose split was drawn.
-
-    A row comes over from the drawn ones of the split that has most of them: the one whose hash is nearest.
-
-    Args:
-        rows: all rows.
-        drawn: the hash of each row, by its place, that names no split.
-    """
-    rows, good = list(rows), [row for row in rows if not row.fault]
-    if len(good) < 2:
-        return rows
-    for split, middle in (("train", 0.0), ("val", (_TRAIN + _VAL) / 2), ("test", 1.0)):
-        counts = Counter(row.split for row in rows if not row.fault)
-        if counts[split]:
-            continue
-        many = Counter(rows[i].split for i in drawn if counts[rows[i].split] > 1 or split == "train")
-        if many:
-            most = many.most_common(1)[0][0]
-            nearest = min((i for i in drawn if rows[i].split == most), key=lambda i: abs(drawn[i] - middle))
-            rows[nearest] = replace(rows[nearest], split=split)
-    return rows
 
 
 def _keys(name: str, relations: int) -> list[str]:

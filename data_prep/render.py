@@ -17,7 +17,7 @@ from cvg.common.files import alone, read_json, sweep, write_json
 from cvg.media.video import write_video
 from cvg.shapes.renderer import FPS, render
 from cvg.shapes.world import KINDS, known_kinds, sample_scene, sample_spec
-from data_prep import manifest
+from data_prep import manifest, splits
 
 SETTINGS = "render.json"
 # More of what takes a classifier more examples to read: relative motion, a product of place and motion, and motion of
@@ -72,7 +72,7 @@ def _render(out: Path, clips: int, settings: dict[str, Any]) -> None:
                 entities=spec.entities,
                 relations=tuple((relation.label, relation.entities) for relation in spec.relations),
                 wordings=spec.wordings,
-                split="test" if settings["held_out"] else manifest.split_of(video, None, None),
+                split="test" if settings["held_out"] else splits.split_of(video, None, None),
                 source="render",
             )
         )

@@ -28,7 +28,7 @@ from cvg.generators import Generator, Loading, load_generator
 from cvg.judging import Reading, load_judge
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_video
-from data_prep import manifest
+from data_prep import manifest, splits
 
 RUN = "run.json"
 LEAST_SIGMA = 0.6
@@ -130,7 +130,7 @@ def row(job: _Job, labels: Sequence[str]) -> manifest.Row:
             (label, tuple(composition.entities.index(entity) for entity in relation.entities))
             for label, relation in zip(labels, composition.relations, strict=True)
         ),
-        split=manifest.split_of(f"videos/{job.name}.mp4", None, None),
+        split=splits.split_of(f"videos/{job.name}.mp4", None, None),
         source="generator",
         trajectory=job.latents,
     )

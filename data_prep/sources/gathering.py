@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from cvg.common.errors import UserError
 from cvg.judging.showing import rule_of
-from data_prep import manifest
+from data_prep import manifest, splits
 from data_prep.sources.base import Entity, Found, Member, Reject
 from data_prep.sources.copies import Copies
+from data_prep.sources.framing import Wanted
 from data_prep.sources.pictures import Looked, look
-from data_prep.sources.segments import MOVING, Piece, Wanted, pieces
+from data_prep.sources.segments import MOVING, Piece, pieces
 
 SHOWN = 3
 """Clips of a label that are kept for pictures."""
@@ -264,6 +265,4 @@ def _split(rows: list[manifest.Row]) -> list[manifest.Row]:
     """Rows with their splits: the data set's own where it has two, else by chance, all pieces of a video together."""
     if {"train", "val"} <= {row.split for row in rows} and all(row.split for row in rows):
         return sorted(rows, key=lambda row: row.id)
-    return [
-        replace(row, split=manifest.split_of(row.video.name, None, None)) for row in sorted(rows, key=lambda r: r.id)
-    ]
+    return [replace(row, split=splits.split_of(row.video.name, None, None)) for row in sorted(rows, key=lambda r: r.id)]

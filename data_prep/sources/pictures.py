@@ -19,7 +19,8 @@ from cvg.judging.showing import rule_of
 from cvg.media.length import length
 from cvg.media.video import MAX_PIXELS, VideoError, picture_size, read_video, write_video
 from data_prep.sources.base import Member, Reject
-from data_prep.sources.segments import MOVING, WATCHED, Piece, Wanted, agrees, moments, tracks_of
+from data_prep.sources.framing import WATCHED, Wanted, moments, tracks_of
+from data_prep.sources.segments import MOVING, Piece, agrees
 
 SIDE = 128
 """Pixels of the shorter side of what is looked at: as many as the camera's motion is told by."""

@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from benchmarks.bucket import bucket
 from cvg.common import cli
 from cvg.common.errors import DataError
 from cvg.shards import urls
@@ -19,7 +20,6 @@ from cvg.shards.uploads import Uploads
 from cvg.training.datamodule import CompositionDataModule
 from data_prep import invert, render
 from data_prep.inversion import packing
-from tests.helpers.servers import bucket
 from tests.helpers.tiny import make_pipeline
 
 

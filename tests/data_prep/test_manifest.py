@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cvg.common.errors import UserError
-from data_prep.manifest import Row, load, split_of, write
+from data_prep.manifest import Row, load, write
+from data_prep.splits import split_of
 from tests.helpers.labels import LABELS
 
 GOOD: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Servers of files on this machine: one that speaks S3, and one of HTTP whose connections break."""
+"""A server of files on this machine whose connections break."""
 
 from __future__ import annotations
 
@@ -7,44 +7,9 @@ import re
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-
-import pytest
-
-
-@contextmanager
-def bucket(folder: Path, name: str = "records") -> Iterator[str]:
-    """An S3 server with a folder's files in a bucket; its URL. What speaks S3 in this process speaks to it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-    from s3fs import S3FileSystem
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            for variable, value in settings.items():
-                patch.setenv(variable, value)
-            S3FileSystem.clear_instance_cache()  # what spoke to another server
-            client = boto3.client("s3")
-            client.create_bucket(Bucket=name)
-            for path in sorted(folder.iterdir()):
-                client.upload_file(str(path), name, f"sets/{path.name}")
-            yield f"s3://{name}/sets"
-    finally:
-        server.stop()
 
 
 class Web(ThreadingHTTPServer):

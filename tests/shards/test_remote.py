@@ -18,13 +18,14 @@ import fsspec
 import pytest
 import torch
 
+from benchmarks.bucket import bucket
 from cvg.common.errors import DataError, SettingsError, UserError
 from cvg.shards import urls
 from cvg.shards.folders import LocalFolder, folder_at
 from cvg.shards.remote import DiskCache
 from cvg.shards.shards import ShardInfo
 from cvg.training.datamodule import CompositionDataModule
-from tests.helpers.servers import Web, bucket
+from tests.helpers.servers import Web
 from tests.helpers.shards import make_shards
 from tests.helpers.training import batches_of
 

@@ -12,10 +12,10 @@ import fsspec
 import pytest
 from s3fs import S3FileSystem
 
+from benchmarks.bucket import bucket
 from cvg.common.errors import DataError, SettingsError
 from cvg.shards import urls
 from cvg.shards.uploads import Uploads
-from tests.helpers.servers import bucket
 
 
 @pytest.fixture(autouse=True)
