@@ -24,6 +24,9 @@ _EPILOG = (
     "--loading.device; a configuration file takes both."
 )
 
+_FORMS = {"list": "a list is written as '[a, b]'", "Size": "a size as '[frames, height, width]'"}
+"""How values of several parts are written, by the name of their type in a usage error."""
+
 quiet.hush_loggers()  # here, as a command's other modules, and with them the libraries, are imported after this one
 
 called_as: ContextVar[str | None] = ContextVar("called_as", default=None)
@@ -45,6 +48,7 @@ class PlainText:
         line = " ".join(message.split())
         unions = r"Does not validate .* Subtypes: \[(.*)\] Errors: .* Given value: "
         line = re.sub(unions, r"Expected one of \1. Got value: ", line)
+        line += "".join(f"; {form}" for kind, form in _FORMS.items() if re.search(rf"Expected.*\b{kind}\b.*Got", line))
         prog = (getattr(ex, "subcommand_parser", None) or self).prog.replace(" [options]", "")
         print(f"error: {_plain(line)}\nall options: {prog} --help", file=sys.stderr)
         raise SystemExit(2)

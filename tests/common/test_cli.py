@@ -161,7 +161,11 @@ def test_help_has_short_names_and_no_markup(capsys: pytest.CaptureFixture[str]) 
 def test_a_usage_error_takes_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, expected in (
         ("--steps=x", 'error: Parser key "steps": Expected a int. Got value: x'),
-        ("--entities=x", 'error: Parser key "entities": Expected one of list[str], null. Got value: x'),
+        (
+            "--entities=x",
+            'error: Parser key "entities": Expected one of list[str], null. Got value: x'
+            "; a list is written as '[a, b]'",
+        ),
     ):
         with pytest.raises(SystemExit):
             run("--data=a", wrong)
