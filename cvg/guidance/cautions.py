@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from cvg.common.errors import DifferenceError
-from cvg.composition import Composition
+from cvg.composition import Composition, Entity
 from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance.rules import Rules, silent_about
 from cvg.guidance.sampler import GuidedSampler
@@ -17,8 +18,36 @@ def require_as_trained(sampler: GuidedSampler) -> None:
         raise DifferenceError(f"{sampler.differing}; load it as it was, or train with it as it is")
 
 
+def namesakes(asked: Sequence[Composition]) -> list[str]:
+    """One line for each prompt of which two entities are called the same, word by word."""
+    lines: dict[str, None] = {}
+    for composition in asked:
+        prompt = composition.prompt
+        spans = {(_beginning(composition, entity), entity.end) for entity in composition.entities}
+        # "dog" within "black dog", of which something else is said, is the same dog.
+        whole = [(a, b) for a, b in spans if not any(c <= a and b <= d and (a, b) != (c, d) for c, d in spans)]
+        names = Counter(prompt[start:end].casefold() for start, end in whole)
+        for name in (name for name, count in names.items() if count > 1):
+            lines[
+                f"prompt {prompt!r}: several entities are called {name!r}, and maps tell them apart by their words: "
+                "guidance may take one for the other; call them differently, by a colour for instance"
+            ] = None
+    return list(lines)
+
+
+def _beginning(composition: Composition, entity: Entity) -> int:
+    """Where an entity's name begins: at the attribute before it, if one is said of it."""
+    prompt = composition.prompt
+    said = [each for each in composition.relations if each.entities == (entity,) and each.wording]
+    before = [each for each in said if each.end <= entity.start and not prompt[each.end : entity.start].strip()]
+    return min((each.start for each in before), default=entity.start)
+
+
 def cautions(sampler: GuidedSampler, asked: Sequence[Composition], ruled: bool) -> list[str]:
-    """Words that the generator does not know, how it differs from the classifier's, and labels that were never shown.
+    """What is doubtful of generator, classifier and prompts, one line each.
+
+    Words that the generator does not know, entities of one name, how the generator differs from the classifier's, and
+    labels that the classifier was never shown.
 
     Args:
         sampler: generator, and the classifier that is to guide it.
@@ -29,7 +58,7 @@ def cautions(sampler: GuidedSampler, asked: Sequence[Composition], ruled: bool) 
         PromptError: the generator knows no word of an entity.
     """
     generator, classifier = sampler.generator, sampler.classifier
-    warnings = vocabulary_warnings(generator, asked)
+    warnings = vocabulary_warnings(generator, asked) + namesakes(asked)
     if isinstance(classifier, Rules):
         return warnings
     names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)

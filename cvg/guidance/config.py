@@ -31,7 +31,7 @@ class GuidanceConfig:
             with None no sample ever is.
         smoothing: the classifier is asked about this many noisy copies of a volume and its logits are averaged. Of use
             for classifiers that were trained with noise; others are asked once.
-        guided_steps: how many of the classifier's steps are guided, noisiest first.
+        guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more.
         spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`).
         rules: weight of the labels' formulas in the loss, beside the classifier (:mod:`cvg.guidance.terms.rules`).
         layers: the layers whose maps rules read; the first two thirds when left out. A classifier names its own.
