@@ -101,8 +101,8 @@ def main(
             that need another one fail, and the same command with that scores what is missing.
         vbench: environment with the package vbench, whose own tool then says of all videos what VBench says of quality
             where no prompt is asked for.
-        strict: end with an error where the generator is loaded otherwise than it was in the classifier's training
-            (another LoRA, precision or scheduler), in place of a warning.
+        strict: end with an error where the generator is loaded or called otherwise than in the classifier's training
+            (another LoRA, precision, scheduler, guidance scale or few steps), in place of a warning.
         loading: where and how the generator is computed.
 
     Returns:
@@ -124,8 +124,8 @@ def main(
             check_names(world, cases)
         tools, tool = _tools(world, official, python, videos), quality(vbench, videos) if vbench else None
         sampler = GuidedSampler(*rules.with_generator(trained, world.labels, generator, size, own, guiding), guiding)
-        _check_steps(sampler, steps, strict)
         scale = sampler.classifier.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
+        _check_steps(sampler, steps, scale, strict)
         controlled = 0 if not controls else len(cases) if control_prompts is None else control_prompts
         kept = Kept(videos, fps) if videos else None
         whole = Comparison(world, cases, sampler, steps, scale, seed, batch_size, controlled, kept)
@@ -159,11 +159,11 @@ def _check(classifier: str, generator: str | None, size: Size | None, guiding: G
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
 
 
-def _check_steps(sampler: GuidedSampler, steps: int, strict: bool) -> None:
-    """Raise UserError for steps that the classifier was not trained for, or where strict a generator that differs."""
-    if strict:
-        require_as_trained(sampler)
+def _check_steps(sampler: GuidedSampler, steps: int, guidance_scale: float | None, strict: bool) -> None:
+    """Raise UserError for steps that cannot be guided, or where strict for what is otherwise than in training."""
     sampler.guided_steps(steps)
+    if strict:
+        require_as_trained(sampler, steps, None, guidance_scale)
 
 
 def _hold(out: Path, journal: Path, videos: Path | None, cache: Path | None, held: ExitStack) -> None:
@@ -184,7 +184,8 @@ def _compare(
     crew.meet()  # nobody writes before all have read
     if crew.first:
         guide = whole.sampler
-        warnings = cautions(guide, whole.asked, ruled=guide.config.rules > 0)
+        ruled = guide.config.rules > 0
+        warnings = cautions(guide, whole.asked, ruled, whole.steps, None, whole.guidance_scale)
         sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
         if journal.done:
             print(

@@ -50,8 +50,7 @@ def export(
         model = load_checkpoint(checkpoint)
     else:
         model = CompositionClassifier.from_pretrained(str(classifier))
-    kept = SamplingSettings() if checkpoint is not None else model.config.sampling
-    model.config.sampling = replace(kept, **to_dict(chosen))
+    model.config.sampling = replace(model.config.sampling, **to_dict(chosen))
     if found is not None:
         model.evaluated, model.example = evaluated(found, whole_fingerprint(model.state_dict()), str(evaluation)), None
         if videos is not None:

@@ -95,8 +95,8 @@ def main(
         fps: frames per second of the files.
         scale: enlargement of the files, by whole pixels.
         batch_size: videos at a time.
-        strict: end with an error where the generator is loaded otherwise than it was in the classifier's training
-            (another LoRA, precision or scheduler), in place of a warning.
+        strict: end with an error where the generator is loaded or called otherwise than in the classifier's training
+            (another LoRA, precision, scheduler, guidance scale or few steps), in place of a warning.
         loading: where and how the generator is computed.
     """
     lines, seeds = _lines(prompt, prompts_file, entities, label), [seed] if isinstance(seed, int) else seed
@@ -124,7 +124,7 @@ def main(
         size = _fitted(sampler, size, scale, pipeline)
         if guidance != "off":
             sampler.guided_steps(steps, size)
-            _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict)
+            _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict, (steps, size, guidance_scale))
         settings = {
             **settings_of(sampler, classifier, guidance, guidance_scale, size, digest),
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
@@ -163,6 +163,7 @@ def _warn(
     asked: Sequence[Composition],
     ruled: bool,
     strict: bool,
+    call: tuple[int, Size, float | None],
 ) -> None:
     """Tell of words that the generator does not know, of labels that the classifier was never shown, one line each.
 
@@ -171,15 +172,16 @@ def _warn(
         asked: what prompts ask for.
         ruled: rules are added to the classifier: labels that they say nothing of are told too.
         strict: see :func:`main`.
+        call: steps, size and guidance scale.
 
     Raises:
-        ModelError: the generator is loaded otherwise than in the classifier's training, and that is not to be.
+        ModelError: something is otherwise than in the classifier's training, and that is not to be.
     """
     from cvg.guidance.cautions import cautions, require_as_trained
 
     if strict:
-        require_as_trained(sampler)
-    warnings = cautions(sampler, asked, ruled)
+        require_as_trained(sampler, *call)
+    warnings = cautions(sampler, asked, ruled, *call)
     sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
 
 

@@ -92,6 +92,7 @@ def main(
     fit: Fit = "crop",
     grid: Grid | None = None,
     min_psnr: float = 18.0,
+    guidance_scale: float | None = None,
     seed: int = 0,
     limit: int | None = None,
     batch_size: int = 1,
@@ -121,6 +122,8 @@ def main(
         grid: latent frames, rows, columns to which maps are averaged before they are stored; the generator's own when
             left out.
         min_psnr: a video whose replay has a lower PSNR (dB) under either prompt is left out. Inversion only.
+        guidance_scale: of classifier-free guidance that videos will be sampled with, which classifiers then take for
+            their own. It changes no record: each is of one prompt alone.
         seed: of wordings, wrong labels and noise.
         limit: use only the first rows.
         batch_size: videos that go through the network together, each under both of its prompts.
@@ -139,6 +142,8 @@ def main(
     require(0, iterations=iterations)
     if not math.isfinite(min_psnr):
         raise SettingsError(f"min_psnr {min_psnr}: give a number of dB")
+    if guidance_scale is not None and not (math.isfinite(guidance_scale) and guidance_scale >= 0):
+        raise SettingsError(f"guidance_scale {guidance_scale}: give a number of at least 0")
     uploads, folder = target(out, work)
     rows = manifest.load(data, label_set)[:limit]
     if not estimate:
@@ -150,7 +155,7 @@ def main(
     layers, heads = taps(model, layers, heads)
     check_steps(at, steps)
     model.check_size(size)
-    settings = Settings(method, steps, at, iterations, layers, heads, size, min_psnr, seed, grid, fit)
+    settings = Settings(method, steps, at, iterations, layers, heads, size, min_psnr, seed, grid, fit, guidance_scale)
     beside = loading.offload == "none"
     if estimate:
         found = estimated(rows, model, label_set, settings, batch_size, beside)

@@ -156,10 +156,11 @@ class ClassifierConfig:
         schema: version of this format.
         token_grid: the generator's latent tokens [F, H, W] in training, of which the maps held averages.
         head: what makes logits of the features; linear when left out.
-        sampling: what sampling with this classifier uses where the user chooses nothing; see `SamplingSettings`. Set
-            when the classifier is exported, after a search on the generator. Training does not read it.
+        sampling: what sampling with this classifier uses where the user chooses nothing; see `SamplingSettings`. Shards
+            may name the scale; the rest is set when the classifier is exported, after a search on the generator.
         seen: per label the training records that show it, or whose mirror image does; None where that is not known.
         licences: the records of its training by the licence of their videos, and by data set; None where none is known.
+        levels: noise levels of all steps of the schedule that its records were made on; None where that is not known.
 
     Raises:
         SettingsError: a field that does not fit.
@@ -185,6 +186,7 @@ class ClassifierConfig:
         Field(max_length=MOST, description="numbers of training records by label"),
     ] = None
     licences: Licences | None = None
+    levels: Levels | None = None
 
     _bounds = model_validator(mode="after")(_consistent)
 

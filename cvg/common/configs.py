@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-SHIPPED = ("lightning_configs", "data_prep/configs")
+SHIPPED = ("lightning_configs", "data_prep/configs", "cvg/configs")
 """Folders of configurations, beside the package ``cvg`` in a checkout and where it is installed."""
 
 
@@ -17,8 +17,8 @@ def shipped(path: str) -> Path:
 def located(arguments: Sequence[str]) -> list[str]:
     """A command's arguments, with shipped configurations found outside a checkout too.
 
-    What follows ``--config`` and begins with ``lightning_configs/`` or ``data_prep/configs/`` is a path like any other;
-    where no such file is there, it is the one that ships.
+    What follows ``--config`` and begins with one of the folders ``SHIPPED`` is a path like any other; where no such
+    file is there, it is the one that ships.
     """
     return list(_located(arguments))
 

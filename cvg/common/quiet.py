@@ -18,7 +18,8 @@ WARNINGS = (
     r"The '\w+' does not have many workers",  # records are cached in memory; more processes would each hold them
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"Experiment logs directory .* exists and is not empty",  # going on with a training
-    r"the classifier was trained on this generator, but not as",  # commands tell of it in a line of their own
+    r"the classifier was trained on (this generator, but not as|\d+ denoising steps)",  # commands tell of it themselves
+    r"guidance_scale .*: the classifier's own is",  # likewise
     r"Already found a `peft_config`",  # a second LoRA
     r"The dirpath has changed from",  # of validation and test, which write beside the training
 )

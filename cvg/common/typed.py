@@ -229,6 +229,9 @@ Levels = Annotated[
     Field(min_length=1, max_length=MOST, description="falling numbers, noise levels from 1 to 0"),
     AfterValidator(_falling),
 ]
+Scale = Annotated[
+    StrictFloat, Field(ge=0, allow_inf_nan=False, description="a scale of classifier-free guidance, at least 0")
+]
 LatentGrid = Annotated[
     list[Annotated[StrictInt, Field(gt=0, le=MOST)]],
     Field(min_length=3, max_length=3, description="three positive integers: latent frames, rows and columns"),

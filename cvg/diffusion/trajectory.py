@@ -15,6 +15,9 @@ from cvg.diffusion.schedule import Schedule
 LEVEL_TOLERANCE = 0.03
 """How far a step's noise level may lie from one that a classifier was trained at, or is to be."""
 
+FEW_STEPS = 8
+"""Up to so many denoising steps are few: a model is made for just them, and its latents lie on no other way."""
+
 FIRST_BETA, SECOND_BETA = 0.7, 0.5
 """Damping of the first two corrections of an inverted step; see :func:`_correction`."""
 
@@ -112,6 +115,23 @@ def psnr(first: Tensor, second: Tensor) -> Tensor:
     """Peak signal-to-noise ratio (dB) of videos (B, ...) in [-1, 1], per video; infinite when equal."""
     error = (first.float() - second.float()).flatten(1).pow(2).mean(1)
     return 10 * torch.log10(4 / error)
+
+
+def same_way(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    """Whether latents come to their noise levels alike by two schedules.
+
+    Many steps follow one curve, however many they are. Few (:data:`FEW_STEPS`) cut its corners, and models are made for
+    just theirs: so they are alike where they are as many, at levels within ``LEVEL_TOLERANCE`` of each other.
+
+    Args:
+        ours: the noise level of each step of one, noisiest first.
+        theirs: those of the other.
+    """
+    if min(len(ours), len(theirs)) > FEW_STEPS:
+        return True
+    return len(ours) == len(theirs) and all(
+        abs(mine - other) <= LEVEL_TOLERANCE for mine, other in zip(ours, theirs, strict=True)
+    )
 
 
 def nearest_steps(levels: Tensor, targets: Sequence[float]) -> list[int | None]:

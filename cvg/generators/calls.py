@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cvg.common.sizes import Size
 from cvg.generators.conditioning import Conditioning, States
 from cvg.generators.family import Family
+from cvg.generators.stated_steps import stated_steps
 
 MASKED: Mapping[str, str] = {
     "encoder_hidden_states": "prompt_embeds",
@@ -78,6 +79,12 @@ class Called(Family):
     def own_steps(self) -> dict[str, Any]:
         """The timesteps or sigmas that the call in progress states itself, as arguments of ``set_timesteps``."""
         return {name: self.own_call[name] for name in ("timesteps", "sigmas") if self.own_call.get(name) is not None}
+
+    @property
+    def fixed_steps(self) -> int | None:
+        """How many denoising steps there are, where these are stated and no other number can be asked for."""
+        stated = next(iter(self.own_steps.values()), None) or stated_steps(self.pipeline.scheduler)
+        return None if stated is None else len(stated)
 
     def size_asked(self, call: Mapping[str, Any]) -> Size | None:
         """The size of the videos that a call of the pipeline states; None where it leaves some of it out."""

@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from cvg.common.errors import ModelError, SettingsError
 from cvg.generators.settings import Loading, Quantize
+from cvg.generators.stated_steps import StatedSteps, check_timesteps
 
 NETWORKS: Final = ("transformer", "transformer_2", "unet")
 """What pipelines call the networks that denoise."""
@@ -36,6 +37,12 @@ def check_changes(loading: Loading, device: torch.device) -> None:
         _scheduler_class(loading.scheduler)
     if loading.flow_shift is not None and not (math.isfinite(loading.flow_shift) and loading.flow_shift > 0):
         raise SettingsError(f"flow_shift {loading.flow_shift}: give a number above 0")
+    if loading.timesteps is not None:
+        check_timesteps(loading.timesteps)
+        if loading.scheduler is not None or loading.flow_shift is not None:
+            raise SettingsError(
+                "timesteps: are stepped through as they are, by Euler's method; leave scheduler and flow_shift out"
+            )
 
 
 def listed(value: Any) -> list[Any]:
@@ -216,13 +223,16 @@ def known_schedulers() -> Sequence[str]:
 
 
 def set_scheduler(pipeline: Any, loading: Loading, name: str) -> None:
-    """Put the scheduler, and the shift, that are asked for in place of the pipeline's.
+    """Put the scheduler, and the shift or the timesteps, that are asked for in place of the pipeline's.
 
     A flow-matching scheduler takes over the shift of the one before it, whatever either calls it.
 
     Raises:
-        SettingsError: the scheduler has no shift, or does not take the settings of the one before it.
+        SettingsError: the scheduler has no shift, does not take the settings of the one before it, or is none that
+            timesteps can be stated for.
     """
+    if loading.timesteps is not None:
+        pipeline.scheduler = _stated(pipeline.scheduler, loading.timesteps, name)
     if loading.scheduler is None and loading.flow_shift is None:
         return
     before = dict(pipeline.scheduler.config)
@@ -248,6 +258,18 @@ def set_scheduler(pipeline: Any, loading: Loading, name: str) -> None:
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SettingsError(f"scheduler {kind.__name__}: does not take the settings of {name} ({reason})") from error
+
+
+def _stated(scheduler: Any, timesteps: list[float], name: str) -> StatedSteps:
+    """What steps at these timesteps in a scheduler's place."""
+    if not is_flow(scheduler) or scheduler.config.get("invert_sigmas"):
+        raise SettingsError(
+            f"timesteps: {type(scheduler).__name__}, the scheduler of {name}, is not one of flow matching from 1000 "
+            "down, for which they can be stated; leave them out"
+        )
+    most = int(scheduler.config.num_train_timesteps)
+    check_timesteps(timesteps, most)
+    return StatedSteps(timesteps, num_train_timesteps=most)
 
 
 def is_flow(scheduler: Any) -> bool:

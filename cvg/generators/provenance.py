@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from cvg.common.fingerprint import differences, sixteen
 from cvg.common.quantised import kind_of
 from cvg.generators.changes import is_flow, shift_of_flow
+from cvg.generators.stated_steps import stated_steps
 
 
 def circumstances(generator: Any) -> dict[str, str]:
@@ -50,6 +51,8 @@ def told_differences(ours: Mapping[str, str], theirs: Mapping[str, str] | None) 
 
 
 def _scheduler(scheduler: Any) -> str:
+    if stated := stated_steps(scheduler):
+        return f"Euler at timesteps {', '.join(f'{each:.6g}' for each in stated)}"
     shift = shift_of_flow(scheduler) if is_flow(scheduler) else None
     return type(scheduler).__name__ + ("" if shift is None else f" with shift {shift:g}")
 

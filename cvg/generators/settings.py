@@ -30,6 +30,8 @@ class Loading:
         gguf: the .gguf file of the network, or a list of them where a pipeline has two networks.
         scheduler: class of diffusers in place of the pipeline's scheduler, such as FlowMatchEulerDiscreteScheduler.
         flow_shift: shift of a flow-matching scheduler's noise levels; the scheduler's own when left out.
+        timesteps: of a flow-matching model made for few steps: where it denoises, from 1000 down, by Euler's method, in
+            place of the scheduler's; the number of steps is then theirs.
     """
 
     device: str = "cpu"
@@ -45,3 +47,4 @@ class Loading:
     gguf: str | list[str] | None = None
     scheduler: str | None = None
     flow_shift: float | None = None
+    timesteps: list[float] | None = None

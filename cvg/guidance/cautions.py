@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cvg.common.errors import DifferenceError
+from cvg.common.sizes import Size
 from cvg.composition import Composition, Entity
 from cvg.generators.vocabulary import vocabulary_warnings
 from cvg.guidance.rules import Rules, silent_about
 from cvg.guidance.sampler import GuidedSampler
 
 
-def require_as_trained(sampler: GuidedSampler) -> None:
-    """Raise DifferenceError where a generator is loaded otherwise than in the classifier's training."""
-    if sampler.differing:
-        raise DifferenceError(f"{sampler.differing}; load it as it was, or train with it as it is")
+def require_as_trained(sampler: GuidedSampler, steps: int, size: Size | None, guidance_scale: float | None) -> None:
+    """Raise DifferenceError where a generator is loaded or called otherwise than in the classifier's training."""
+    if found := _unlike_training(sampler, steps, size, guidance_scale):
+        raise DifferenceError(f"{'; '.join(found)}; do as it was trained, or train with what is used")
 
 
 def namesakes(asked: Sequence[Composition]) -> list[str]:
@@ -43,16 +44,31 @@ def _beginning(composition: Composition, entity: Entity) -> int:
     return min((each.start for each in before), default=entity.start)
 
 
-def cautions(sampler: GuidedSampler, asked: Sequence[Composition], ruled: bool) -> list[str]:
+def _unlike_training(sampler: GuidedSampler, steps: int, size: Size | None, guidance_scale: float | None) -> list[str]:
+    found = [sampler.differing] if sampler.differing else []
+    return found + sampler.call_differences(steps, size, guidance_scale)
+
+
+def cautions(
+    sampler: GuidedSampler,
+    asked: Sequence[Composition],
+    ruled: bool,
+    steps: int,
+    size: Size | None = None,
+    guidance_scale: float | None = None,
+) -> list[str]:
     """What is doubtful of generator, classifier and prompts, one line each.
 
-    Words that the generator does not know, entities of one name, how the generator differs from the classifier's, and
-    labels that the classifier was never shown.
+    Words that the generator does not know, entities of one name, what differs from the classifier's training, and labels
+    that it was never shown.
 
     Args:
         sampler: generator, and the classifier that is to guide it.
         asked: what prompts ask for.
         ruled: rules are added to the classifier: labels that they say nothing of are told too.
+        steps: denoising steps.
+        size: of the videos; the one the classifier was trained for when None.
+        guidance_scale: of classifier-free guidance; the classifier's own when None.
 
     Raises:
         PromptError: the generator knows no word of an entity.
@@ -62,7 +78,7 @@ def cautions(sampler: GuidedSampler, asked: Sequence[Composition], ruled: bool) 
     if isinstance(classifier, Rules):
         return warnings
     names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
-    warnings += [sampler.differing] if sampler.differing else []
+    warnings += _unlike_training(sampler, steps, size, guidance_scale)
     warnings += [
         f"the classifier has never seen the label {name!r}: no record of its training showed it, so what it guides "
         "towards is a guess"

@@ -10,10 +10,15 @@ from torch import Tensor
 
 from cvg.common.errors import ModelError
 from cvg.common.fingerprint import same_generator
+from cvg.diffusion.trajectory import same_way
 from cvg.generators import Generator
 from cvg.generators.provenance import told_differences
 
 REMEDY = "load the generator in float32 or bfloat16, and see whether its weights and the classifier's are whole"
+
+
+_SHOWN = 8
+"""Noise levels that are told of a schedule, at most."""
 
 
 class NumbersError(ModelError):
@@ -72,6 +77,33 @@ def gradient_of(loss: Tensor, z: Tensor, active: Sequence[int], moving: Sequence
             "are quantised, a hook under no_grad, a step cache, a constant classifier); take it away"
         )
     return gradient
+
+
+def call_differences(
+    trained: Sequence[float] | None, levels: Sequence[float], own_scale: float | None, scale: float | None
+) -> list[str]:
+    """What to tell of a call that denoises otherwise than the videos of a classifier's training, a line each.
+
+    Args:
+        trained: the noise level of each step that those were inverted in; None where that is not known.
+        levels: those of the call.
+        own_scale: of classifier-free guidance, the classifier's; None where it has none.
+        scale: the call's; the classifier's when None.
+    """
+    found = []
+    if trained is not None and not same_way(levels, trained):
+        found.append(
+            f"the classifier was trained on {_steps(trained)}, not on {_steps(levels)}; its verdicts may be less right "
+            "(docs/few_steps.md)"
+        )
+    if None not in (own_scale, scale) and own_scale != scale:
+        found.append(f"guidance_scale {scale:g}: the classifier's own is {own_scale:g}")
+    return found
+
+
+def _steps(levels: Sequence[float]) -> str:
+    shown = ", ".join(f"{level:.3g}" for level in levels[:_SHOWN]) + (", ..." if len(levels) > _SHOWN else "")
+    return f"{len(levels)} denoising steps (noise levels {shown})"
 
 
 def differences_from_training(generator: Generator, trained: Mapping[str, str] | None) -> str | None:

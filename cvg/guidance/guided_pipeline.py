@@ -194,18 +194,16 @@ class GuidedPipeline:
         generator = self._generator
         size = generator.pixel_size(generator.token_grid(z))
         sampler = sampler or self._sampler(config, size)
-        report, settings = self.report, sampler.classifier.config
+        report = self.report
         rows = [prompt for prompt in range(len(asked)) for _ in range(len(z) // len(asked))]  # videos of each prompt
         videos, conditioning = [asked[row] for row in rows], conditioning.rows(rows)
         report.compositions = videos
-        report.warnings += cautions(sampler, videos, ruled=config.rules > 0)
+        scale = call.get("guidance_scale")
+        report.warnings += cautions(sampler, videos, config.rules > 0, steps, size, scale)
         report.warnings += [
             f"{name} {call[name]}: what guides reads the network with {value}, as generators are recorded; give that"
             for name, value in generator.read_otherwise(call).items()
         ]
-        usual = settings.sampling.guidance_scale
-        if usual is not None and call.get("guidance_scale", usual) != usual:
-            report.warnings.append(f"guidance_scale {call['guidance_scale']}: the classifier's own is {usual}")
         if isinstance(sampler.classifier, CompositionClassifier) and size != sampler.size:
             trained = list(sampler.size)
             report.warnings.append(f"size {list(size)}: the classifier was trained on frames, rows, columns {trained}")

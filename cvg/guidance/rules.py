@@ -47,6 +47,7 @@ class RulesConfig:
         token_grid: latent tokens of the generator's own size.
         sampling: rules have no preferences.
         generator: None: any.
+        levels: None: of any steps.
         noise: never added to what they read.
     """
 
@@ -56,6 +57,7 @@ class RulesConfig:
     token_grid: Grid
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     generator: None = None
+    levels: None = None
     noise: float = 0.0
 
 
@@ -89,7 +91,8 @@ class Rules(nn.Module):
             size: of the videos, unless sampling is told another.
             layers: tapped layers; the first two thirds when None.
             heads: tapped heads; all when None.
-            sigmas: noise levels at which steps are guided; four early ones of its schedule when None.
+            sigmas: noise levels at which steps are guided; four early ones of its schedule when None, or the first
+                four of steps that are stated.
 
         Raises:
             SettingsError: layers or heads that the generator does not have, or noise levels that are none.
@@ -102,8 +105,9 @@ class Rules(nn.Module):
             known = f"numbers from 0 to {count - 1}, those of {generator.name}"
             raise SettingsError(f"heads {list(heads)}: expected {known}")
         if sigmas is None:
-            levels = generator.schedule(SCHEDULE, size).levels
-            sigmas = [float(levels[step]) for step in GUIDED]
+            stated = generator.fixed_steps
+            levels = generator.schedule(stated or SCHEDULE, size).levels[:-1]
+            sigmas = [float(levels[step]) for step in (range(stated)[: len(GUIDED)] if stated else GUIDED)]
         latents = generator.initial_latents([torch.Generator().manual_seed(0)], size)
         grid = generator.token_grid(latents)
         return cls(labels, RulesConfig(chosen, list(range(count) if heads is None else heads), list(sigmas), grid))

@@ -24,7 +24,7 @@ from cvg.common.sizes import Size
 from cvg.composition import Composition, Parser, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Conditioning, Generator, wrap_pipeline
-from cvg.guidance.checks import at_step, differences_from_training, require_finite
+from cvg.guidance.checks import at_step, call_differences, differences_from_training, require_finite
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.rules import Rules
@@ -171,7 +171,7 @@ class GuidedSampler:
         wanted = self.classifier.config.sigmas[: self.config.guided_steps]
         found = self._near(steps, size, wanted)
         if len(found) < len(wanted):
-            more = range(steps + 1, 0 if self.generator.own_steps else _MOST_STEPS)
+            more = range(steps + 1, 0 if self.generator.fixed_steps else _MOST_STEPS)
             enough = next((n for n in more if len(self._near(n, size, wanted)) == len(wanted)), None)
             remedy = "guide fewer steps, or use another schedule" if enough is None else f"use {enough} steps or more"
             raise SettingsError(
@@ -218,6 +218,8 @@ class GuidedSampler:
         guiding = None
         if guided:
             self.check_generator()  # adapters and networks may have been exchanged since
+            for told in self.call_differences(steps, plan.size, plan.guidance_scale):
+                warnings.warn(told, stacklevel=2)
             guiding = self.guiding(plan.compositions, steps, plan.size)
 
         def before_step(step: int, z: Tensor) -> Tensor:
@@ -269,6 +271,11 @@ class GuidedSampler:
         self.differing = differences_from_training(self.generator, self.classifier.config.generator)
         if self.differing:
             warnings.warn(self.differing, stacklevel=2)
+
+    def call_differences(self, steps: int, size: Size | None, guidance_scale: float | None) -> list[str]:
+        """What to tell of steps and a scale that are not those of the classifier's training; arguments as of a call."""
+        config, levels = self.classifier.config, self.generator.schedule(steps, size or self.size).levels
+        return call_differences(config.levels, levels.tolist()[:-1], config.sampling.guidance_scale, guidance_scale)
 
     def guiding(
         self,

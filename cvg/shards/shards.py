@@ -18,7 +18,7 @@ from webdataset.writer import TarWriter
 
 from cvg.common.errors import DataError, UserError
 from cvg.common.files import atomic, read_json, write_json
-from cvg.common.typed import Identity, Indices, LatentGrid, Levels, Licences, read, record, to_dict
+from cvg.common.typed import Identity, Indices, LatentGrid, Levels, Licences, Scale, read, record, to_dict
 from cvg.composition import LabelSet
 from cvg.composition.labels import SLOTS
 from cvg.shards.records import SCHEMA, Record, encode, most_maps
@@ -116,6 +116,8 @@ def _consistent(info: ShardInfo) -> ShardInfo:
             held = sum(count for name, count in info.records.items() if name.startswith(f"{split}-"))
             if held != info.count(split):
                 raise ValueError(f"{split} tars hold {held} records by `records`, {info.count(split)} by `counts`")
+    if info.levels is not None and len(info.levels) != info.steps:
+        raise ValueError(f"{len(info.levels)} levels of {info.steps} steps")
     if info.steps < len(info.sigmas):
         raise ValueError(f"{len(info.sigmas)} sigmas of {info.steps} steps")
     return info
@@ -142,6 +144,8 @@ class ShardInfo:
         token_grid: the generator's latent tokens [F, H, W], of which ``grid`` holds averages.
         licences: records by the licence that their videos are under, and by data set; None where no licence is stated.
         records: how many records each tar holds; where it is None, who has to know counts them.
+        levels: noise levels of all steps of the inversion, noisiest first; None where that is not known.
+        guidance_scale: of classifier-free guidance that videos are to be sampled with; None where that was not said.
 
     Raises:
         SettingsError: a field that does not fit.
@@ -172,6 +176,8 @@ class ShardInfo:
     token_grid: LatentGrid
     licences: Licences | None = None
     records: dict[str, _Count] | None = None
+    levels: Levels | None = None
+    guidance_scale: Scale | None = None
 
     _labels = model_validator(mode="after")(_consistent)
 

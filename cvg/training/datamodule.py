@@ -14,6 +14,7 @@ import lightning as L
 
 from cvg.common.errors import DataError, SettingsError
 from cvg.common.fingerprint import first_difference
+from cvg.diffusion.trajectory import same_way
 from cvg.shards.folders import folder_at
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import most_maps
@@ -24,7 +25,7 @@ from cvg.shards.streaming import Streamed, buffer_for
 from cvg.training.loader import Loader, begun
 
 # Fields of shards.json that must be the same in folders that are mixed.
-_SHARED = ("generator", "layers", "heads", "sigmas", "grid", "token_grid", "slots", "labels")
+_SHARED = ("generator", "layers", "heads", "sigmas", "grid", "token_grid", "slots", "labels", "guidance_scale")
 
 
 def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:
@@ -36,7 +37,13 @@ def merge_infos(infos: dict[str, ShardInfo]) -> ShardInfo:
                 f"shards {first} and {folder} differ in `{name}` ({getattr(info, name)!r} and "
                 f"{getattr(other, name)!r}); mix only folders made with the same generator, taps and labels"
             )
-    return info
+        if info.levels is not None and other.levels is not None and not same_way(info.levels, other.levels):
+            raise DataError(
+                f"shards {first} and {folder} are of other denoising steps ({info.steps} and {other.steps}, of a model "
+                "for few); mix only folders made with the same"
+            )
+    known = all(each.levels is not None for each in infos.values())
+    return info if known else replace(info, levels=None)
 
 
 def _chosen(name: str, wanted: list[int] | None, available: list[int]) -> list[int]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cvg.classifier.anchors import label_anchors, part_wordings
 from cvg.classifier.competition import Competition
-from cvg.classifier.config import AggregatorSettings, ClassifierConfig, LinearSettings
+from cvg.classifier.config import AggregatorSettings, ClassifierConfig, LinearSettings, SamplingSettings
 from cvg.classifier.head import TextHead
 from cvg.classifier.model import CompositionClassifier
 from cvg.classifier.smoothing import evidence_mask, worst_case
@@ -126,6 +126,8 @@ class CompositionModule(L.LightningModule):
             head=self.head,
             seen=self.data.seen,
             licences=self.data.licences,
+            levels=info.levels,
+            sampling=SamplingSettings(guidance_scale=info.guidance_scale),
         )
 
     def configure_model(self) -> None:

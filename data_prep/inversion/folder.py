@@ -151,8 +151,9 @@ def asked_of(
 ) -> dict[str, Any]:
     """What fixes the bytes of the shards, as JSON; of the rows their number and a digest."""
     plain = asdict(settings)
-    if plain["fit"] == "crop":  # as ever
-        del plain["fit"]
+    for name, usual in (("fit", "crop"), ("guidance_scale", None)):  # as ever
+        if plain[name] == usual:
+            del plain[name]
     asked = {"settings": plain, "generator": model.identity(), "rows": [len(rows), digest_of_rows(rows)]}
     return json.loads(json.dumps(asked)) | {"labels": labels.to_dict(), "dtype": dtype}
 

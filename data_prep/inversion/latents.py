@@ -43,6 +43,8 @@ class Settings:
         grid: to which maps are averaged before they are stored; None stores one value for each of the generator's
             latent tokens.
         fit: what becomes of pictures of another shape than ``size``.
+        guidance_scale: of classifier-free guidance that videos are to be sampled with. It changes no record, as each is
+            of one prompt alone; shards and classifiers tell it.
     """
 
     method: Method
@@ -56,6 +58,7 @@ class Settings:
     seed: int
     grid: Grid | None = None
     fit: Fit = "crop"
+    guidance_scale: float | None = None
 
 
 def inverted(

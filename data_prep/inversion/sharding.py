@@ -188,13 +188,15 @@ class _Job:
         outcomes = packer.outcomes
         reasons = Counter(told["rejected"] for told in outcomes.rejects.values())
         settings = self.settings
-        levels = self.model.schedule(settings.steps, settings.size).levels
+        levels = self.model.schedule(settings.steps, settings.size).levels.tolist()[:-1]
         info = ShardInfo(
             generator=self.model.identity(),
             layers=settings.layers,
             heads=settings.heads,
-            sigmas=[float(levels[i]) for i in settings.at],
+            sigmas=[levels[i] for i in settings.at],
             steps=settings.steps,
+            levels=levels,
+            guidance_scale=None if settings.guidance_scale is None else float(settings.guidance_scale),
             grid=list(settings.grid or tokens),
             slots=SLOTS,
             labels=self.labels.to_dict(),

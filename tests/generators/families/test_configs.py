@@ -58,6 +58,8 @@ FAMILIES: dict[str, Any] = {
     "sana_video": test_sana_video.TestSanaVideo,
     "skyreels": test_skyreels.TestSkyReels,
 }
+RECIPES: dict[str, Any] = {"wan22_lightning": test_wan.TestWanA14B, "ltx_distilled": test_ltx.TestLTX}
+"""Of few steps; `test_few_steps.py` takes them through all commands."""
 SLOW = list(FAMILIES)[3:]
 # What is a tiny model's own, instead of the released one's.
 TINY: dict[str, Any] = {"layers": [0, 1], "heads": [0, 1], "grid": [1, 2, 2], "min_psnr": -100, "dtype": "float32"}
@@ -70,10 +72,11 @@ def inversion(family: str) -> dict[str, Any]:
 
 def test_every_pipeline_class_has_its_configuration() -> None:
     assert len(FAMILIES) == len([name for name in ADAPTERS if "ImageToVideo" not in name])
-    assert {path.stem for path in (ROOT / "data_prep/configs").glob("*.yaml")} == set(FAMILIES)
+    assert {path.stem for path in (ROOT / "data_prep/configs").glob("*.yaml")} == {*FAMILIES, *RECIPES}
+    assert {path.stem for path in (ROOT / "cvg/configs").glob("*.yaml")} == set(RECIPES)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *RECIPES])
 def test_a_record_takes_two_megabytes_at_most(family: str) -> None:
     config = inversion(family)
     shape = (len(config["at"]), len(config["layers"]), len(config["heads"]), 2, *config["grid"])
