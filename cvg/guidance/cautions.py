@@ -16,7 +16,7 @@ from cvg.guidance.sampler import GuidedSampler
 def require_as_trained(sampler: GuidedSampler, steps: int, size: Size | None, guidance_scale: float | None) -> None:
     """Raise DifferenceError where a generator is loaded or called otherwise than in the classifier's training."""
     if found := _unlike_training(sampler, steps, size, guidance_scale):
-        raise DifferenceError(f"{'; '.join(found)}; do as it was trained, or train with what is used")
+        raise DifferenceError(f"{'; '.join(found)}; load and call it as it was, or train with it as it is")
 
 
 def namesakes(asked: Sequence[Composition]) -> list[str]:
@@ -59,8 +59,8 @@ def cautions(
 ) -> list[str]:
     """What is doubtful of generator, classifier and prompts, one line each.
 
-    Words that the generator does not know, entities of one name, what differs from the classifier's training, and labels
-    that it was never shown.
+    Words that the generator does not know, entities of one name, what differs from the classifier's training, and
+    labels that it was never shown.
 
     Args:
         sampler: generator, and the classifier that is to guide it.

@@ -270,5 +270,5 @@ def test_what_differs_from_training_is_warned_of_or_refused(
     told = capsys.readouterr().err
     assert told.count("warning: ") == 1 and "loaded now: quantisation torchao Int8Tensor instead of none" in told
     monkeypatch.setattr(making, "make_all", lambda *_: pytest.fail("began"))
-    with pytest.raises(ModelError, match="instead of none.*load it as it was, or train with it"):
+    with pytest.raises(ModelError, match="instead of none.*load and call it as it was, or train with it"):
         sample.main(UP, out=tmp_path, loading=Loading(quantize="torchao-int8"), strict=True, **TINY)
