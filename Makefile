@@ -75,7 +75,7 @@ world: setup  ## free prompts to a judged evaluation, on tiny random models, in 
 	$(THREADS) $(PY) -m data_prep.world --out "$(or $(OUT),runs/world)" $(ARGS)
 
 test: setup  ## fast tests on all cores (ARGS="-m slow" for the slow ones, one after the other)
-	$(THREADS) $(PY) -m pytest $(or $(ARGS),-n auto --dist loadfile)
+	$(THREADS) $(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal)
 
 lint: setup  ## ruff, mypy, and the site, in which no link may be dead
 	$(PY) -m ruff check
