@@ -23,8 +23,8 @@ def test_the_generators_own_videos_join_the_training(tmp_path: Path) -> None:
 
 
 def test_a_failed_step_is_one_message_and_is_not_noted(tmp_path: Path) -> None:
-    step = Step("render", ["data_prep.render", "--out", str(tmp_path / "clips"), "--clips", "0"], tmp_path / "no")
-    with pytest.raises(UserError, match="the step 'render' ended with exit code 2"):
+    step = Step("print", ["json.tool", "--no-such-option"], tmp_path / "no")  # which begins at once
+    with pytest.raises(UserError, match="the step 'print' ended with exit code 2"):
         run_step(step, tmp_path, False)
     assert not (tmp_path / "steps.json").exists()
     with pytest.raises(UserError, match="synthetic -1: give at least 0"):

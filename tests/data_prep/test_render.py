@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,11 +19,11 @@ def render(*args: str) -> None:
     cli.run(main, "python -m data_prep.render", args=list(args))
 
 
-def test_as_a_user(tmp_path: Path) -> None:
+def test_as_a_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "clips"
-    command = [sys.executable, "-m", "data_prep.render", "--out", str(out), "--clips", "12", "--seed", "5"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "12 clips" in result.stdout and "render" in result.stderr
+    render("--out", str(out), "--clips", "12", "--seed", "5")
+    said = capsys.readouterr()
+    assert "12 clips" in said.out and "render" in said.err
     rows = load(out, LABELS)
     assert len(rows) == 12 and {row.source for row in rows} == {"render"}
     for row in rows:
