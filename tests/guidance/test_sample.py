@@ -21,9 +21,18 @@ from cvg.guidance import making, rules, traces
 from cvg.guidance.choice import candidate_seeds
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
+from tests.helpers import tiny
 
 UP, LEFT = "a red circle moving up", "a blue square moving left"
 TINY: dict[str, Any] = {"steps": 11, "size": (5, 32, 32), "scale": 1, "batch_size": 1}
+"""With the shipped models."""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Options with random models, which take a quarter of the time, where nothing hangs on what a video shows."""
+    _, classifier = tiny.make_both(tmp_path_factory.getbasetemp() / "tiny")
+    return TINY | {"steps": tiny.STEPS, "classifier": str(classifier)}
 
 
 @pytest.fixture
@@ -54,25 +63,27 @@ def test_it_says_what_was_understood_and_what_came_of_it(
     assert "11/11" in said.err or "22/22" in said.err  # the bar counts steps
 
 
-def test_what_is_there_is_not_made_again(tmp_path: Path, calls: list[list[str]]) -> None:
-    videos = sample.main([UP, LEFT], out=tmp_path, **TINY)
+def test_what_is_there_is_not_made_again(tmp_path: Path, small: dict[str, Any], calls: list[list[str]]) -> None:
+    videos = sample.main([UP, LEFT], out=tmp_path, **small)
     assert calls == [[UP], [UP], [LEFT], [LEFT]]
     files = {path: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".json"}
-    assert len(files) == 6 and sample.main([UP, LEFT], out=tmp_path, **TINY) == videos and len(calls) == 4
+    assert len(files) == 6 and sample.main([UP, LEFT], out=tmp_path, **small) == videos and len(calls) == 4
     videos[0].with_suffix(".json").unlink()  # killed before the last file of the first
     videos[1].with_suffix(".json").write_text("{")
-    sample.main([UP, LEFT], out=tmp_path, **TINY)
+    sample.main([UP, LEFT], out=tmp_path, **small)
     assert len(calls) == 8 and files == {path: path.read_bytes() for path in files}
     for other in ({"guidance_scale": 1.5}, {"fps": 4}, {"entities": ["circle"]}):
-        sample.main(UP, out=tmp_path, **TINY, **other)
+        sample.main(UP, out=tmp_path, **small, **other)
     assert len(calls) == 14
     assert read_json(videos[0].with_suffix(".json"))["by_hand"]["entities"] == ["circle"]
 
 
-def test_the_sidecar_has_all_that_it_takes(tmp_path: Path) -> None:
-    (video,) = sample.main(UP, 3, tmp_path, entities=["red circle"], label="up", **TINY)
+def test_the_sidecar_has_all_that_it_takes(tmp_path: Path, small: dict[str, Any]) -> None:
+    (video,) = sample.main(UP, 3, tmp_path, entities=["red circle"], label="up", **small)
     told = read_json(video.with_suffix(".json"))
-    assert told["size"] == {"frames": 5, "height": 32, "width": 32} and told["seed"] == 3 and told["steps"] == 11
+    assert (
+        told["size"] == {"frames": 5, "height": 32, "width": 32} and told["seed"] == 3 and told["steps"] == tiny.STEPS
+    )
     assert told["by_hand"] == {"entities": ["red circle"], "label": "up", "label_group": None}
     assert told["guiding"]["step_size"] > 0 and told["loading"]["dtype"] == "float32"
     assert all(told[name]["fingerprint"] for name in ("generator", "classifier"))
@@ -80,28 +91,28 @@ def test_the_sidecar_has_all_that_it_takes(tmp_path: Path) -> None:
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o044 for path in tmp_path.iterdir())
 
 
-def test_the_plain_pipeline_takes_any_prompt(tmp_path: Path, calls: list[list[str]]) -> None:
-    (video,) = sample.main("no cat at all", out=tmp_path, guidance="off", **TINY | {"steps": 2})
+def test_the_plain_pipeline_takes_any_prompt(tmp_path: Path, small: dict[str, Any], calls: list[list[str]]) -> None:
+    (video,) = sample.main("no cat at all", out=tmp_path, guidance="off", **small | {"steps": 2})
     assert read_json(video.with_suffix(".json"))["relations"] == [] and calls == [["no cat at all"]]
-    (known,) = sample.main(UP, out=tmp_path, guidance="off", **TINY | {"steps": 2})
+    (known,) = sample.main(UP, out=tmp_path, guidance="off", **small | {"steps": 2})
     assert [relation["label"] for relation in read_json(known.with_suffix(".json"))["relations"]] == ["up"]
 
 
-def test_prompts_that_are_alike_have_files_of_their_own(tmp_path: Path) -> None:
+def test_prompts_that_are_alike_have_files_of_their_own(tmp_path: Path, small: dict[str, Any]) -> None:
     long = "a red circle with a very long description of what it is and does in this world, moving up"
     prompts = [f"{long} now", f"{long} then", "赤い円", "青い円", "a dog.", "A dog", "a dog"]
-    videos = sample.main(prompts, out=tmp_path, guidance="off", **TINY | {"steps": 1, "batch_size": 7})
+    videos = sample.main(prompts, out=tmp_path, guidance="off", **small | {"steps": 1, "batch_size": 7})
     assert len(set(videos)) == 7 and videos[-1].name == "a-dog_seed0.mp4"
     assert all(video.exists() and len(video.name) < 110 for video in videos)
 
 
 def test_labels_that_the_classifier_never_saw_are_warned_of(
-    tmp_path: Path, calls: list[list[str]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, small: dict[str, Any], calls: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    classifier = CompositionClassifier.from_pretrained("shapes-classifier")
+    classifier = CompositionClassifier.from_pretrained(small["classifier"])
     classifier.config.seen = {"up": 7, "left": 0}
     classifier.save_pretrained(tmp_path / "classifier")
-    options = TINY | {"classifier": str(tmp_path / "classifier")}
+    options = small | {"classifier": str(tmp_path / "classifier")}
     sample.main([UP, LEFT], out=tmp_path / "out", **options)
     warned = [line for line in capsys.readouterr().err.splitlines() if "has never seen the label" in line]
     assert len(warned) == 1 and warned[0].startswith("warning: the classifier has never seen the label 'left'")
@@ -110,9 +121,9 @@ def test_labels_that_the_classifier_never_saw_are_warned_of(
 
 
 def test_the_best_of_several_seeds_is_written_with_what_was_tried(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], calls: list[list[str]]
+    tmp_path: Path, small: dict[str, Any], capsys: pytest.CaptureFixture[str], calls: list[list[str]]
 ) -> None:
-    (video,) = sample.main(UP, seed=7, out=tmp_path, guidance="score", candidates=2, **TINY)
+    (video,) = sample.main(UP, seed=7, out=tmp_path, guidance="score", candidates=2, **small)
     told = read_json(video.with_suffix(".json"))
     seeds = [one["seed"] for one in told["tried"]]
     assert seeds == candidate_seeds(7, 2) == candidate_seeds(7, 3)[:2] and seeds[0] == 7
@@ -122,9 +133,9 @@ def test_the_best_of_several_seeds_is_written_with_what_was_tried(
     assert f"kept seed {best['seed']} of 7, {seeds[1]}\n" in said
     assert f"up (red circle): probability {best['probabilities'][0]:.2f} (of all: " in said
     made = video.read_bytes()
-    sample.main(UP, seed=7, out=tmp_path, guidance="score", candidates=2, **TINY)
+    sample.main(UP, seed=7, out=tmp_path, guidance="score", candidates=2, **small)
     assert "made before" in capsys.readouterr().out
-    (plain,) = sample.main(UP, seed=told["kept_seed"], out=tmp_path / "plain", guidance="off", **TINY)
+    (plain,) = sample.main(UP, seed=told["kept_seed"], out=tmp_path / "plain", guidance="off", **small)
     assert plain.read_bytes() == made
 
 
@@ -191,28 +202,28 @@ def test_where_rules_add_nothing_to_a_classifier_it_is_told() -> None:
 
 
 def test_the_command_warns_of_labels_that_rules_add_nothing_to(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rules, "stated", lambda labels: [])
     for weight, warned in ((1.0, True), (0.0, False)):
-        sample.main(UP, out=tmp_path / f"{weight}", guiding=GuidanceConfig(rules=weight), **TINY)
+        sample.main(UP, out=tmp_path / f"{weight}", guiding=GuidanceConfig(rules=weight), **small)
         assert ("warning: rules add nothing to the guidance towards 'up'" in capsys.readouterr().err) == warned
 
 
 def test_prompts_of_a_file_that_ask_for_nothing_are_sampled_plainly(
-    tmp_path: Path, calls: list[list[str]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, small: dict[str, Any], calls: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake = "a quiet lake"
     (tmp_path / "prompts.csv").write_text(
         f"prompt,entities,labels\n{lake},,\na red circle that climbs,red circle,up\n{LEFT},,\n"
     )
-    videos = sample.main(prompts_file=tmp_path / "prompts.csv", out=tmp_path / "out", **{**TINY, "batch_size": 2})
+    videos = sample.main(prompts_file=tmp_path / "prompts.csv", out=tmp_path / "out", **{**small, "batch_size": 2})
     assert calls == [["a red circle that climbs", LEFT]] * 2 + [[lake]]
     said = capsys.readouterr().out
     assert f"{lake!r} is sampled plainly (" in said and "'a red circle that climbs' was understood as: up" in said
     told = [read_json(video.with_suffix(".json"))["guidance"] for video in videos]
     assert told == ["off", "on", "on"] and len(list((tmp_path / "out").glob("*.side-by-side.mp4"))) == 2
-    sample.main(prompts_file=tmp_path / "prompts.csv", out=tmp_path / "out", **{**TINY, "batch_size": 2})
+    sample.main(prompts_file=tmp_path / "prompts.csv", out=tmp_path / "out", **{**small, "batch_size": 2})
     assert len(calls) == 3
     for options, message in (
         ({}, "give --prompt or --prompts_file"),
@@ -223,15 +234,17 @@ def test_prompts_of_a_file_that_ask_for_nothing_are_sampled_plainly(
             sample.main(out=tmp_path, **options)
 
 
-def test_without_a_twin_there_is_the_guided_video_alone(tmp_path: Path, calls: list[list[str]]) -> None:
-    (both,) = sample.main(UP, out=tmp_path / "both", **TINY)
-    (video,) = sample.main(UP, out=tmp_path / "one", compare=False, **TINY)
+def test_without_a_twin_there_is_the_guided_video_alone(
+    tmp_path: Path, small: dict[str, Any], calls: list[list[str]]
+) -> None:
+    (both,) = sample.main(UP, out=tmp_path / "both", **small)
+    (video,) = sample.main(UP, out=tmp_path / "one", compare=False, **small)
     assert video.read_bytes() == both.read_bytes() and len(calls) == 3
     assert {path.suffix for path in video.parent.iterdir()} == {".mp4", ".json"}
     assert list(read_json(video.with_suffix(".json"))["seconds"]) == ["guided"]
-    sample.main(UP, out=tmp_path / "one", compare=False, **TINY)
+    sample.main(UP, out=tmp_path / "one", compare=False, **small)
     assert len(calls) == 3  # made before
-    sample.main(UP, out=tmp_path / "one", **TINY)
+    sample.main(UP, out=tmp_path / "one", **small)
     assert len(calls) == 5
 
 
