@@ -1,14 +1,48 @@
-"""Fixtures: tiny shards, and what makes them."""
+"""Fixtures: tiny shards, a tiny generator and its classifier; and how memory is looked after while tests run."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cvg.shards.records import Record
 from tests.helpers.shards import make_record, make_shards
+
+if TYPE_CHECKING:
+    from cvg.classifier import CompositionClassifier
+    from cvg.generators import Generator
+
+
+def pytest_collection() -> None:
+    """No garbage is looked for while libraries are imported: they make millions of objects that stay."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Nor is it, later, among what was imported."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    """A narrow Wan with random weights, for the tests of one file."""
+    from cvg.generators import wrap_pipeline
+    from tests.helpers.tiny import tiny_pipeline  # here: the libraries behind it take seconds, and few files need them
+
+    return wrap_pipeline(tiny_pipeline(), "tiny")
+
+
+@pytest.fixture(scope="module")
+def classifier(generator: Generator) -> CompositionClassifier:
+    """A random classifier for the generator, whose gradient is not zero."""
+    from tests.helpers.tiny import tiny_classifier
+
+    return tiny_classifier(generator)
 
 
 @pytest.fixture(scope="session")

@@ -8,26 +8,16 @@ import torch
 from benchmarks.adaptive import AdaptiveGuide, AdaptiveSampler
 from cvg.classifier.model import CompositionClassifier
 from cvg.composition import parse
-from cvg.generators import Generator, wrap_pipeline
+from cvg.generators import Generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
 from tests.helpers.labels import LABELS
-from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
+from tests.helpers.tiny import STEPS
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up", "a red circle moving up"]
 SIZE = (5, 32, 32)
 CONFIG = GuidanceConfig(step_size=0.17, threshold=None)
-
-
-@pytest.fixture(scope="module")
-def generator() -> Generator:
-    return wrap_pipeline(tiny_pipeline(), "tiny")
-
-
-@pytest.fixture(scope="module")
-def classifier(generator: Generator) -> CompositionClassifier:
-    return tiny_classifier(generator)
 
 
 def guide(generator: Generator, classifier: CompositionClassifier, sure: float = 0.7) -> AdaptiveGuide:

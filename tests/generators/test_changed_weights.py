@@ -22,6 +22,7 @@ from cvg.generators.provenance import adapters
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
+from data_prep.pretrain.wan import Wan
 from tests.generators.families.test_wan import TestWanA14B as WanA14B
 from tests.helpers.changed import dequantise, make_gguf, make_lora, merge_by_hand
 from tests.helpers.labels import LABELS
@@ -31,7 +32,7 @@ from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline (``tiny``), two LoRAs (``style``, ``motion``) and the network as GGUF."""
-    folder, pipeline = tmp_path_factory.mktemp("changed"), tiny_pipeline()
+    folder, pipeline = tmp_path_factory.mktemp("changed"), tiny_pipeline(0, Wan())  # GGUF has blocks of 32 weights
     pipeline.save_pretrained(folder / "tiny")
     make_lora(pipeline, folder)
     make_lora(pipeline, folder, 6, "motion")
@@ -173,7 +174,7 @@ def test_a_pipeline_that_its_user_quantised_is_known_by_the_files_it_was_loaded_
     pipeline.register_to_config(_name_or_path=str(tmp_path))
     with pytest.raises(ModelError, match="is quantised .torchao Int8Tensor.*the files it was made of are not here"):
         wrap_pipeline(pipeline, "tiny").identity()
-    tiny_pipeline(7).save_pretrained(tmp_path)
+    tiny_pipeline(7, Wan()).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="its quantised weights are not those of .*the same model"):
         wrap_pipeline(pipeline, "tiny").identity()
 
@@ -264,7 +265,7 @@ def test_bitsandbytes_is_for_gpus(monkeypatch: pytest.MonkeyPatch, quantize: Any
 
 
 def test_files_of_other_models_are_one_message_each(folder: Path, tmp_path: Path) -> None:
-    make_lora(tiny_pipeline(), tmp_path)
+    make_lora(tiny_pipeline(0, Wan()), tmp_path)
     other = Loading(lora=str(tmp_path / "style.safetensors"))
     with pytest.raises(ModelError, match=r"lora .*style.safetensors: (cannot be loaded into|none of its weights)"):
         load_generator("shapes-cogvideox", other)

@@ -26,12 +26,6 @@ from cvg.grounding.cross_attention import CrossAttention
 from cvg.grounding.hooks import ending_before
 from cvg.grounding.keys import entity_columns
 from tests.helpers.labels import LABELS
-from tests.helpers.tiny import tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def generator() -> Generator:
-    return wrap_pipeline(tiny_pipeline(), "tiny")
 
 
 def test_entity_columns_cover_the_whole_phrase_and_only_it(generator: Generator) -> None:

@@ -30,16 +30,6 @@ PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving
 SIZE = (5, 32, 32)
 
 
-@pytest.fixture(scope="module")
-def generator() -> Generator:
-    return wrap_pipeline(tiny_pipeline(), "tiny")
-
-
-@pytest.fixture(scope="module")
-def classifier(generator: Generator) -> CompositionClassifier:
-    return tiny_classifier(generator)
-
-
 def sampler(generator: Generator, classifier: CompositionClassifier, **changes: float | None) -> GuidedSampler:
     return GuidedSampler(generator, classifier, replace(GuidanceConfig(smoothing=1), **changes))
 
@@ -121,13 +111,11 @@ def test_a_verdict_is_the_mean_over_noisy_copies_of_the_whole_phi(
         torch.testing.assert_close(verdict[i, group], torch.stack(logits).mean(0)[i, group].log_softmax(-1))
 
 
-def test_an_edit_is_the_shorter_the_nearer_a_sample_is_to_what_is_asked(
-    generator: Generator, classifier: CompositionClassifier
-) -> None:
+def test_an_edit_is_the_shorter_the_nearer_a_sample_is_to_what_is_asked(generator: Generator) -> None:
     """By its least probable relation; the second prompt's two relations differ."""
     prompts = [PROMPTS[0], "a red circle moving left above a blue square"]
     latents = noise(generator, 2)
-    decided = copy.deepcopy(classifier)
+    decided = tiny_classifier(generator, 5)  # a seed whose classifier finds the first sample near
     for parameter in decided.head.parameters():
         parameter.data *= 40
     steered = guide(generator, decided, prompts, step_size=0.1, fade=0.75, threshold=None, iterations=1)
@@ -361,13 +349,13 @@ def test_a_term_reads_its_own_taps_and_counts_from_its_first_guided_step(
             assert maps.of(self.taps).shape[1:3] == (2, 2)
             return maps.of(self.taps).amax()
 
-    few = tiny_classifier(generator, layers=[2, 4], heads=[0, 2])
+    few = tiny_classifier(generator, layers=[1, 2], heads=[0, 2])
     latents, timestep = noise(generator, 3), torch.tensor(999)
     plain, extended = guide(generator, few, PROMPTS), guide(generator, few, PROMPTS, terms=[Peak()])
-    assert union([extended.read, Peak.taps]) == Taps((0, 1, 2, 4), (0, 1, 2, 3))
+    assert union([extended.read, Peak.taps]) == Taps((0, 1, 2), (0, 1, 2, 3))
     assert torch.equal(extended.edit(latents, timestep, 0)[0], plain.edit(latents, timestep, 0)[0])
     wide, own = (each.maps(latents, timestep, range(3), 1) for each in (extended, plain))
-    assert wide.maps_BLAEFHW.shape[1:3] == (4, 4)
+    assert wide.maps_BLAEFHW.shape[1:3] == (3, 4)
     torch.testing.assert_close(wide.of(plain.read), own.maps_BLAEFHW)
     moved = [each.edit(latents, timestep, 1)[0] for each in (extended, plain)]
     assert not torch.allclose(*moved)

@@ -24,7 +24,7 @@ import cvg
 from cvg import CompositionGuidanceBlock
 from cvg.common.errors import ModelError, PromptError, SettingsError
 from tests.guidance.test_guided_pipeline import built
-from tests.helpers.tiny import STEPS, Narrow, tiny_classifier, tiny_pipeline
+from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
 
 PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving up"]
 CALL: dict[str, Any] = {"num_frames": 13, "height": 64, "width": 64, "max_sequence_length": 24}
@@ -33,7 +33,7 @@ CALL |= {"num_inference_steps": STEPS, "output_type": "pt"}
 
 @pytest.fixture(scope="module")
 def plain() -> WanPipeline:
-    pipeline = tiny_pipeline(0, Narrow())
+    pipeline = tiny_pipeline()
     pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)  # remembers steps
     return pipeline
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_guided_is_refused(plain: WanPipeline, classifier: cvg.Co
     pipeline = modular(plain, CompositionGuidanceBlock(classifier))
     with pytest.raises(SettingsError, match="other steps than the"):
         video(pipeline, sigmas=np.array([0.99, 0.6, 0.2]))
-    other = tiny_pipeline(5, Narrow())
+    other = tiny_pipeline(5)
     with pytest.raises(ModelError, match="trained on the attention of"):
         video(modular(other, CompositionGuidanceBlock(classifier)))
     pipeline.update_components(vae=None)

@@ -12,7 +12,7 @@ from torch import Tensor
 from cvg.common.errors import PromptError, SettingsError
 from cvg.common.sizes import Size
 from cvg.composition import Composition, LabelSet, RelationBatch, build
-from cvg.generators import Generator, wrap_pipeline
+from cvg.generators import Generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.formulas import ALONE, BETWEEN, seen, travelled
 from cvg.guidance.guide import Guide
@@ -22,7 +22,7 @@ from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.terms.base import EntityMaps, Taps
 from cvg.guidance.terms.rules import RulesTerm
 from cvg.judging.rules import RULES
-from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
+from tests.helpers.tiny import STEPS, tiny_classifier
 
 SHAPES = LabelSet.load("shapes")
 SIZE = Size(5, 32, 32)
@@ -187,11 +187,6 @@ def test_every_formula_has_the_name_of_a_rule_by_which_videos_show_labels() -> N
     # Depth, colours, and whether a thing is there at all are not in where it is attended to.
     unstated = set(RULES) - set(ALONE) - set(BETWEEN)
     assert {name for name in unstated if not name.startswith(("is ", "turns "))} == {"in front of", "behind", "blinks"}
-
-
-@pytest.fixture(scope="module")
-def generator() -> Generator:
-    return wrap_pipeline(tiny_pipeline(), "tiny")
 
 
 def test_a_label_without_a_formula_is_refused_and_never_seen(generator: Generator) -> None:

@@ -38,17 +38,17 @@ class Narrow(Wan):
 
 
 def tiny_pipeline(seed: int = 0, family: Wan | None = None) -> WanPipeline:
-    """A ``WanPipeline`` with the shapes world's tokenizer and random weights, and unless told otherwise its sizes."""
+    """A ``WanPipeline`` with the shapes world's tokenizer and random weights, narrow unless told otherwise."""
     torch.manual_seed(seed)
-    tokenizer, family = text.build_tokenizer(), family or Wan()
+    tokenizer, family = text.build_tokenizer(), family or Narrow()
     pipeline = family.pipeline(tokenizer, family.text_encoder(len(tokenizer)), family.vae(), family.transformer())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def make_pipeline(folder: Path, seed: int = 0) -> Path:
-    """Save :func:`tiny_pipeline`, a narrow one, for the commands."""
-    tiny_pipeline(seed, Narrow()).save_pretrained(folder)
+    """Save :func:`tiny_pipeline`, for the commands."""
+    tiny_pipeline(seed).save_pretrained(folder)
     return folder
 
 

@@ -36,16 +36,6 @@ PROMPTS = ["a red circle to the left of a blue square", "a green triangle moving
 SIZE = (5, 32, 32)
 
 
-@pytest.fixture(scope="module")
-def generator() -> Generator:
-    return wrap_pipeline(tiny_pipeline(), "tiny")
-
-
-@pytest.fixture(scope="module")
-def classifier(generator: Generator) -> CompositionClassifier:
-    return tiny_classifier(generator)
-
-
 def sample(generator: Generator, classifier: CompositionClassifier, guided: bool = True, **settings: Any) -> Tensor:
     sampler = GuidedSampler(generator, classifier, GuidanceConfig(smoothing=1, **settings))
     return sampler(PROMPTS, [0, 1], guided=guided, steps=STEPS, size=SIZE).video_BCFHW
