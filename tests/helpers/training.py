@@ -29,7 +29,9 @@ def fit(
     callbacks: tuple[Callback, ...] = (),
     epochs: int = 2,
     ckpt_path: Path | None = None,
+    picture: bool = False,
 ) -> L.Trainer:
+    """Train on the CPU. The picture of confusions at the end, which takes longer than the training, only if asked."""
     L.seed_everything(0, verbose=False)
     module = CompositionModule(**(SMALL | (model or {})))
     datamodule = CompositionDataModule([str(shards)], **({"batch_size": 32} | (data or {})))
@@ -46,7 +48,10 @@ def fit(
         num_sanity_val_steps=0,
         gradient_clip_val=1.0,
     )
-    trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
+    with pytest.MonkeyPatch.context() as patch:
+        if not picture:
+            patch.setattr("cvg.training.module.plot_confusion", lambda *_: None)
+        trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 

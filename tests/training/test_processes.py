@@ -115,6 +115,7 @@ def check_same(folder: Path, other: Path) -> None:
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow  # four processes that each import everything
 def test_where_one_is_killed_all_end_with_one_message(many: Path, tmp_path: Path) -> None:
     code, said = trained(line(many, tmp_path, 2, "--data.num_workers=1", *dies(1, 12)), tmp_path)
     assert code == 2

@@ -28,13 +28,13 @@ from cvg.export import export
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record
 from cvg.shards.shards import ShardInfo
-from cvg.train import main
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.metrics import CalibrationError
 from cvg.training.module import CompositionModule
 from cvg.training.perturbation import random_steps
 from tests.helpers.tiny import make_vlm
 from tests.helpers.training import MIRROR, batches_of, fit, metrics_of
+from tests.helpers.training import command as main  # of one subcommand
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,7 +214,7 @@ def test_calibration_error() -> None:
 def test_training_learns_and_reports(shards: Path, tmp_path: Path) -> None:
     losses = Losses()
     options = {"noise": 0.3, "adversarial": 0.2, "lr": 0.01}
-    trainer = fit(tmp_path, shards, options, {"mirror": MIRROR}, (losses,), epochs=8)
+    trainer = fit(tmp_path, shards, options, {"mirror": MIRROR}, (losses,), epochs=8, picture=True)
     metrics = metrics_of(tmp_path)
     assert metrics["val/accuracy_positive"] > 0.85 and metrics["val/accuracy_negative"] > 0.85
     assert losses.values[-1] < 0.5 * losses.values[0]
