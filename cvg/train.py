@@ -103,12 +103,16 @@ class CompositionCLI(LightningCLI):
         data: Any = self.datamodule
         require_writable(*(Path(to.save_dir) / "metrics.csv" for to in self.trainer.loggers if to.save_dir))
         data.info  # noqa: B018  (read, and kept)
+        if self.subcommand == "fit":
+            data.mixture  # noqa: B018
         for training in (False, True)[: 1 + (self.subcommand == "fit")]:
             data.check_shared(self.trainer.world_size, training)
         watch(self.trainer, lambda: print(f"error: {self._ended_early()}", file=sys.stderr))
         if self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None:
             splits = {"fit": "train", "validate": "val", "test": "test"}
-            print(data.reading(splits[str(self.subcommand)], self.trainer.world_size), flush=True)
+            told = [data.reading(splits[str(self.subcommand)], self.trainer.world_size)]
+            told += filter(None, [data.mixed()] if self.subcommand == "fit" else [])
+            print(*told, sep="\n", flush=True)
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:

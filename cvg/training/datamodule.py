@@ -15,6 +15,7 @@ import lightning as L
 from cvg.common.errors import DataError, SettingsError
 from cvg.common.fingerprint import first_difference
 from cvg.diffusion.trajectory import same_way
+from cvg.shards import mixing
 from cvg.shards.folders import folder_at
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import most_maps
@@ -63,6 +64,8 @@ class CompositionDataModule(L.LightningDataModule):
             gs, hf, https, ...); several are mixed and must agree on generator, taps and labels.
         weights: how often an epoch shows each folder's training samples, one number per folder (1: once, 0.5: a
             random half, 2: twice); all 1 when not given.
+        shares: in place of weights: what part of an epoch's training samples each folder has, in proportion (0.7 and
+            0.3), however many records it has; an epoch is as long as all records together.
         batch_size: samples of a training batch, over all processes together; each sample brings its p+ and its p-.
         eval_batch_size: the same in validation and test.
         layers: of the shards' layers, the ones the classifier is to read; all when not given.
@@ -89,6 +92,7 @@ class CompositionDataModule(L.LightningDataModule):
         self,
         shards: list[str],
         weights: list[float] | None = None,
+        shares: list[float] | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 128,
         layers: list[int] | None = None,
@@ -104,11 +108,9 @@ class CompositionDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.folders = list(shards)
-        self.weights = weights or [1.0] * len(self.folders)
         if not self.folders:
             raise SettingsError("data.shards: no folder given; name at least one folder of shards")
-        if len(self.weights) != len(self.folders) or min(self.weights) <= 0:
-            raise SettingsError(f"data.weights {self.weights}: expected one positive number for each of {self.folders}")
+        self.weights, self.shares = mixing.checked(weights, shares, self.folders), shares
         if min(batch_size, eval_batch_size) < 1:
             raise SettingsError("data: batch_size and eval_batch_size must be at least 1")
         if not all(0 <= size < 1e9 for size in (cache_gb, shuffle_gb, disk_gb, num_workers or 0)):
@@ -143,6 +145,18 @@ class CompositionDataModule(L.LightningDataModule):
                     found.update(dict.fromkeys(mirror.made_of(label) if mirror else (label,), count))
         return {name: found[name] for name in self.info.label_set.names if found[name]}
 
+    @cached_property
+    def mixture(self) -> list[float]:
+        """How often an epoch shows the training records of each folder. Raises DataError where shares cannot be."""
+        return self.weights if self.shares is None else mixing.weights_for(self.shares, self._counts, self.folders)
+
+    @property
+    def _counts(self) -> list[int]:
+        """Records of each folder that training sees."""
+        held = self.hold_out or ()
+        infos = [folder.info for folder in self.places]
+        return [info.count("train") - sum(info.counts.get("train", {}).get(name, 0) for name in held) for info in infos]
+
     @property
     def licences(self) -> dict[str, dict[str, int]] | None:
         """Records of the folders by the licence of their videos, and by data set; None where none is stated."""
@@ -170,7 +184,7 @@ class CompositionDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What the order of training samples depends on, for the checkpoint."""
-        names = ("seed", "batch_size", "weights", "layers", "at", "hold_out", "mirror")
+        names = ("seed", "batch_size", "weights", "shares", "layers", "at", "hold_out", "mirror")
         infos = [folder.info for folder in self.places]
         tars = [{name: info.tars[name] for name in sorted(info.tars) if name.startswith("train-")} for info in infos]
         contents = [hashlib.sha256(json.dumps(each).encode()).hexdigest()[:16] for each in tars]
@@ -235,11 +249,16 @@ class CompositionDataModule(L.LightningDataModule):
             f"its own part, shuffled by {self.shuffle_gb:g} GB a process"
         )
 
+    def mixed(self) -> str | None:
+        """In one line, what an epoch's training samples are of; None where that is one folder alone, or nothing."""
+        several = len(self.folders) > 1 and any(self._counts)
+        return mixing.told(self.mixture, self._counts, self.folders) if several else None
+
     def _loader(self, split: str, training: bool) -> Loader:
         hold_out = frozenset(self.hold_out or ())
+        weights = self.mixture if training else [1.0] * len(self.places)
         found = [
-            Source.find(folder, split, weight if training else 1.0, hold_out)
-            for folder, weight in zip(self.places, self.weights, strict=True)
+            Source.find(folder, split, weight, hold_out) for folder, weight in zip(self.places, weights, strict=True)
         ]
         sources = [source for source in found if source.tars]
         if not sum(source.used for source in sources):

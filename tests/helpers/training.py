@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {"dim": 16, "depth": 1, "attention_heads": 2}
 
 def fit(
     folder: Path,
-    shards: Path,
+    shards: Path | list[str],
     model: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     callbacks: tuple[Callback, ...] = (),
@@ -34,7 +34,8 @@ def fit(
     """Train on the CPU. The picture of confusions at the end, which takes longer than the training, only if asked."""
     L.seed_everything(0, verbose=False)
     module = CompositionModule(**(SMALL | (model or {})))
-    datamodule = CompositionDataModule([str(shards)], **({"batch_size": 32} | (data or {})))
+    places = shards if isinstance(shards, list) else [str(shards)]
+    datamodule = CompositionDataModule(places, **({"batch_size": 32} | (data or {})))
     trainer = L.Trainer(
         accelerator="cpu",
         devices=1,

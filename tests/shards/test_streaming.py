@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +103,7 @@ def test_a_start_in_mid_epoch_gives_what_an_unbroken_epoch_gives(
         assert all(same(a, b) for a, b in zip(whole[start:], rest, strict=True))
 
 
-def test_held_out_labels_are_not_seen_and_folders_are_weighted(tmp_path: Path) -> None:
+def test_held_out_labels_are_not_seen(tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "a", {"train": 64}, samples=8)
     labels = ShardInfo.load(folder).label_set
     data = streamed(folder, batch_size=16, hold_out=["up", "left of"])
@@ -112,11 +111,6 @@ def test_held_out_labels_are_not_seen_and_folders_are_weighted(tmp_path: Path) -
     assert {len(part) for part in parts} == {3}
     seen = {int(label) for part in parts for batch in part for label in batch["label"]}
     assert seen and not seen & {labels.index("up"), labels.index("left of")}
-    other = make_shards(tmp_path / "b", {"train": 64}, samples=8, seed=1)
-    mixed = CompositionDataModule([str(folder), str(other)], [1.0, 2.5], batch_size=8, cache_gb=0, num_workers=0)
-    mine = set(shown(epoch(streamed(folder, batch_size=8))))
-    counts = Counter(value in mine for rank in range(2) for value in shown(epoch(mixed, rank, 2)))
-    assert sum(counts.values()) == 224 and counts[True] in range(54, 67)
 
 
 class Counted(io.FileIO):
