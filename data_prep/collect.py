@@ -27,6 +27,7 @@ from data_prep.sources.base import Found, Reject
 from data_prep.sources.files import Root
 from data_prep.sources.framing import Wanted
 from data_prep.sources.gathering import Gathered, Terms, gather
+from data_prep.sources.looks import Looks
 from data_prep.sources.registry import SOURCES, find
 
 
@@ -52,7 +53,8 @@ def main(
 
     Beside the manifest lie NAME.rejects.jsonl (what was left out, and why), NAME.report.json and NAME.report.html (what
     there is, with pictures), NAME.negatives.jsonl where the data set tells what is *not* shown, and NAME.videos where
-    videos had to be written from pictures or taken out of tars.
+    videos had to be written from pictures or taken out of tars. NAME.looked.jsonl has what was seen of each video: the
+    same command goes on by it after a stop, and other options are refused there.
 
     Args:
         source: the data set, or its form: SOURCES.
@@ -71,7 +73,7 @@ def main(
         licences: leave out what is under another licence than these.
         rate: pictures a second of videos that lie there as pictures, where the data set does not say it.
         limit: stop after so many of what the annotations hold.
-        workers: videos that are read at a time.
+        workers: videos that are read at a time; any number, also after a stop.
     """
     require(1, per_label=per_label, limit=limit, workers=workers, **Size(*size)._asdict())
     for name, value in {"fps": fps, "seconds": seconds, "rate": rate}.items():
@@ -85,9 +87,15 @@ def main(
     require_writable(out, *beside.values(), out.with_name(f"{out.stem}.videos") / "video")
     wanted = Wanted(label_set, Size(*size), seconds or Size(*size).frames / fps, fit, stretch)
     terms = Terms(source, known.licence if licence is None else licence, None if licences is None else tuple(licences))
+    settings = {
+        **{"source": source, "root": str(root.resolve()), "videos": videos and str(videos.resolve()), "rate": rate},
+        **{"labels": label_set.to_dict(), "size": wanted.size, "seconds": wanted.seconds, "fit": fit},
+        **{"stretch": stretch, "per_label": per_label, "limit": limit, "licence": terms.licence, "licences": licences},
+    }
     with alone(out.parent, out.name):
         found: Iterable[Found | Reject] = itertools.islice(known.read(folder, label_set), limit)
-        gathered = gather(found, wanted, terms, out.with_name(f"{out.stem}.videos"), per_label, workers)
+        looks = Looks(beside["looked.jsonl"], settings, wanted, out.with_name(f"{out.stem}.videos"))
+        gathered = gather(found, wanted, terms, looks, per_label, workers)
         _lines(beside["rejects.jsonl"], (asdict(reject) for reject in gathered.rejects))
         report.save(gathered, source, beside["report.json"], beside["report.html"])
         if gathered.negatives:
@@ -98,7 +106,7 @@ def main(
     print(_told(gathered, out, beside["report.html"]))
 
 
-_BESIDE = ("rejects.jsonl", "report.json", "report.html", "negatives.jsonl")
+_BESIDE = ("looked.jsonl", "rejects.jsonl", "report.json", "report.html", "negatives.jsonl")
 main.__doc__ = (main.__doc__ or "").replace(
     "SOURCES", "; ".join(f"{name} ({each.what})" for name, each in SOURCES.items())
 )

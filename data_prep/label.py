@@ -9,9 +9,7 @@ contradicted, and the row gets the label that is shown; where it cannot be told,
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -24,8 +22,8 @@ from pydantic import Field, StrictFloat, StrictInt
 from tqdm import tqdm
 
 from cvg.common.cli import run
-from cvg.common.errors import DataError, PromptError, SettingsError, require
-from cvg.common.files import alone, atomic, require_writable
+from cvg.common.errors import PromptError, SettingsError, require
+from cvg.common.files import alone, require_writable
 from cvg.common.typed import read, record, to_dict
 from cvg.composition import LabelSet
 from cvg.composition import parse as parse_caption
@@ -33,6 +31,7 @@ from cvg.judging import Frames, Judge, Reading, load_judge
 from cvg.media.video import VideoError, picture_size, read_video
 from data_prep import manifest
 from data_prep.claims import Claim, load
+from data_prep.journal import Journal
 
 Status = Literal["confirmed", "contradicted", "unclear", "rejected"]
 USABLE = ("confirmed", "contradicted")
@@ -119,41 +118,12 @@ class Findings:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path, self.found = path, dict[int, Finding]()
-        if not path.exists():
-            with atomic(path) as temporary:
-                temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-            return
-        remedy = "delete the file to judge anew"
-        try:
-            first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
-            before = json.loads(first)
-        except (OSError, ValueError) as error:
-            raise DataError(f"findings {path}: cannot be read ({error}); {remedy}") from error
-        if other := [name for name in settings if not isinstance(before, dict) or before.get(name) != settings[name]]:
-            raise DataError(
-                f"findings {path}: made with another {', '.join(other)}; go on with the same, choose another place, or "
-                f"{remedy}"
-            )
-        whole = [line for line in rest if line.endswith("\n")]  # the last was being written
-        try:
-            self.found = {each.line: each for each in (read(Finding, json.loads(line)) for line in whole)}
-        except (ValueError, DataError) as error:
-            raise DataError(f"findings {path}: damaged ({error}); {remedy}") from error
-        if whole != rest:
-            with atomic(path) as temporary:
-                temporary.write_text("".join([first, *whole]), encoding="utf-8")
+        self._journal = Journal(path, settings, lambda line: read(Finding, line), "findings", "judge anew")
+        self.found = {each.line: each for each in self._journal.done}
 
     def add(self, findings: Sequence[Finding]) -> None:
         """Keep some more; they are on the disk when this returns."""
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                for each in findings:
-                    file.write(json.dumps(_complete(each), ensure_ascii=True, allow_nan=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be written ({error.strerror}); choose another place") from error
+        self._journal.add(map(_complete, findings))
         self.found |= {each.line: each for each in findings}
 
 

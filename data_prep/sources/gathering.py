@@ -20,7 +20,8 @@ from data_prep import manifest, splits
 from data_prep.sources.base import Entity, Found, Member, Reject
 from data_prep.sources.copies import Copies
 from data_prep.sources.framing import Wanted
-from data_prep.sources.pictures import Looked, look
+from data_prep.sources.looks import Looks
+from data_prep.sources.pictures import Looked
 from data_prep.sources.segments import MOVING, Piece, pieces
 
 SHOWN = 3
@@ -92,7 +93,7 @@ class _Candidate:
 
 
 def gather(
-    found: Iterable[Found | Reject], wanted: Wanted, terms: Terms, folder: Path, per_label: int | None, workers: int
+    found: Iterable[Found | Reject], wanted: Wanted, terms: Terms, looks: Looks, per_label: int | None, workers: int
 ) -> Gathered:
     """Choose rows.
 
@@ -100,9 +101,9 @@ def gather(
         found: what a reader gives.
         wanted: what the generator's videos are like.
         terms: of the data set.
-        folder: for videos that are no files of their own yet.
+        looks: what looks at videos, or did in an earlier run.
         per_label: rows of a label at most; all when None. Which ones is by chance, the same each time.
-        workers: videos that are read at a time.
+        workers: videos that are read at a time; they change nothing of what comes.
 
     Raises:
         DataError: of the reader.
@@ -119,35 +120,29 @@ def gather(
     with ThreadPoolExecutor(workers) as pool:
         at = 0
         while at < len(candidates):
-            batch: list[_Candidate] = []
-            for candidate in candidates[at:]:
-                if len(batch) == 4 * workers:
-                    break
+            begin, batch = at, list[_Candidate]()
+            while at < len(candidates) and len(batch) < 4 * workers:
+                batch += [] if full(candidates[at]) else [candidates[at]]
                 at += 1
-                if full(candidate):
-                    gathered.rejects.append(Reject("enough", "of its label", candidate.piece.found.where))
-                else:
-                    batch.append(candidate)
-            looked = pool.map(lambda each: look(each.piece, wanted, folder), batch)
-            for candidate, seen in zip(batch, looked, strict=True):
-                if isinstance(seen, Looked) and full(candidate):
-                    seen = Reject("enough", "of its label", candidate.piece.found.where)
-                elif isinstance(seen, Looked) and (same := copies.of(_file(seen), seen.hash_B)):
-                    seen = Reject("copy", f"looks like {same}", candidate.piece.found.where)
+            looked = [*pool.map(lambda each: looks.at(each.piece), batch)]
+            looks.keep((each.piece, seen) for each, seen in zip(batch, looked, strict=True))
+            coming = iter(looked)
+            for candidate in candidates[begin:at]:
+                seen = next(coming) if candidate in batch else None
+                where = candidate.piece.found.where
+                if seen is None or full(candidate):
+                    seen = Reject("enough", "of its label", where)
+                elif isinstance(seen, Looked) and (same := copies.of(seen.video, seen.hash_B)):
+                    seen = Reject("copy", f"looks like {same}", where)
                 if isinstance(seen, Reject):
                     gathered.rejects.append(seen)
                 else:
                     counts.update(candidate.labels)
-                    _keep(candidate, seen, wanted, gathered)
+                    _keep(candidate, seen, looks, gathered)
             bar.update(at - bar.n)
     bar.close()
     gathered.rows, gathered.negatives = _split(gathered.rows), _split(gathered.negatives)
     return gathered
-
-
-def _file(seen: Looked) -> Path:
-    assert isinstance(seen.piece.found.video, Path)
-    return seen.piece.found.video
 
 
 def _candidates(
@@ -241,23 +236,22 @@ def _light(piece: Piece, wanted: Wanted) -> Piece:
     return replace(piece, found=replace(piece.found, entities=entities))
 
 
-def _keep(candidate: _Candidate, seen: Looked, wanted: Wanted, gathered: Gathered) -> None:
+def _keep(candidate: _Candidate, seen: Looked, looks: Looks, gathered: Gathered) -> None:
     """Note a row, and its clip where there are few of its label."""
-    piece = seen.piece
-    assert isinstance(piece.found.video, Path)
-    whole = piece.start is None or not isinstance(candidate.piece.found.video, Path | Member)
+    whole = seen.start is None or not isinstance(candidate.piece.found.video, Path | Member)
     row = replace(
         candidate.row,
-        video=piece.found.video,
-        start=None if whole or piece.start is None else round(piece.start, 4),
-        end=None if whole or piece.end is None else round(piece.end, 4),
-        unconfirmed=not piece.sure,
+        video=seen.video,
+        start=None if whole or seen.start is None else round(seen.start, 4),
+        end=None if whole or seen.end is None else round(seen.end, 4),
+        unconfirmed=not seen.sure,
     )
     gathered.rows.append(row)
     gathered.lengths.append(seen.seconds)
     gathered.sizes.append(seen.size)
     for label in candidate.labels:
         if len(gathered.looked.setdefault(label, [])) < SHOWN:
+            seen = looks.with_pictures(candidate.piece, seen)
             gathered.looked[label].append((row, seen))
 
 

@@ -33,18 +33,24 @@ class Looked:
     """A piece that can be read.
 
     Attributes:
-        piece: with the file, and the start and end, of the manifest's row.
-        frames_FHWC: as many pictures as the generator needs, small.
+        video: the file.
+        start: of the piece in it, in seconds; with ``end`` None: all of it.
+        end: in seconds.
+        sure: whether no judge needs to confirm what it shows.
         hash_B: see :func:`hashed`.
         size: height and width of the video's own pictures.
         seconds: how long the piece takes.
+        frames_FHWC: as many pictures as the generator needs, small; None where they were let go of.
     """
 
-    piece: Piece
-    frames_FHWC: Pictures
+    video: Path
+    start: float | None
+    end: float | None
+    sure: bool
     hash_B: NDArray[np.uint8]
     size: tuple[int, int]
     seconds: float
+    frames_FHWC: Pictures | None = None
 
 
 def look(piece: Piece, wanted: Wanted, folder: Path) -> Looked | Reject:
@@ -58,20 +64,19 @@ def look(piece: Piece, wanted: Wanted, folder: Path) -> Looked | Reject:
     where = piece.found.where
     try:
         piece, seconds = _cut(_filed(piece, folder), wanted)
-        assert isinstance(piece.found.video, Path)
-        own = _picture_size(piece.found.video)
+        video = piece.found.video
+        assert isinstance(video, Path)
+        own = _picture_size(video)
         scale = SIDE / min(wanted.size.height, wanted.size.width)
         height, width = (max(2, round(side * scale)) for side in wanted.size[1:])
-        frames = read_video(
-            piece.found.video, wanted.size.frames, height, width, start=piece.start, end=piece.end, fit=wanted.fit
-        )
+        frames = read_video(video, wanted.size.frames, height, width, start=piece.start, end=piece.end, fit=wanted.fit)
     except _Short as short:
         return Reject("short", str(short), where)
     except (DataError, OSError) as error:
         return Reject("unreadable", str(error), where)
     if reject := _moved_by_the_camera(piece, frames, wanted):
         return reject
-    return Looked(piece, frames, hashed(frames), own, seconds)
+    return Looked(video, piece.start, piece.end, piece.sure, hashed(frames), own, seconds, frames)
 
 
 class _Short(Exception):

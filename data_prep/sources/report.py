@@ -98,7 +98,9 @@ def _texts(rows: Sequence[Sequence[Any]]) -> list[list[str]]:
 def _clips(label: str, clips: Sequence[tuple[Row, Any]]) -> Section:
     """Strips of frames of a label's clips, as they are cut and cropped."""
     pictures = [
-        (str(number), [nearest_frames(seen.frames_FHWC, FRAMES) / 255]) for number, (_, seen) in enumerate(clips, 1)
+        (str(number), [nearest_frames(seen.frames_FHWC, FRAMES) / 255])
+        for number, (_, seen) in enumerate(clips, 1)
+        if seen.frames_FHWC is not None
     ]
     told = "; ".join(f"{number}: {_words(row)}" for number, (row, _) in enumerate(clips, 1))
     return {"title": label, "images": [image(strips(pictures), told)]}

@@ -125,6 +125,45 @@ def test_four_processes_make_the_bytes_of_one(
     assert done.stdout.count("records (") == 1 and done.stderr.count("note: ") == 1
 
 
+def _as_srun_starts_it(task: int, said: Path, line: list[str]) -> None:
+    """A process with the environment of one of two tasks on one machine."""
+    os.environ |= {
+        **{
+            "SLURM_JOB_ID": "4711",
+            "SLURM_JOB_NAME": "invert",
+            "SLURM_JOB_NODELIST": "node7",
+            "SLURM_NODELIST": "node7",
+        },
+        **{"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0"},
+        **{"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task), "SLURM_STEP_ID": "0", "SLURM_CPUS_PER_TASK": "1"},
+    }
+    done = run(*line)
+    said.write_text(done.stdout + done.stderr)
+    raise SystemExit(done.returncode)
+
+
+def test_two_tasks_of_slurm_make_the_bytes_of_one_process(
+    clips: Path, generator: Path, finished: Path, tmp_path: Path
+) -> None:
+    line = command(clips, tmp_path / "out", generator)
+    begun = [
+        multiprocessing.get_context("fork").Process(
+            target=_as_srun_starts_it, args=(task, tmp_path / f"{task}.txt", line)
+        )
+        for task in range(2)
+    ]
+    for process in begun:
+        process.start()
+    for process in begun:
+        process.join(300)
+    said = [(tmp_path / f"{task}.txt").read_text() for task in range(2)]
+    assert [process.exitcode for process in begun] == [0, 0], said
+    assert digests(tmp_path / "out") == digests(finished)
+    # The first tells of the whole; each is one of two, unless all was done when it had begun.
+    assert "records (" in said[0] and "records (" not in said[1]
+    assert re.search(r"process [12] of 2 \(.*, cpu\): ", "".join(said))
+
+
 @pytest.mark.slow
 def test_the_first_of_the_processes_may_be_killed_and_another_number_goes_on(
     clips: Path, generator: Path, finished: Path, tmp_path: Path
