@@ -15,7 +15,7 @@ def checked(weights: Sequence[float] | None, shares: Sequence[float] | None, fol
     """The weights, each 1 where none are given.
 
     Raises:
-        SettingsError: weights and shares are both given, or not a positive number, of at most ``MOST``, for each folder.
+        SettingsError: both are given, or not a positive number, of at most ``MOST``, for each folder.
     """
     if weights and shares:
         raise SettingsError(f"data.weights {weights} and data.shares {shares}: give one of the two")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from huggingface_hub import HfFileSystem
 
 from benchmarks.bucket import bucket
 from cvg.common import cli
@@ -20,6 +22,7 @@ from cvg.shards.uploads import Uploads
 from cvg.training.datamodule import CompositionDataModule
 from data_prep import invert, render
 from data_prep.inversion import packing
+from tests.helpers.hub_double import hub_double
 from tests.helpers.tiny import make_pipeline
 
 
@@ -185,3 +188,27 @@ def test_a_bucket_that_fails_later_is_one_line_and_gone_on_with(
         assert run(args) == 2
     assert run(args) == 0 and there(url) == here
     assert json.loads(fsspec.filesystem("memory").cat_file(f"/{tmp_path.name}/out/shards.json"))["tars"]
+
+
+def test_a_data_set_of_the_hub_takes_the_same_bytes_and_is_trained_on(
+    inputs: list[str], here: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "hf://datasets/someone/clips"
+    with hub_double(tmp_path / "hub") as hub:
+        HfFileSystem.clear_instance_cache()  # of another Hub
+        try:
+            assert run([*inputs, f"--out={url}/wan", f"--work={tmp_path / 'none'}"]) == 2  # the data set is not there
+            assert re.search(rf"{url}/wan/\S+: cannot be written .* check the address", capsys.readouterr().err)
+            files = hub.repos["datasets/someone/clips"] = {"README.md": b"---"}
+            assert run([*inputs, f"--out={url}/wan", f"--work={tmp_path / 'work'}"]) == 0
+            assert {name: sha(data) for name, data in files.items()} == {
+                "README.md": sha(b"---"),
+                **{f"wan/{name}": digest for name, digest in here.items()},
+            }
+            before = hub.commit("datasets/someone/clips")
+            assert run([*inputs, f"--out={url}/wan", f"--work={tmp_path / 'another'}"]) == 0
+            assert hub.commit("datasets/someone/clips") == before  # it is found to be finished
+            found = CompositionDataModule([f"{url}/wan"], batch_size=2, disk=str(tmp_path / "cache"))
+            assert len(list(found.train_dataloader())) == found.info.count("train") // 2
+        finally:
+            HfFileSystem.clear_instance_cache()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from huggingface_hub import constants
@@ -20,10 +21,10 @@ TOKEN = "hf_token-of-a-test"
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories of models, in memory.
+    """Repositories of models and data sets, in memory.
 
     Attributes:
-        repos: files of each repository by path.
+        repos: files of each repository by path; data sets' names begin with ``datasets/``.
         private: those made private.
         cards: the READMEs that were sent to be checked.
     """
@@ -104,7 +105,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     @property
     def _path(self) -> list[str]:
-        return unquote(urlsplit(self.path).path).strip("/").split("/")
+        """The parts of the path, of which the repository's name is one."""
+        path = unquote(urlsplit(self.path).path).strip("/").split("/")
+        at = 1 if path[0] == "api" else 0
+        if path[at] == "datasets":
+            path[at:] = [*(["models"] if at else []), f"datasets/{'/'.join(path[at + 1 : at + 3])}", *path[at + 3 :]]
+        elif path[at] == "models" or (not at and len(path) > 2):
+            at = at and at + 1
+            path[at:] = ["/".join(path[at : at + 2]), *path[at + 2 :]]
+        return path
 
     def do_POST(self) -> None:
         body, path = self._body(), self._path
@@ -115,21 +124,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"error": "Invalid credentials in Authorization header"}, 401)
         elif path == ["api", "repos", "create"]:
             self._create(json.loads(body))
-        elif path[:2] == ["api", "models"] and "/".join(path[2:4]) not in self.server.repos:
+        elif path[:2] == ["api", "models"] and path[2] not in self.server.repos:
             self._missing()
-        elif path[:2] == ["api", "models"] and path[4] == "preupload":
+        elif path[:2] == ["api", "models"] and path[3] == "paths-info":
+            wanted = parse_qs(body.decode())["paths"] if body[:1] != b"{" else json.loads(body)["paths"]
+            files = self.server.repos[path[2]]
+            self._json([found for name in wanted for found in _listed(files, name.rpartition("/")[0], name)])
+        elif path[:2] == ["api", "models"] and path[3] == "preupload":
             modes = {True: "lfs", False: "regular"}
             files = [
                 {
                     "path": file["path"],
                     "shouldIgnore": False,
-                    "uploadMode": modes[file["path"].endswith(".safetensors")],
+                    "uploadMode": modes[file["path"].endswith((".safetensors", ".tar"))],
                 }
                 for file in json.loads(body)["files"]
             ]
             self._json({"files": files})
-        elif path[:2] == ["api", "models"] and path[4] == "commit":
-            self._commit("/".join(path[2:4]), [json.loads(line) for line in body.splitlines()])
+        elif path[:2] == ["api", "models"] and path[3] == "commit":
+            self._commit(path[2], [json.loads(line) for line in body.splitlines()])
         elif path[-2:] == ["objects", "batch"]:
             wanted = json.loads(body)["objects"]
             actions = [
@@ -160,6 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
                 files[told["path"]] = base64.b64decode(told["content"])
             elif line["key"] == "lfsFile":
                 files[told["path"]] = self.server.objects[told["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[told["path"]]
         commit = self.server.commit(repo)
         self._json({"commitUrl": f"{self.server.url}/{repo}/commit/{commit}", "commitOid": commit})
 
@@ -175,26 +190,48 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self._path
         api = path[:2] == ["api", "models"]
-        repo = "/".join(path[2:4] if api else path[:2])
+        repo = path[2] if api else path[0]
         if repo not in self.server.repos or (
             repo in self.server.private and self.headers.get("Authorization") != f"Bearer {TOKEN}"
         ):
             self._missing()
             return
         files, commit = self.server.repos[repo], self.server.commit(repo)
-        if api and path[4:5] == ["tree"]:
-            self._json([_entry(name, data) for name, data in files.items()])
+        if api and path[3:4] == ["tree"]:
+            folder = "/".join(path[5:])
+            whole = "recursive=true" in self.path.lower()
+            if found := [_entry(*file) for file in files.items()] if whole else _listed(files, folder):
+                self._json(found)
+            else:
+                self._json({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound")
         elif api:
             siblings = [{"rfilename": name} for name in files]
             private = repo in self.server.private
             self._json(
                 {"id": repo, "modelId": repo, "sha": commit, "private": private, "siblings": siblings, "tags": []}
             )
-        elif path[2] == "resolve" and (name := "/".join(path[4:])) in files:
+        elif path[1:2] == ["resolve"] and (name := "/".join(path[3:])) in files:
             headers = {"ETag": f'"{_blob(files[name])}"', "X_Repo_Commit": commit, "Accept_Ranges": "bytes"}
-            self._send(files[name], **headers)
+            data, status = files[name], 200
+            if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+                first, last = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
+                headers["Content_Range"], status = f"bytes {first}-{last}/{len(data)}", 206
+                data = data[first : last + 1]
+            self._send(data, status, **headers)
         else:
             self._json({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound")
+
+
+def _listed(files: dict[str, bytes], folder: str, only: str | None = None) -> list[dict[str, Any]]:
+    """What lies in a folder, files and folders; or the one of that path."""
+    found: dict[str, dict[str, Any]] = {}
+    before = f"{folder}/" if folder else ""
+    for name, data in files.items():
+        if name.startswith(before):
+            first, below, _ = name[len(before) :].partition("/")
+            path = before + first
+            found[path] = {"type": "directory", "path": path, "oid": "0" * 40} if below else _entry(name, data)
+    return [each for path, each in found.items() if only in (None, path)]
 
 
 def _blob(data: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from cvg.shards import urls
 from cvg.shards.folders import LocalFolder, folder_at
 from cvg.shards.remote import DiskCache
 from cvg.shards.shards import ShardInfo
+from cvg.shards.uploads import Uploads
 from cvg.training.datamodule import CompositionDataModule
 from tests.helpers.servers import Web
 from tests.helpers.shards import make_shards
@@ -231,6 +233,14 @@ def test_a_package_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
     with pytest.raises(SettingsError, match=r"needs a package that is not installed; pip install 'cvg\[remote\]'"):
         sets("s3://bucket/sets", tmp_path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="it is installed here")
+def test_google_s_package_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"shards gs://bucket/sets: needs a package .*; Please install gcsfs"):
+        sets("gs://bucket/sets", tmp_path)
+    with pytest.raises(SettingsError, match=r"shards gs://bucket/sets: needs a package .*; Please install gcsfs"):
+        Uploads("gs://bucket/sets")
 
 
 def test_file_urls_are_folders(local: Path, tmp_path: Path) -> None:
