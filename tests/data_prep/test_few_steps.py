@@ -1,0 +1,76 @@
+"""Distillation to a few steps: what is learned is exact on straight lines, and the LoRA is one that people load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cvg.common.errors import UserError
+from cvg.diffusion.schedule import Prediction, Schedule
+from cvg.generators import Loading, load_generator
+from data_prep.pretrain import few_steps
+
+TINY = {"videos": 4, "teacher_steps": 2, "rank": 2, "batch_size": 2, "steps": 3}
+
+
+def _schedule(prediction: Prediction) -> Schedule:
+    sigmas = torch.tensor([1.0, 0.9, 0.6, 0.3, 0.0]).double()
+    alphas = 1 - sigmas if prediction == "flow" else (1 - sigmas.square()).sqrt()
+    return Schedule(torch.tensor([999, 900, 600, 300]), alphas, sigmas, prediction)
+
+
+@pytest.mark.parametrize("prediction", ["flow", "v"])
+def test_who_knows_the_line_arrives_in_any_number_of_its_steps(prediction: Prediction) -> None:
+    schedule = _schedule(prediction)
+    clean, noise = torch.randn(2, 3, 4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    z = noise
+    for i in range(4):
+        point, wanted = few_steps.on_the_line(clean, noise, schedule, torch.full((3,), i))
+        torch.testing.assert_close(z, point)
+        z = schedule.step(z, wanted, i)
+    torch.testing.assert_close(z, clean)
+    point, wanted = few_steps.on_the_line(clean, noise, schedule, torch.tensor([0, 2, 3]))
+    for b, i in enumerate((0, 2, 3)):  # each video at a step of its own, and from there to the end at once
+        a, c = schedule.between(i, 4)
+        torch.testing.assert_close(a * point[b] + c * wanted[b], clean[b])
+
+
+def test_a_network_that_predicts_noise_is_refused() -> None:
+    with pytest.raises(UserError, match="predicts noise"):
+        few_steps.on_the_line(*torch.zeros(2, 1, 1, 1, 1, 1), _schedule("noise"), torch.zeros(1, dtype=torch.long))
+
+
+@pytest.mark.parametrize("name", ["shapes-wan", "shapes-cogvideox"])
+def test_a_lora_is_trained_saved_and_loaded(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift = 5.0 if name == "shapes-wan" else None
+    few_steps.main(out=tmp_path, generator=name, flow_shift=shift, **TINY)
+    file = tmp_path / "lora-4-steps.safetensors"
+    assert f"--lora {file}" in capsys.readouterr().out
+    learned = [tensor for key, tensor in load_file(file).items() if "lora_B" in key]
+    assert learned and all(tensor.any() for tensor in learned)  # factors that begin as zero
+
+    plain = load_generator(name, Loading(flow_shift=shift))
+    changed = load_generator(name, Loading(flow_shift=shift, lora=str(file)))
+    noise = plain.initial_latents([torch.Generator().manual_seed(0)], few_steps.VIDEO)
+    with torch.no_grad():
+        one, other = (g.sample(["a red circle"], noise, 4, 1.0, few_steps.VIDEO) for g in (plain, changed))
+    assert not torch.equal(one, other)
+
+    sampled = {path: path.stat().st_mtime_ns for path in (tmp_path / "pairs").iterdir()}
+    file.unlink()
+    few_steps.main(out=tmp_path, generator=name, flow_shift=shift, **TINY)
+    assert file.exists()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pairs").iterdir()} == sampled
+    with pytest.raises(UserError, match="of another generator or of other steps"):
+        few_steps.main(out=tmp_path, generator=name, flow_shift=shift, **(TINY | {"teacher_steps": 3}))
+
+
+def test_wrong_numbers_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="few"):
+        few_steps.main(out=tmp_path, few=0)
+    assert not list(tmp_path.iterdir())
