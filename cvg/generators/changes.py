@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import diffusers
 import torch
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from safetensors import safe_open
 
+from cvg.common import hub
 from cvg.common.errors import ModelError, SettingsError
 from cvg.generators.settings import Loading, Quantize
 from cvg.generators.stated_steps import StatedSteps, check_timesteps
@@ -24,7 +25,6 @@ from cvg.generators.stated_steps import StatedSteps, check_timesteps
 NETWORKS: Final = ("transformer", "transformer_2", "unet")
 """What pipelines call the networks that denoise."""
 _PACKAGES: Final = {"bnb": "bitsandbytes", "torchao": "torchao", "gguf": "gguf"}
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHIFTS: Final = ("flow_shift", "shift")
 """What schedulers call the shift of their noise levels."""
 
@@ -160,18 +160,36 @@ def _check_loras(loading: Loading) -> None:
     if loras and importlib.util.find_spec("peft") is None:
         raise SettingsError("lora: needs the package peft; install it (pip install peft)")
     for lora in loras:
-        path = Path(lora).expanduser()
-        if path.is_file() and path.suffix == ".safetensors":
-            try:
-                with safe_open(path, "pt") as opened:
-                    names = list(opened.keys())
-            except Exception as error:  # bytes that are no safetensors
-                reason = str(error).splitlines()[0]
-                raise SettingsError(f"lora {lora}: is no safetensors file, or is damaged ({reason})") from error
-            if not any("lora" in name.lower() or ".diff" in name for name in names):
-                raise SettingsError(f"lora {lora}: holds no LoRA but other weights; give a LoRA's file")
-        elif path.exists() or not _HUB_ID.fullmatch(lora):
-            raise SettingsError(f"lora {lora}: no .safetensors file of this machine, and no Hub id (owner/name)")
+        path = _lora_file(lora)
+        if path is None:
+            continue
+        try:
+            with safe_open(path, "pt") as opened:
+                names = list(opened.keys())
+        except Exception as error:  # bytes that are no safetensors
+            reason = str(error).splitlines()[0]
+            raise SettingsError(f"lora {lora}: is no safetensors file, or is damaged ({reason})") from error
+        if not any("lora" in name.lower() or ".diff" in name for name in names):
+            raise SettingsError(f"lora {lora}: holds no LoRA but other weights; give a LoRA's file")
+
+
+def _lora_file(lora: str) -> Path | None:
+    """The file of a LoRA that ships, of one in a folder as diffusers saves it, or the file itself; None of a Hub id.
+
+    Raises:
+        SettingsError: it is none of these.
+    """
+    path = Path(hub.path(lora) if hub.is_shipped_name(lora) else lora).expanduser()
+    if path.is_dir():
+        path = path / LORA_WEIGHT_NAME_SAFE
+    if path.is_file() and path.suffix == ".safetensors":
+        return path
+    if Path(lora).expanduser().exists() or not hub.HUB_ID.fullmatch(lora):
+        raise SettingsError(
+            f"lora {lora}: no .safetensors file of this machine, no folder with a {LORA_WEIGHT_NAME_SAFE}, no LoRA "
+            "that ships, and no Hub id (owner/name)"
+        )
+    return None
 
 
 def add_loras(pipeline: Any, loading: Loading, name: str) -> None:
@@ -191,9 +209,8 @@ def add_loras(pipeline: Any, loading: Loading, name: str) -> None:
     for number, (lora, adapter) in enumerate(zip(loras, adapters, strict=True)):
         place = {"load_into_transformer_2": True} if number >= len(loras) - len(second) else {}
         try:
-            path = Path(lora).expanduser()
             pipeline.load_lora_weights(
-                str(path) if path.is_file() else lora, adapter_name=adapter, use_safetensors=True, **place
+                str(_lora_file(lora) or lora), adapter_name=adapter, use_safetensors=True, **place
             )
         except Exception as error:  # nearly anything, of files for other models
             reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -22,7 +22,7 @@ class Loading:
         checkpointing: guided steps compute blocks twice instead of keeping what they need for gradients.
         tiling: the VAE takes one video at a time, in tiles.
         compile: compile the network's blocks, which takes a minute; guided and recorded steps run without.
-        lora: a .safetensors file of a LoRA, or a Hub id of one, or a list of them.
+        lora: a .safetensors file of a LoRA, a folder or Hub id that has one, one that ships, or a list of them.
         lora_low_noise: alike, of LoRAs for the second of two networks, which denoises little noise: of such a pair, as
             Wan 2.2 A14B has them for few steps, lora takes the other.
         lora_scale: strength of each LoRA, those of low noise last, or one for all; 1 when left out.

@@ -5,8 +5,7 @@ latents in a straight line: rectified flow, from noise and result that belong to
 On straight lines a few steps are as good as many, and what classifier-free guidance does is in the videos.
 
     python -m data_prep.pretrain.few_steps --out runs/few-steps
-    cvg sample --lora runs/few-steps/lora-4-steps.safetensors --flow_shift 5 --steps 4 --guidance_scale 1 \
-        --classifier rules --prompt "a red circle moving up"
+    python -m data_prep.pretrain.store --folder runs/few-steps/lora --out cvg/shapes/weights/shapes-wan-4-steps
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
@@ -109,7 +109,7 @@ def main(
     device: str = "cpu",
     workers: int = 0,
 ) -> None:
-    """Sample videos, train a LoRA on their straight lines, and save it as OUT/lora-FEW-steps.safetensors.
+    """Sample videos, train a LoRA on their straight lines, and save it in OUT/lora.
 
     A run that was stopped goes on from the videos in OUT/pairs and from the state in OUT/few_steps.training.
 
@@ -167,15 +167,16 @@ def main(
         ema=0.995,
         workers=workers,
     )
-    name = f"lora-{few}-steps.safetensors"
-    with atomic(out / name) as temporary:
+    lora = out / "lora"
+    lora.mkdir(exist_ok=True)
+    with atomic(lora / LORA_WEIGHT_NAME_SAFE) as temporary:
         type(model.pipeline).save_lora_weights(
             temporary.parent,
             transformer_lora_layers=get_peft_model_state_dict(average),
             weight_name=temporary.name,
         )
     shift = "" if flow_shift is None else f" --flow_shift {flow_shift:g}"
-    print(f"wrote {out / name}; sample with --lora {out / name}{shift} --steps {few} --guidance_scale 1")
+    print(f"wrote {lora}; sample with --lora {lora}{shift} --steps {few} --guidance_scale 1")
 
 
 if __name__ == "__main__":

@@ -231,7 +231,11 @@ def test_options_that_cannot_be_are_one_message_each(folder: Path, tmp_path: Pat
     tensors = str(folder / "tiny/transformer/diffusion_pytorch_model.safetensors")
     lora = str(folder / "style.safetensors")
     for options, message in [
-        ({"lora": "nowhere.safetensors"}, "lora nowhere.safetensors: no .safetensors file of this machine, and no Hub"),
+        ({"lora": "nowhere.safetensors"}, "lora nowhere.safetensors: no .safetensors file of this machine, no folder"),
+        (
+            {"lora": "shapes-wan"},
+            "lora shapes-wan: no .safetensors file of this machine, no folder with a pytorch_lora",
+        ),
         ({"lora": str(tmp_path / "broken.safetensors")}, "is no safetensors file, or is damaged"),
         ({"lora": tensors}, "holds no LoRA but other weights"),
         ({"lora": [lora, lora]}, "is given twice"),
@@ -250,6 +254,8 @@ def test_options_that_cannot_be_are_one_message_each(folder: Path, tmp_path: Pat
     ]:
         with pytest.raises(SettingsError, match=message):
             load_generator(str(folder / "tiny"), Loading(**options))
+    with pytest.raises(ModelError, match="'shapes-none': no such model ships with CVG"):
+        load_generator(str(folder / "tiny"), Loading(lora="shapes-none"))
     two = str(folder / "tiny.gguf")
     with pytest.raises(SettingsError, match="2 files, but the pipeline has 1 networks"):
         load_generator(str(folder / "tiny"), Loading(quantize="gguf", gguf=[two, two]))
