@@ -173,10 +173,11 @@ def test_cheap_commands_run(
         subprocess.run([program, *arguments], cwd=ROOT, check=True, capture_output=True)
         return
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    few = ["--clips", "6"] if "render" in arguments else []  # of two options that are alike the later one holds
+    monkeypatch.setattr(sys, "argv", [program, *arguments, *few])
     main()
-    if "render" in arguments:
-        assert len((tmp_path / "runs/clips/manifest.jsonl").read_text().splitlines()) == 120
+    if few:
+        assert len((tmp_path / "runs/clips/manifest.jsonl").read_text().splitlines()) == 6
 
 
 NAMED = re.compile(r"[`\"]((?:cvg|data_prep|benchmarks|tests|lightning_configs|docs)(?:/[\w./-]+|(?:\.\w+)+))[` ]")
