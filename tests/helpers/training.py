@@ -18,6 +18,7 @@ from cvg.training.module import CompositionModule
 
 MIRROR = ["horizontal", "vertical"]
 ALL_MIRRORS = [*MIRROR, "diagonal", "time"]
+PICTURE = "cvg.training.module.plot_confusion"
 SMALL: dict[str, Any] = {"dim": 16, "depth": 1, "attention_heads": 2}
 
 
@@ -51,18 +52,23 @@ def fit(
     )
     with pytest.MonkeyPatch.context() as patch:
         if not picture:
-            patch.setattr("cvg.training.module.plot_confusion", lambda *_: None)
+            patch.setattr(PICTURE, lambda *_: None)
         trainer.fit(module, datamodule, ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
-def command(args: list[str]) -> CompositionCLI:
-    """``cvg.train.main`` with the parser of the asked subcommand alone: those of all take twice as long to make."""
+def command(args: list[str], picture: bool = True) -> CompositionCLI:
+    """``cvg.train.main`` with the parser of the asked subcommand alone: those of all take twice as long to make.
+
+    Without ``picture`` that of the confusions is not drawn.
+    """
     known = CompositionCLI.subcommands()
     asked = {name: skip for name, skip in known.items() if name in args[:1]} or known
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CompositionCLI, "subcommands", staticmethod(lambda: asked))
         patch.setattr(sys, "argv", ["cvg"])  # else Lightning warns of two lists of arguments
+        if not picture:
+            patch.setattr(PICTURE, lambda *_: None)
         return main(args)
 
 

@@ -28,13 +28,13 @@ from cvg.export import export
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record
 from cvg.shards.shards import ShardInfo
+from cvg.train import CompositionCLI
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.metrics import CalibrationError
 from cvg.training.module import CompositionModule
 from cvg.training.perturbation import random_steps
 from tests.helpers.tiny import make_vlm
-from tests.helpers.training import MIRROR, batches_of, fit, metrics_of
-from tests.helpers.training import command as main  # of one subcommand
+from tests.helpers.training import MIRROR, batches_of, command, fit, metrics_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -318,7 +318,11 @@ def test_checkpoints_that_cannot_be_exported(tmp_path: Path) -> None:
 # Command line
 
 
-def cli(config: str, shards: Path, out: Path, *more: str, command: str = "fit") -> list[str]:
+def main(args: list[str], picture: bool = False) -> CompositionCLI:
+    return command(args, picture)
+
+
+def cli(config: str, shards: Path, out: Path, *more: str, subcommand: str = "fit") -> list[str]:
     options = {
         "data.shards": f"[{shards}]",
         "data.batch_size": "32",
@@ -333,7 +337,7 @@ def cli(config: str, shards: Path, out: Path, *more: str, command: str = "fit") 
     }
     configs = dict.fromkeys(["shapes.yaml", config])  # each variant lies over it
     return [
-        command,
+        subcommand,
         *(f"--config={ROOT / 'lightning_configs' / name}" for name in configs),
         *(f"--{k}={v}" for k, v in options.items()),
         *more,
@@ -383,8 +387,9 @@ def test_validate_and_test_from_a_checkpoint(shards: Path, tmp_path: Path) -> No
     trainer: Any = fitted.trainer
     best = trainer.checkpoint_callback.best_model_path
     val = json.loads((Path(trainer.log_dir) / "metrics.json").read_text())
-    for command, stage in (("validate", "val"), ("test", "test")):
-        result = main(cli("shapes_none.yaml", shards, tmp_path, f"--ckpt_path={best}", command=command))
+    for subcommand, stage in (("validate", "val"), ("test", "test")):
+        args = cli("shapes_none.yaml", shards, tmp_path, f"--ckpt_path={best}", subcommand=subcommand)
+        result = main(args, picture=True)
         folder = Path(str(result.trainer.log_dir))
         metrics = json.loads((folder / "metrics.json").read_text())
         assert (folder / "confusion.png").is_file() and all(name.startswith(f"{stage}/") for name in metrics)
@@ -514,8 +519,8 @@ def test_two_processes_learn_what_one_does(shards: Path, tmp_path: Path) -> None
         args = cli("shapes_none.yaml", shards, tmp_path / str(devices), "--trainer.max_epochs=2", "--model.dropout=0")
         args += [f"--trainer.devices={devices}", "--model.adversarial=0.1"]
         args += ["--trainer.strategy=ddp"] if devices > 1 else []
-        command = [sys.executable, "-m", "cvg.train", *args]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        words = [sys.executable, "-m", "cvg.train", *args]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (losses_in(tmp_path / str(devices)) for devices in (1, 2))
     assert len(one) == 10 and one == pytest.approx(two, rel=1e-3)
