@@ -1,7 +1,4 @@
-"""What a generator is loaded with in place of its own: fewer bits, LoRAs, another scheduler.
-
-Networks are quantised by the quantisers of diffusers, LoRAs loaded by PEFT through the pipeline's own loader.
-"""
+"""What a generator is loaded with in place of its own: fewer bits, by diffusers' quantisers, and another scheduler."""
 
 from __future__ import annotations
 
@@ -14,12 +11,10 @@ from typing import Any, Final, get_args
 
 import diffusers
 import torch
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
-from safetensors import safe_open
 
-from cvg.common import hub
 from cvg.common.errors import ModelError, SettingsError
-from cvg.generators.settings import Loading, Quantize
+from cvg.generators.loras import check_loras
+from cvg.generators.settings import Loading, Quantize, listed
 from cvg.generators.stated_steps import StatedSteps, check_timesteps
 
 NETWORKS: Final = ("transformer", "transformer_2", "unet")
@@ -31,7 +26,7 @@ _SHIFTS: Final = ("flow_shift", "shift")
 
 def check_changes(loading: Loading, device: torch.device) -> None:
     """Raise SettingsError for changes that cannot be made, before anything is loaded."""
-    _check_loras(loading)
+    check_loras(loading)
     _check_quantisation(loading, device)
     if loading.scheduler is not None:
         _scheduler_class(loading.scheduler)
@@ -43,11 +38,6 @@ def check_changes(loading: Loading, device: torch.device) -> None:
             raise SettingsError(
                 "timesteps: are stepped through as they are, by Euler's method; leave scheduler and flow_shift out"
             )
-
-
-def listed(value: Any) -> list[Any]:
-    """An option that takes one value or several, as a list."""
-    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 # Fewer bits
@@ -141,86 +131,6 @@ def _from_gguf(network: Any, file: str, folder: str | Path, name: str, loading: 
         raise ModelError(
             f"gguf {file}: cannot be loaded as the {name} of {folder} ({reason}); give a file of that model"
         ) from error
-
-
-# LoRA
-
-
-def _check_loras(loading: Loading) -> None:
-    first, second, scales = (listed(each) for each in (loading.lora, loading.lora_low_noise, loading.lora_scale))
-    loras = [*first, *second]
-    if scales and not loras:
-        raise SettingsError("lora_scale: there is no LoRA to scale; give lora, or leave it out")
-    if len(scales) not in (0, 1, len(loras)):
-        raise SettingsError(f"lora_scale: {len(scales)} strengths of {len(loras)} LoRAs; give one, or one for each")
-    if wrong := [scale for scale in scales if not math.isfinite(scale)]:
-        raise SettingsError(f"lora_scale {wrong[0]}: give a number")
-    if twice := [lora for same in (first, second) for index, lora in enumerate(same) if lora in same[:index]]:
-        raise SettingsError(f"lora {twice[0]}: is given twice; give each once")
-    if loras and importlib.util.find_spec("peft") is None:
-        raise SettingsError("lora: needs the package peft; install it (pip install peft)")
-    for lora in loras:
-        path = _lora_file(lora)
-        if path is None:
-            continue
-        try:
-            with safe_open(path, "pt") as opened:
-                names = list(opened.keys())
-        except Exception as error:  # bytes that are no safetensors
-            reason = str(error).splitlines()[0]
-            raise SettingsError(f"lora {lora}: is no safetensors file, or is damaged ({reason})") from error
-        if not any("lora" in name.lower() or ".diff" in name for name in names):
-            raise SettingsError(f"lora {lora}: holds no LoRA but other weights; give a LoRA's file")
-
-
-def _lora_file(lora: str) -> Path | None:
-    """The file of a LoRA that ships, of one in a folder as diffusers saves it, or the file itself; None of a Hub id.
-
-    Raises:
-        SettingsError: it is none of these.
-    """
-    path = Path(hub.path(lora) if hub.is_shipped_name(lora) else lora).expanduser()
-    if path.is_dir():
-        path = path / LORA_WEIGHT_NAME_SAFE
-    if path.is_file() and path.suffix == ".safetensors":
-        return path
-    if Path(lora).expanduser().exists() or not hub.HUB_ID.fullmatch(lora):
-        raise SettingsError(
-            f"lora {lora}: no .safetensors file of this machine, no folder with a {LORA_WEIGHT_NAME_SAFE}, no LoRA "
-            "that ships, and no Hub id (owner/name)"
-        )
-    return None
-
-
-def add_loras(pipeline: Any, loading: Loading, name: str) -> None:
-    """Load LoRAs into a pipeline and set their strengths. Raises ModelError for one that does not fit its networks."""
-    second = listed(loading.lora_low_noise)
-    loras = [*listed(loading.lora), *second]
-    if not loras:
-        return
-    if not hasattr(pipeline, "load_lora_weights"):
-        raise ModelError(f"generator {name}: {type(pipeline).__name__} of diffusers takes no LoRA; leave it out")
-    if second and getattr(pipeline, "transformer_2", None) is None:
-        raise ModelError(
-            f"lora_low_noise {second[0]}: {name} has no second network for little noise; give it as lora, or leave it "
-            "out"
-        )
-    adapters = [f"lora_{number}" for number in range(len(loras))]
-    for number, (lora, adapter) in enumerate(zip(loras, adapters, strict=True)):
-        place = {"load_into_transformer_2": True} if number >= len(loras) - len(second) else {}
-        try:
-            pipeline.load_lora_weights(
-                str(_lora_file(lora) or lora), adapter_name=adapter, use_safetensors=True, **place
-            )
-        except Exception as error:  # nearly anything, of files for other models
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ModelError(
-                f"lora {lora}: cannot be loaded into {name} ({reason}); give one for this model"
-            ) from error
-        if not any(adapter in found for found in pipeline.get_list_adapters().values()):
-            raise ModelError(f"lora {lora}: none of its weights are for a layer of {name}; give one for this model")
-    scales = listed(loading.lora_scale) or [1.0]
-    pipeline.set_adapters(adapters, scales if len(scales) == len(loras) else scales * len(loras))
 
 
 # Schedulers

@@ -16,8 +16,9 @@ from cvg.common.devices import find_device
 from cvg.common.errors import ModelError, SettingsError, UserError
 from cvg.common.files import MOST_CONFIG, read_json
 from cvg.generators.base import Generator
-from cvg.generators.changes import add_loras, check_changes, quantised_parts, set_scheduler
+from cvg.generators.changes import check_changes, quantised_parts, set_scheduler
 from cvg.generators.image_to_video import ImageToVideo
+from cvg.generators.loras import add_loras
 from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import adapter_of, wrap_pipeline
 from cvg.generators.settings import Dtype, Loading

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Dtype = Literal["float32", "bfloat16"]
 Offload = Literal["none", "model", "group"]
@@ -48,3 +48,8 @@ class Loading:
     scheduler: str | None = None
     flow_shift: float | None = None
     timesteps: list[float] | None = None
+
+
+def listed(value: Any) -> list[Any]:
+    """An option that takes one value or several, as a list."""
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
