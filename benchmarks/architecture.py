@@ -7,7 +7,7 @@ would be decoded is black. So what is measured is the cost of the transformer an
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,6 +204,7 @@ def build(
     device: str = "cpu",
     dtype: str = "float32",
     within: AbstractContextManager[Any] | None = None,
+    changed: Callable[[Any], None] | None = None,
 ) -> RandomStates:
     """The generator with random weights, made on the device in the dtype; parts that diffusers keeps in float32 are.
 
@@ -212,6 +213,7 @@ def build(
         device: torch device.
         dtype: torch dtype of the weights, by name.
         within: in which the network is made; a mode for fake tensors, say.
+        changed: what becomes of the network as it is loaded, such as a LoRA.
 
     Raises:
         SettingsError: this machine does not have the device.
@@ -229,6 +231,9 @@ def build(
     for name, parameter in network.named_parameters():
         if kept & set(name.split(".")):
             parameter.data = parameter.data.float()
+    if changed is not None:
+        with within or nullcontext():
+            changed(network)
     scheduler = getattr(diffusers, architecture.scheduler["_class_name"]).from_config(architecture.scheduler)
     pipeline_class = getattr(diffusers, architecture.pipeline)
     missing = dict.fromkeys(set(pipeline_class._get_signature_keys(pipeline_class)[0]) - {"transformer", "scheduler"})

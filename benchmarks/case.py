@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -176,9 +176,10 @@ def random_case(
     device: str,
     dtype: str,
     within: AbstractContextManager[Any] | None = None,
+    changed: Callable[[Any], None] | None = None,
 ) -> Case:
     """A random model of an architecture, with a random classifier of the given layers (``default_layers``)."""
-    generator = build(architecture, device, dtype, within)
+    generator = build(architecture, device, dtype, within, changed)
     tapped = list(layers) if layers is not None else default_layers(len(generator.blocks))
     classifier = random_classifier(generator, architecture.size, steps, tapped)
     compositions, size = [parse(PROMPT, LABELS)] * batch, architecture.size

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -104,4 +104,11 @@ def peak_bytes(work: Work, device: torch.device) -> int | None:
 
 def weight_bytes(*modules: torch.nn.Module) -> int:
     """Bytes of parameters and buffers."""
-    return sum(t.numel() * t.element_size() for m in modules for t in (*m.parameters(), *m.buffers()))
+    return sum(stored_bytes(t) for m in modules for t in (*m.parameters(), *m.buffers()))
+
+
+def stored_bytes(tensor: Tensor) -> int:
+    """Bytes that a tensor holds; of a quantised one those of its parts."""
+    if is_traceable_wrapper_subclass(tensor):
+        return sum(stored_bytes(getattr(tensor, part)) for part in tensor.__tensor_flatten__()[0])
+    return tensor.numel() * tensor.element_size()

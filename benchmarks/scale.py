@@ -22,6 +22,7 @@ from benchmarks.arithmetic import arithmetic
 from benchmarks.case import Case, checkpointed, random_case
 from benchmarks.figures import Figure, markdown
 from benchmarks.guidance import MEMORY_GOAL, MIB, NAMES, Peaks, capture_memory, gradient, memory, peaks
+from benchmarks.loaded import WAYS, table, taken
 from benchmarks.measure import LiveBytes, Work, weight_bytes
 from benchmarks.plain import plain
 from cvg.common.cli import run
@@ -94,6 +95,7 @@ def main(
     layers: list[int] | None = None,
     size: Size | None = None,
     dtype: str = "bfloat16",
+    loaded: bool = False,
 ) -> None:
     """Print the peak memory and the arithmetic of plain and guided sampling of one video, without running them.
 
@@ -102,12 +104,16 @@ def main(
         layers: tapped layers; every third of the first two thirds when left out.
         size: frames, height and width in pixels; the released ones when left out.
         dtype: weights' dtype.
+        loaded: a second table for the network with a LoRA, in eight bits, and with one layer at a time on the device.
     """
     shrunk = {name: architectures.load(name).shrunk(size=size) for name in architecture}
     for small in shrunk.values():
         architectures.check_size(small)
     for name, small in shrunk.items():
-        print(f"\n## {name}\n\n{markdown(figures_of(small, layers, dtype))}")
+        print(f"\n## {name}\n\n{markdown(figures_of(small, layers, dtype))}", flush=True)
+        if loaded:
+            fake = FakeTensorMode(allow_non_fake_inputs=True)
+            print(f"\n{table({way: taken(small, way, layers, dtype, fake) for way in WAYS})}", flush=True)
 
 
 if __name__ == "__main__":

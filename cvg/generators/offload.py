@@ -60,7 +60,8 @@ class CopyWeights(ModelHook):
     @override
     def pre_forward(self, module: nn.Module, *args: Any, **options: Any) -> tuple[Any, Any]:
         for name, weight in self.weights.items():
-            module._parameters[name] = nn.Parameter(weight.to(self.execution_device), requires_grad=False)
+            copy = weight.to(self.execution_device, copy=True)
+            module._parameters[name] = nn.Parameter(copy, requires_grad=False)
         return send_to_device(args, self.execution_device), send_to_device(options, self.execution_device)
 
     @override

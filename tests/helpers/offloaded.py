@@ -56,10 +56,8 @@ class _CheckedCopy(offload.CopyWeights):
 
     def pre_forward(self, module: nn.Module, *args: Any, **options: Any) -> tuple[Any, Any]:
         moved = super().pre_forward(module, *args, **options)
-        for name in self.weights:  # a move to another device is a copy
-            copy = module._parameters[name].detach().clone()
-            self.copied.add(copy)
-            module._parameters[name] = _parameter(copy)
+        for name in self.weights:
+            self.copied.add(module._parameters[name])
         return moved
 
     def post_forward(self, module: nn.Module, output: Any) -> Any:
