@@ -1,4 +1,4 @@
-"""What guidance takes of networks as people load them: with a LoRA, in eight bits, one layer at a time on the device."""
+"""What guidance takes of networks as people load them: with a LoRA, in eight bits, one layer on the device."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def _with_lora(network: Any) -> None:
 
     inside = next(name for name, each in network.named_children() if isinstance(each, nn.ModuleList))
     targets = [
-        name
-        for name, each in network.named_modules()
-        if isinstance(each, nn.Linear) and name.startswith(f"{inside}.")
+        name for name, each in network.named_modules() if isinstance(each, nn.Linear) and name.startswith(f"{inside}.")
     ]
     with warnings.catch_warnings(), torch.device("meta"):  # PEFT would move them, which fake tensors do not bear
         warnings.simplefilter("ignore")  # that it cannot be merged into eight bits
@@ -115,9 +113,9 @@ class Taken:
 class _Moved(TorchDispatchMode):
     """Bytes of resting weights that were copied to the device."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, weights: Sequence[nn.Parameter]) -> None:
         super().__init__()
-        self.resting = {id(weight.untyped_storage()) for weight in network.parameters()}
+        self.resting = {id(weight.untyped_storage()) for weight in weights}
         self.bytes = 0
 
     def __torch_dispatch__(
@@ -145,9 +143,9 @@ def taken(
     if fake is not None:
         case.latents = fake.from_tensor(case.latents)
     network, tower, group = case.generator.network, case.classifier.backbone.tower, way.startswith(GROUP)
-    resting = weight_bytes(network)
+    weights, resting = list(network.parameters()), weight_bytes(network)
     if group:  # the CPU stands for the device, and weights are copied all the same
-        resting -= sum(stored_bytes(weight) for weight in network.parameters())
+        resting -= sum(stored_bytes(weight) for weight in weights)
         offload_layers(case.generator, torch.device("cpu"))
 
     def guided() -> None:
@@ -157,15 +155,19 @@ def taken(
         with checkpointed(case.generator):
             guided()
 
+    again = operations(recomputing)
+
     def peak(work: Work) -> int:
         with LiveBytes() as counter:
             work()
         return counter.peak
 
     def moved(work: Work) -> int:
-        with _Moved(network) as counter:
+        if not group:
+            return 0
+        with _Moved(weights) as counter:
             work()
-        return counter.bytes if group else 0
+        return counter.bytes
 
     return Taken(
         resting=resting,
@@ -174,8 +176,8 @@ def taken(
         guided=None if group else peak(guided),
         checkpointed=peak(recomputing),
         operations=operations(case.denoise),
-        edit=operations(recomputing if group else guided),
-        recomputed=operations(recomputing),
+        edit=again if group else operations(guided),
+        recomputed=again,
         moved=moved(case.denoise),
         borrowed=moved(recomputing),
     )

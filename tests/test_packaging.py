@@ -1,11 +1,14 @@
 """The files that say what to install say the same, and the package holds what it needs."""
 
 import ast
+import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from dataclasses import replace
@@ -119,16 +122,22 @@ def test_what_is_imported_is_declared() -> None:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the wheel installs, in a folder of its own."""
-    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("source")
     for name in PACKAGES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--wheel-dir", str(source), str(source)], check=True)
-    (wheel,) = source.glob("*.whl")
+    (built,) = source.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the wheel installs, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("installed")
     zipfile.ZipFile(wheel).extractall(folder)
     return folder
 
@@ -150,6 +159,39 @@ def test_the_wheel_holds_every_file(installed: Path, tmp_path: Path) -> None:
     assert expected <= {path.relative_to(installed) for path in installed.rglob("*")}
     where = outside(installed, tmp_path, "-c", "import cvg; print(cvg.__file__)")
     assert Path(where.strip()) == installed / "cvg/__init__.py"
+
+
+@pytest.mark.slow
+def test_from_the_wheel_to_a_guided_video_in_three_minutes(wheel: Path, tmp_path: Path) -> None:
+    """In a new environment and an empty folder, with dependencies that are there and nothing to download."""
+    before, folder, python = (
+        resource.getrusage(resource.RUSAGE_CHILDREN),
+        tmp_path / "empty",
+        tmp_path / "venv/bin/python",
+    )
+    folder.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (packages,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, wheel], check=True)
+
+    alone = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    alone |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+
+    def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True)
+
+    assert Path(run(python, "-c", "import cvg; print(cvg.__file__)").stdout).is_relative_to(packages)
+    made = run(python.with_name("cvg"), "sample", "--prompt", "a red circle to the left of a blue square")
+    assert made.returncode == 0, made.stdout + made.stderr
+    (record,) = (folder / "runs/sample").glob("*.json")
+    assert json.loads(record.read_text())["guidance"] == "on"
+    assert record.with_suffix(".mp4").stat().st_size > 0 and record.with_suffix(".side-by-side.gif").exists()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time: what else the machine does, does not count.
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 180 and wheel.stat().st_size < 40e6
 
 
 @pytest.mark.slow

@@ -11,25 +11,24 @@ from typing import Any, Final
 import gradio as gr
 
 from cvg.application import html, result
+from cvg.application.fields import MOST_CHARACTERS, MOST_RELATIONS, NONE, fields_of, said_in
 from cvg.application.making import MOST_STEPS, Made, Making, Stage, Wish
 from cvg.application.models import CLASSIFIER, Models
+from cvg.application.turns import Turns
 from cvg.application.understanding import ROLES, Said, Understanding, clicked, phrases, understand
 from cvg.common.cli import is_out_of_memory
 from cvg.common.errors import UserError
 from cvg.reporting.strips import COLOURS
 
-MOST_RELATIONS: Final = 6
-"""That can be corrected in one prompt."""
-MOST_CHARACTERS: Final = 2000
 KEPT: Final = 32
 """Videos whose files are kept; those of older ones are deleted."""
-NONE: Final = "(none)"
 _HINT = (
     "Click on the words of a relation for the next label of its group, on an entity to exchange subject and object; "
     "or choose below."
 )
 Session = dict[str, Any]
-"""What is known of a visitor's prompt: ``by_hand``, whether it was corrected, and the ``making`` under way."""
+"""What is known of a visitor: ``by_hand``, the prompt that the fields were corrected for, ``turns``, see
+:class:`Turns`, and the ``making`` under way."""
 
 
 class GuidePage:
@@ -47,7 +46,7 @@ class GuidePage:
         self.models, self.folder, self.previews = models, folder, previews
         self.numbers = itertools.count()
         first = models.names[0]
-        self.session = gr.State({"by_hand": False, "making": None})
+        self.session = gr.State({"by_hand": None, "turns": Turns(), "making": None})
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 self.prompt = gr.Textbox(
@@ -97,11 +96,11 @@ class GuidePage:
 
     def _listen(self) -> None:
         asked = [self.session, self.prompt, self.model, self.way]
-        shown = [self.session, self.read, self.notes, *self.rows, *self.fields]
-        quick: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", "api_visibility": "private"}
+        self.shown = [self.session, self.read, self.notes, *self.rows, *self.fields]
+        quick: dict[str, Any] = {"outputs": self.shown, "show_progress": "hidden", "api_visibility": "private"}
         quick |= {"concurrency_id": "read", "concurrency_limit": 4}
         self.on_load = (self.on_prompt, asked, quick)
-        self.prompt.change(self.on_prompt, asked, trigger_mode="always_last", **quick)  # of what is pasted, too
+        self.prompt.change(self.on_typed, asked, trigger_mode="always_last", **quick)  # of what is pasted, too
         self.again.click(self.on_prompt, asked, **quick)
         self.way.change(self.on_prompt, asked, **quick)
         self.model.change(self.on_model, self.model, self.way, api_visibility="private").then(
@@ -128,33 +127,52 @@ class GuidePage:
         ways = _asked(self.models.ways, model)
         return gr.Radio(ways, value=ways[0])
 
+    def on_typed(self, session: Session, prompt: str, model: str, way: str) -> list[Any]:
+        """Read the prompt, unless it is one that was corrected before its reading's turn came."""
+        if session["turns"].corrected == prompt:
+            return [gr.skip()] * len(self.shown)
+        return self.on_prompt(session, prompt, model, way)
+
     def on_prompt(self, session: Session, prompt: str, model: str, way: str) -> list[Any]:
         """Read the prompt."""
-        return self._shown(session | {"by_hand": False}, self._understood(prompt, model, way), model, way)
+        read = session | {"by_hand": None}
+        return session["turns"].take(lambda: self._shown(read, self._understood(prompt, model, way), model, way))
 
     def on_field(self, session: Session, prompt: str, model: str, way: str, *fields: str | None) -> list[Any]:
         """Take what is chosen in the fields for what the prompt asks for."""
-        said = _said(fields)
-        found = self._understood(prompt, model, way, said)
-        return self._shown(session | {"by_hand": True}, found, model, way, said, keep=True)
+        said, corrected = said_in(fields), session | {"by_hand": prompt}
+
+        def shown() -> list[Any]:
+            return self._shown(corrected, self._understood(prompt, model, way, said), model, way, said, keep=True)
+
+        return session["turns"].take(shown, prompt)
 
     def on_click(
         self, event: gr.SelectData, session: Session, prompt: str, model: str, way: str, *fields: str | None
     ) -> list[Any]:
-        """Correct what was clicked on."""
-        before = self._understood(prompt, model, way, _said(fields) if session["by_hand"] else None)
-        parts = before.parts
-        if not (isinstance(event.index, int) and 0 <= event.index < len(parts)):
-            return self._shown(session, before, model, way)
-        said = clicked(before.said, parts[event.index], _asked(self.models.label_set, model, way))
-        found = self._understood(prompt, model, way, said)
-        return self._shown(session | {"by_hand": True}, found, model, way, said)
+        """Correct what was clicked on; after a click on words of an earlier text, read the present one."""
+
+        def shown() -> list[Any]:
+            before = self._understood(prompt, model, way, _by_hand(session, prompt, fields))
+            part = dict(enumerate(before.parts)).get(event.index)
+            if part is None or list(event.value)[:1] != [part.text]:
+                return self._shown(session, before, model, way)
+            said = clicked(before.said, part, _asked(self.models.label_set, model, way))
+            found = self._understood(prompt, model, way, said)
+            return self._shown(session | {"by_hand": prompt}, found, model, way, said)
+
+        return session["turns"].take(shown, prompt)
 
     def on_another(self, session: Session, prompt: str, model: str, way: str, *fields: str | None) -> list[Any]:
         """Make room for one more relation."""
-        said = [one for one in _said(fields) if one.label]
-        found = self._understood(prompt, model, way, said if session["by_hand"] else None)
-        return self._shown(session, found, model, way, said if session["by_hand"] else found.said, more=1)
+        by_hand = _by_hand(session, prompt, fields)
+        said = None if by_hand is None else [one for one in by_hand if one.label]
+
+        def shown() -> list[Any]:
+            found = self._understood(prompt, model, way, said)
+            return self._shown(session, found, model, way, said, more=1)
+
+        return session["turns"].take(shown, prompt)
 
     def _understood(self, prompt: str, model: str, way: str, said: Sequence[Said] | None = None) -> Understanding:
         if len(prompt) > MOST_CHARACTERS:
@@ -196,14 +214,7 @@ class GuidePage:
         read = gr.HighlightedText([(part.text, part.kind) for part in found.parts], color_map=colours)
         rows = [gr.Row(visible=number < len(said) + more) for number in range(MOST_RELATIONS)]
         known = phrases(found.prompt, said) if said or more else []
-        fields: list[Any] = []
-        for one in [*said, *[Said()] * MOST_RELATIONS][:MOST_RELATIONS]:
-            both = not one.label or one.label not in labels or labels[one.label].has_object
-            values = [one.label or NONE, one.subject or None, one.object or None]
-            given = [{} if keep else {"value": value} for value in values]
-            fields.append(gr.Dropdown([NONE, *labels.names], **given[0]))
-            fields.append(gr.Dropdown(known, **given[1]))
-            fields.append(gr.Dropdown(known, visible=both, **given[2]))
+        fields = fields_of(said, known, labels, keep)
         return [session, read, notes, *rows, *fields]
 
     def on_make(
@@ -218,10 +229,10 @@ class GuidePage:
         progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio finds it here)
     ) -> Iterator[list[Any]]:
         """Make the video; what is shown changes as it denoises."""
-        found = self._understood(prompt, model, way, _said(fields) if session["by_hand"] else None)
+        found = self._understood(prompt, model, way, _by_hand(session, prompt, fields))
         if not prompt.strip():
             raise gr.Error("The prompt is empty: write what the video is to show.", print_exception=False)
-        if found.composition is None and session["by_hand"]:
+        if found.composition is None and session["by_hand"] == prompt:
             raise gr.Error(found.problem, print_exception=False)
         wish = Wish(model, way, prompt, found.composition, int(seed or 0), int(steps))
         making = session["making"] = Making(self.models, wish, self._room(), self.previews)
@@ -275,10 +286,9 @@ def _asked(function: Any, *args: str) -> Any:
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def _said(fields: Sequence[str | None]) -> list[Said]:
-    """The relations in the fields."""
-    texts = [str(value)[:MOST_CHARACTERS] if value and value != NONE else "" for value in fields]
-    return [Said(*texts[at : at + 3]) for at in range(0, len(texts), 3)]
+def _by_hand(session: Session, prompt: str, fields: Sequence[str | None]) -> list[Said] | None:
+    """The relations in the fields, where they were corrected for this very prompt; None where it is to be read."""
+    return said_in(fields) if session["by_hand"] == prompt else None
 
 
 def _hex(colour: tuple[float, float, float]) -> str:

@@ -76,7 +76,7 @@ def test_a_prompt_is_read_as_it_is_typed_and_corrected_by_clicks(page: Any) -> N
     field = page.locator("#cvg-prompt textarea")
     field.fill("")
     field.press_sequentially("a red circle above a blue square", delay=10)
-    understood(page, "subject", "object", "above", "blue square")  # all of it: what is read later undoes a click
+    understood(page, "subject", "object", "above", "blue square")  # all: words of an earlier text only read anew
     words = page.locator("#cvg-read .highlighted", has_text="above")
     words.click()
     understood(page, "below")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers.quantizers.bitsandbytes
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, PipelineQuantizationConfig, TorchAoConfig, WanPipeline
@@ -18,6 +19,7 @@ from cvg.common.errors import ModelError, SettingsError
 from cvg.common.fingerprint import differences, same_generator
 from cvg.composition import parse
 from cvg.generators import Generator, Loading, load_generator, wrap_pipeline
+from cvg.generators.changes import _settings
 from cvg.generators.provenance import adapters
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.rules import Rules
@@ -90,6 +92,37 @@ def test_maps_and_gradients_are_those_of_the_dequantised_model(
     assert wanted_gradient.norm() > 0.1
     torch.testing.assert_close(maps, wanted, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("bits", "apart"), [(4, 1e-4), (8, 0.03)])  # 8 bits are of what the layers take in, too
+def test_of_a_pipeline_in_bitsandbytes_they_are_too(
+    folder: Path, bits: int, apart: float, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra quantised is not installed")
+    quantisers = diffusers.quantizers.bitsandbytes.bnb_quantizer
+    for quantiser in (quantisers.BnB4BitDiffusersQuantizer, quantisers.BnB8BitDiffusersQuantizer):
+        # diffusers asks for a GPU; bitsandbytes needs none.
+        monkeypatch.setattr(quantiser, "validate_environment", lambda *_, **__: None)
+        monkeypatch.setattr(quantiser, "update_device_map", lambda *_: {"": "cpu"})
+
+    def generator() -> Generator:
+        kind = _settings(Loading(quantize="bnb-4bit" if bits == 4 else "bnb-8bit"))
+        settings = PipelineQuantizationConfig(quant_mapping={"transformer": kind})
+        pipeline = WanPipeline.from_pretrained(folder / "tiny", dtype=torch.float32, quantization_config=settings)
+        return wrap_pipeline(pipeline, str(folder / "tiny"))
+
+    ours, reference = generator(), generator()
+    ours.checkpointing = checkpointing
+    told = ours.identity()
+    assert told["quantisation"] == f"bitsandbytes {'Params4bit' if bits == 4 else 'Int8Params'}"
+    assert told["fingerprint"] == load(folder).identity()["fingerprint"]
+    maps, gradient = read(ours)
+    assert dequantise(reference.network) > 20
+    wanted, wanted_gradient = read(reference)
+    assert wanted_gradient.norm() > 0.1
+    assert (maps - wanted).norm() < apart * wanted.norm()
+    assert (gradient - wanted_gradient).norm() < apart * wanted_gradient.norm()
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, -0.25])
@@ -263,6 +296,7 @@ def test_options_that_cannot_be_are_one_message_each(folder: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("quantize", ["bnb-4bit", "bnb-8bit"])
 def test_bitsandbytes_is_for_gpus(monkeypatch: pytest.MonkeyPatch, quantize: Any) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match="needs the package bitsandbytes; install it"):
         load_generator("shapes-wan", Loading(quantize=quantize))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)

@@ -59,10 +59,7 @@ def dequantise(network: nn.Module) -> int:
     for path, layer in found:
         if kind_of(layer.weight) is None:
             continue
-        # GGUF's as diffusers has them, whose scales are in half precision
-        gguf_file = isinstance(layer.weight, GGUFParameter)
-        values = dequantize_gguf_tensor(layer.weight).float() if gguf_file else dequantised(layer.weight)
-        assert values is not None
+        values = _values(layer)
         plain = nn.Linear(values.shape[1], values.shape[0], bias=layer.bias is not None)
         plain.weight = nn.Parameter(values)
         if layer.bias is not None:
@@ -71,6 +68,22 @@ def dequantise(network: nn.Module) -> int:
         setattr(network.get_submodule(owner), name, plain.requires_grad_(False))
         count += 1
     return count
+
+
+def _values(layer: Any) -> torch.Tensor:
+    """The values of a quantised layer's weight."""
+    weight = layer.weight
+    if isinstance(weight, GGUFParameter):  # as diffusers has them, whose scales are in half precision
+        return dequantize_gguf_tensor(weight).float()
+    if type(layer).__name__ == "Linear8bitLt":
+        return weight.data.float() * weight.SCB.float()[:, None] / 127
+    if type(layer).__name__ == "Linear4bit":
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(weight.data, weight.quant_state).float()
+    values = dequantised(weight)
+    assert values is not None
+    return values
 
 
 def merge_by_hand(network: nn.Module, file: Path, scale: float) -> None:
