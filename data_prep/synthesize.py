@@ -1,12 +1,14 @@
 """Videos that the frozen generator makes itself, labelled by what they show, not by what their prompts asked.
 
     python -m data_prep.synthesize --out runs/synthetic --clips 400
+    python -m data_prep.synthesize --suite prompts --prompts_file prompts.txt --labels world --judge detector:MODEL
 
 Each video keeps the latents it was sampled through, for ``data_prep.invert --method trajectory``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +24,10 @@ from cvg.common.cli import run
 from cvg.common.errors import DataError, require
 from cvg.common.files import alone, atomic, read_json, require_writable, sweep, write_json
 from cvg.common.sizes import Size
-from cvg.composition import template_of
-from cvg.evaluation.suites import Case, Suite, load_suite
+from cvg.composition import LabelSet, template_of
+from cvg.evaluation.suites import Case, Suite, SuiteSettings, load_suite
 from cvg.generators import Generator, Loading, load_generator
-from cvg.judging import Reading, load_judge
+from cvg.judging import Reading
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_video
 from data_prep import manifest, splits
@@ -141,6 +143,8 @@ def main(
     clips: int = 400,
     generator: str = "shapes-wan",
     suite: str = "shapes",
+    prompts_file: Path | None = None,
+    labels: str | None = None,
     judge: str | None = None,
     steps: int = 50,
     seed: int = 0,
@@ -155,7 +159,13 @@ def main(
         out: folder of videos, latents and the manifest; a run that was stopped goes on.
         clips: videos to generate; those that the judge cannot label are left out and counted.
         generator: a generator of what the suite asks for: folder, hub id, or shipped name.
-        suite: whose training prompts are asked and whose judge labels the videos: shapes.
+        suite: whose training prompts are asked and whose judge labels the videos: shapes, or prompts, which are those
+            of a file.
+        prompts_file: the file, where that is the suite: a prompt a line (.txt), or with entities and labels by hand
+            (.jsonl, .csv). Those that ask for no label are left out, the others asked in turn, each time with other
+            noise.
+        labels: label set of the prompts, a YAML file or the name of one that ships; the suite's own when left out
+            (world, for a file's).
         judge: who labels the videos in place of the suite's judge: a judge's name, with a model after a colon where it
             takes one.
         steps: denoising steps.
@@ -167,14 +177,16 @@ def main(
     """
     require(1, clips=clips, steps=steps, batch_size=batch_size, fps=fps, **Size(*size)._asdict())
     require_writable(out / RUN)
-    asking = load_suite(suite, device=loading.device)
-    if judge is not None:
-        asking.judge = load_judge(judge, asking.labels, loading.device)
+    label_set = None if labels is None else LabelSet.load(labels)
+    asking = load_suite(suite, label_set, loading.device, SuiteSettings(judge=judge, prompts_file=prompts_file))
+    asking.training_cases(1, seed)  # before a generator is loaded
     model = load_generator(generator, loading)
     model.check_size(size)
     settings = {
         **{"generator": model.identity(), "suite": suite, "steps": steps, "seed": seed, "size": list(size), "fps": fps},
         **{"batch_size": batch_size, "dtype": loading.dtype, "judge": judge},
+        "labels": label_set and label_set.to_dict(),
+        "prompts": prompts_file and hashlib.sha256(prompts_file.read_bytes()).hexdigest(),
     }
     with alone(out):
         _begin(out, settings)

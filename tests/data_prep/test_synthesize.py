@@ -48,7 +48,7 @@ def first_of_group(videos: Sequence[Frames], asked: Sequence[Composition]) -> li
     ]
 
 
-def load_suite(name: str, device: str) -> Suite:
+def load_suite(*_: Any) -> Suite:
     suite = ShapesSuite()
     suite.judge = first_of_group
     return suite
@@ -151,13 +151,43 @@ def test_it_goes_on_under_the_same_settings_only(name: str, value: Any, made: Pa
 
 
 def test_another_judge_may_label_the_videos(generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_judge(name: str, labels: LabelSet, device: str) -> Any:
+    def load_judge(name: str, labels: LabelSet, device: str, cache: None) -> Any:
         assert (name, device) == ("seer:its-model", "cpu") and "left of" in labels
         return lambda videos, asked: [Reading(("below",) * len(each.relations)) for each in asked]
 
-    monkeypatch.setattr(synthesize, "load_judge", load_judge)
+    monkeypatch.setattr("cvg.shapes.suite.load_judge", load_judge)
     synthesize.main(tmp_path, clips=2, generator=str(generator), steps=STEPS, batch_size=2, judge="seer:its-model")
     assert {label for row in manifest.load(tmp_path, LABELS) for label, _ in row.relations} == {"below"}
+
+
+def test_prompts_of_a_file_are_asked_in_turn(generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any label set, by any judge; those that ask for nothing are left out."""
+
+    def load_judge(name: str, labels: LabelSet, device: str, cache: None) -> Any:
+        assert name == "seer:its-model" and "in front of" in labels
+        return lambda videos, asked: [Reading(tuple(r.label for r in each.relations)) for each in asked]
+
+    monkeypatch.setattr("cvg.evaluation.suites.free.load_judge", load_judge)
+    path = tmp_path / "prompts.txt"
+    path.write_text("a dog to the left of a cat\na quiet street\na cup in front of a book\n")
+    options: dict[str, Any] = {"generator": str(generator), "steps": 2, "suite": "prompts", "prompts_file": path}
+    out = tmp_path / "out"
+    synthesize.main(out, clips=3, labels="world", judge="seer:its-model", **options)
+    rows = manifest.load(out, LabelSet.load("world"))
+    assert [(row.entities, row.relations[0][0]) for row in rows] == [
+        (("dog", "cat"), "left of"),
+        (("cup", "book"), "in front of"),
+        (("dog", "cat"), "left of"),
+    ]
+    assert len({path.read_bytes() for path in (out / "videos").iterdir()}) == 3  # other noise
+    path.write_text("a quiet street\n")
+    with pytest.raises(UserError, match="no prompt asks for a label"):
+        synthesize.main(tmp_path / "none", clips=1, judge="seer:its-model", **options)
+    with pytest.raises(UserError, match="suite prompts: no judge"):
+        synthesize.main(tmp_path / "none", clips=1, **options)
+    with pytest.raises(UserError, match="suite shapes has no use for it"):
+        synthesize.main(tmp_path / "none", clips=1, **options | {"suite": "shapes"})
+    assert not (tmp_path / "none").exists()
 
 
 def test_settings_that_are_gone_are_not_guessed(made: Path, generator: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from cvg.common.errors import DataError
 from cvg.common.files import slug
 from cvg.composition import LabelSet
 from cvg.composition.asking import read_prompts
@@ -29,6 +32,18 @@ class PromptsSuite(FreeSuite):
         settings.only("prompts", "prompts_file", "judge", "judge_cache", "samples")
         path = settings.needed("prompts", "prompts_file", "a file of prompts (.txt, .jsonl, .csv)")
         super().__init__("prompts", {"prompts": read_prompts(path)}, labels, device, settings)
+
+    def training_cases(self, count: int, seed: int) -> list[Case]:
+        """The prompts that ask for labels, in turn, and again with other noise. Raises DataError where none does."""
+        asking = [case for case in self.cases(None, seed) if case.composition is not None and case.sample == 0]
+        if not asking:
+            raise DataError(
+                f"suite prompts: no prompt asks for a label of {', '.join(self.labels.groups)}; give others"
+            )
+        return [
+            replace(asking[index % len(asking)], seeds=(seed * 10**6 + index,), sample=index // len(asking))
+            for index in range(count)
+        ]
 
     def video_name(self, case: Case) -> str:
         """Number, prompt and sample: a prompt may come twice."""
