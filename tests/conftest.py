@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from cvg.generators import Generator
 
 
-def pytest_collection() -> None:
-    """No garbage is looked for while libraries are imported: they make millions of objects that stay."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """No garbage is looked for while libraries are imported, which make millions of objects, nor later among these."""
     gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """Nor is it, later, among what was imported."""
-    gc.freeze()
-    gc.enable()
+    try:
+        return (yield)  # what was collected
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="module")
