@@ -17,6 +17,7 @@ from PIL import Image
 from cvg import CompositionClassifier, evaluate, export, sample
 from cvg.common.cli import run
 from cvg.common.errors import ModelError
+from cvg.common.hub import path as path_of
 from tests.helpers import tiny
 from tests.helpers.hub_double import Hub, hub_double
 
@@ -109,6 +110,17 @@ def test_the_card_tells_labels_figures_and_shows_a_video(
     assert f"![{prompt}: unguided, guided](example.gif)" in text and f'sampler(["{prompt}"]' in text
     with Image.open(io.BytesIO((tmp_path / "out" / "example.gif").read_bytes())) as gif:
         assert (gif.size, gif.n_frames) == (((64 + 4 + 64) * 2, 64 * 2), 13)
+
+
+@pytest.mark.parametrize("name", ["shapes-classifier", "shapes-cogvideox-classifier"])
+def test_the_shipped_classifiers_have_the_cards_that_would_be_written_today(name: str, tmp_path: Path) -> None:
+    classifier = CompositionClassifier.from_pretrained(name)
+    assert classifier.evaluated is not None  # an evaluation of these very weights
+    classifier.generate_model_card(name=name).save(tmp_path / "README.md")
+    text = (Path(path_of(name)) / "README.md").read_text()
+    assert text == (tmp_path / "README.md").read_text()
+    assert "| motion | left, right" in text and f"| all | {classifier.evaluated.whole.n} | 0." in text
+    assert f'from_pretrained("{name}")' in text and ModelCard(text).data.license == "apache-2.0"
 
 
 def test_figures_stay_with_the_weights_that_they_are_of(
