@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cvg.composition.chains import MOVERS, TRANSITIVE, Chains, UnclearError
+from cvg.composition.chains import MOVERS, TRANSITIVE, Chains
+from cvg.composition.fronting import UnclearError
 from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.lexicon import CHANGE
 from cvg.composition.match import Match
@@ -70,6 +71,8 @@ class Attachment(Chains):
 
     def _found_subjects(self, match: Match, number: int) -> list[Phrase]:
         spoken = self._beside_pronoun(match)
+        if spoken is None and (introduced := self._introduced(match)) is not None:
+            return self._with_joined(introduced, match)
         before = self._before(match.places[0])
         other = None if before is None or match.verb is not None else self.owner.get(before)
         if spoken is None and other is not None and other is not match and (shared := self.subjects(other)):
@@ -177,7 +180,7 @@ class Attachment(Chains):
 
     def _of_verb(self, verb: int, linear: Phrase | None, match: Match) -> Phrase | None:
         """The subject of a verb, by the parse; where that does not tell, ``linear``."""
-        if (other := self._of_participle(verb, match)) is not None:
+        if (other := self._of_participle(verb, match) or self._inverted(verb)) is not None:
             return other
         if self.words[verb].tag in FINITE and not self._is_relative(verb):
             heading = self._heading(verb)
@@ -258,26 +261,6 @@ class Attachment(Chains):
             return None
         shared = self.subjects(before)
         return shared[0] if shared else None
-
-    def _fronted(self, match: Match) -> Phrase | None:
-        """The subject after the object: "To the left of the tree stands a dog", "Under the bridge, a boat drifts"."""
-        first, sentence = match.places[0], self.words[match.places[0]].sentence
-        if any(phrase.last < first and self.words[phrase.last].sentence == sentence for phrase in self.phrases):
-            return None
-        objects = self.objects(match) if match.label.has_object else []
-        after = objects[-1].last if objects else match.places[-1]
-        if match.label.has_object and not objects:
-            return None
-        for phrase in self.phrases:
-            if phrase.first > after and self.words[phrase.first].sentence == sentence and not phrase.governed:
-                between = self.words[after + 1 : phrase.first]
-                led = any(word.text == "," for word in between) or any(word.tag in FINITE for word in between[-2:])
-                if any(word.tag in ("VBG", "VBN") for word in between) and not led:
-                    continue  # "on a terrace overlooking the sea, a cat sleeps"
-                if not match.literal and match.label.has_object and not any(word.is_verb for word in between):
-                    return None  # "On a busy street, signs glow": where all of it is, and not of the signs alone
-                return phrase if any(word.is_verb or word.text == "," for word in between) else None
-        return None
 
     def _with_joined(self, phrase: Phrase, match: Match) -> list[Phrase]:
         found = [phrase]

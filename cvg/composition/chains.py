@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cvg.composition.fronting import Fronting, UnclearError
 from cvg.composition.match import Match
 from cvg.composition.phrases import JOINTS, Phrase
-from cvg.composition.surroundings import Surroundings
 
 MOVERS = frozenset(
     "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling launch drop shoot blow roll slide "
@@ -39,11 +39,7 @@ _SETTINGS = frozenset(
 """What everything of a scene is on alike."""
 
 
-class UnclearError(Exception):
-    """A relation may be of one phrase as well as of another."""
-
-
-class Chains(Surroundings):
+class Chains(Fronting):
     """Tells whom a relation right after an object is of."""
 
     if TYPE_CHECKING:

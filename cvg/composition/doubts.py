@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cvg.composition.language import Word, lemmas
+from cvg.composition.language import Word
 from cvg.composition.match import Match
 from cvg.composition.phrases import Phrase
-from cvg.composition.predicates import LIKELY, has_verb, is_after_aside, is_joined
 
 _HEDGES = frozenset(
     "once almost nearly halfway half-way midway half partly partially seemingly apparently supposedly allegedly "
@@ -44,8 +43,6 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
     parts = [words[phrase.first] for phrase in subjects if words[phrase.first].text in _PARTS]
     if parts and words[parts[0].index + 1].text == "of":
         return f"{parts[0].text} of"
-    if broken := [words[phrase.head].text for phrase in subjects if is_broken(phrase, words)]:
-        return broken[0]
     first = min((match.places[0], *([match.verb] if match.verb is not None else [])))
     last = max(match.places)
     begins = _clause_begin(words, first, subjects)
@@ -60,21 +57,6 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
         if word.text in _MODALS and word.kind == "AUX":
             return word.text
     return next(_unreal(match, words), None)
-
-
-def is_broken(phrase: Phrase, words: Sequence[Word]) -> bool:
-    """Whether a phrase must hold a verb that nothing tells apart: a plural after "a" ("a steamboat chugs")."""
-    single = phrase.first > 0 and words[phrase.first - 1].text in ("a", "an")
-    last = words[phrase.last]
-    if phrase.bare and phrase.first == phrase.last and is_after_aside(words, phrase.first, strictly=False):
-        return last.text.endswith("s") and bool(lemmas(last.text, "VERB")) and not has_verb(words, phrase.first)
-    plain = lemmas(last.text, "VERB")
-    counted = words[phrase.first].kind == "NUM" and last.tag == "NNS"  # "two bus stops"
-    if not counted and phrase.last > phrase.first and last.is_noun and last.verbal >= LIKELY and plain:
-        before = words[phrase.last - 1]
-        agrees = before.tag == "NNS" or is_joined(words, before.index) if last.text in plain else before.tag == "NN"
-        return agrees and before.is_noun and not has_verb(words, phrase.last)  # "a pot and a kettle simmer"
-    return single and words[phrase.head].tag == "NNS" and phrase.head > phrase.first
 
 
 def _supposed(match: Match, words: Sequence[Word]) -> str | None:

@@ -14,6 +14,7 @@ from cvg.composition.labels import SLOT_NAMES, LabelSet
 from cvg.composition.language import Word
 from cvg.composition.lexicon import CHANGE
 from cvg.composition.match import Match
+from cvg.composition.misread import misread
 from cvg.composition.negations import denial
 from cvg.composition.phrases import FRAME, MEDIA, Phrase, PhraseSpan, locate
 from cvg.composition.refusals import (
@@ -22,6 +23,7 @@ from cvg.composition.refusals import (
     half_known,
     refuse_contradictions,
     refuse_senses,
+    unsure,
     without_weights,
 )
 from cvg.composition.statements import all_matches, literal_matches
@@ -135,8 +137,13 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
         slots = _slots(match, attachment)
         if is_scenery(match, slots[0], attachment.words):
             continue
+        said = prompt[match.start : match.end]
         if word := doubt(match, slots[0], attachment.words):
-            unread.append((match, doubtful(prompt, prompt[match.start : match.end], word)))
+            unread.append((match, doubtful(prompt, said, word)))
+            continue
+        whole = [(phrase, misread(phrase, attachment.words)) for phrases in slots for phrase in phrases]
+        if odd := next(((phrase, word) for phrase, word in whole if word is not None), None):
+            unread.append((match, unsure(prompt, said, _span(prompt, odd[0], attachment.words)[0], odd[1])))
             continue
         if denier := denial(match, slots[0], slots[1] if len(slots) > 1 else (), attachment.words):
             unread.append((match, denied(prompt, denier)))

@@ -80,6 +80,12 @@ def doubtful(prompt: str, said: str, word: str) -> PromptError:
     return _refused(prompt, f"{word!r} makes {said!r} doubtful", "what is there")
 
 
+def unsure(prompt: str, said: str, phrase: str, word: str) -> PromptError:
+    """The error of an entity that may hold a word that is none of its own."""
+    reason = f"whether {phrase!r} is one thing is doubtful ({word!r} may be no noun), so {said!r} may be of another"
+    return _refused(prompt, reason, "it in a shorter sentence")
+
+
 def without_weights(prompt: str) -> tuple[str, list[str]]:
     """A prompt with blanks in place of the marks of other programs' weights: "(red circle:1.3)", "((red circle))".
 

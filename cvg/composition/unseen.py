@@ -32,6 +32,10 @@ _REACHING = frozenset("run climb crawl march creep walk roll jump swim dive fly"
 """Actions that are said of it all the same."""
 
 
+_PAINTS = frozenset("oil acrylic gouache tempera watercolor watercolour ink charcoal pastel".split())
+"""Before "on" and a ground they are what a picture is made with: "oil on canvas"."""
+
+
 def is_unreal(match: Match, words: Sequence[Word]) -> bool:
     """Whether what a verb says is not what is to be seen: "pretending to sleep", "is being washed"."""
     if match.verb is None:
@@ -69,6 +73,8 @@ def agent_place(match: Match, words: Sequence[Word]) -> int | None:
 def is_scenery(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> bool:
     """Whether a label would be of nothing that does it: light "falls", a radio "plays", shadows lie "on the table"."""
     heads = [words[phrase.head].forms for phrase in subjects]
+    if match.label.rule == "on" and any(phrase.bare and words[phrase.last].text in _PAINTS for phrase in subjects):
+        return True
     if match.literal and match.verb is None:
         return False
     verb = (

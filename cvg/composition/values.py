@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvg.composition.attachment import Attachment
-from cvg.composition.doubts import is_broken
 from cvg.composition.labels import LabelSet
 from cvg.composition.language import Word
 from cvg.composition.lexicon import NUMBER
 from cvg.composition.match import Match
+from cvg.composition.misread import misread
 from cvg.composition.phrases import MEDIA, QUALITY, Phrase, PhraseSpan
 from cvg.composition.referents import is_person
 from cvg.composition.refusals import UNITS
@@ -56,7 +56,7 @@ def stated_values(
         else:
             continue
         named = words[noun].text in _NAMES.get(word.text, ()) or _is_name(prompt, words, word)
-        if phrase is not None and described is not None and is_broken(phrase, words):
+        if phrase is not None and described is not None and misread(phrase, words):
             continue
         if named or words[noun].text in MEDIA | QUALITY | _LIGHT or _negated(words, word):
             continue

@@ -1,0 +1,88 @@
+"""Entities that cannot be one thing make their relation doubtful; subjects after their place are found."""
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from cvg.common.errors import PromptError
+from cvg.composition import LabelSet, parse, reading, values
+from cvg.evaluation.exam import read_exams
+
+LABELS = LabelSet.load("world")
+Said = set[tuple[str, ...]]
+
+
+def said(prompt: str) -> Said:
+    try:
+        found = parse(prompt, LABELS).relations
+    except PromptError:
+        return set()
+    return {(each.label, *(entity.phrase for entity in each.entities)) for each in found}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "word"),
+    [
+        ("The Roomba glides past a sleeping cat.", "Roomba glides", "glides"),  # the model takes it for a noun
+        ("A bicycle taller than a man leans to the right of a kiosk.", "bicycle taller", "taller"),
+    ],
+)
+def test_a_phrase_that_holds_another_word_is_refused_with_the_word_and_a_remedy(
+    prompt: str, phrase: str, word: str
+) -> None:
+    with pytest.raises(PromptError, match=re.escape(f"whether {phrase!r} is one thing is doubtful ({word!r}")) as told:
+        parse(prompt, LABELS)
+    assert "say it in a shorter sentence, or give the relation's label and entities by hand" in str(told.value)
+
+
+def test_a_phrase_before_another_states_no_value() -> None:
+    found = parse("A boy whose jacket is red hugs a dog whose collar is green.", LABELS)
+    assert [(each.label, each.entities[0].phrase) for each in found.relations] == [("green", "collar")]
+    assert found.left_out == ("'red' states no label here",)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("A sports car stands to the left of a milk float.", ("left of", "sports car", "milk float")),
+        ("Paper cranes hang above a bed.", ("above", "Paper cranes", "bed")),
+        ("A woman gives a man a red ball.", ("red", "ball")),
+    ],
+)
+def test_whole_phrases_are_no_doubt(prompt: str, expected: tuple[str, ...]) -> None:
+    assert expected in said(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("Under the tree a dog sleeps.", ("below", "dog", "tree")),
+        ("A cat sits on a wall, under the tree a dog sleeps.", ("below", "dog", "tree")),
+        ("A cat sits on a wall, and under the tree a dog sleeps.", ("below", "dog", "tree")),
+        ("A dog sleeps on a rug, while behind the sofa stands a lamp.", ("behind", "lamp", "sofa")),
+        ("A cat is in front of the gate, behind the gate a cow grazes.", ("in front of", "cat", "gate")),
+        ("Under the bridge, to the left of a cart, sleeps a dog.", ("left of", "dog", "cart")),
+    ],
+)
+def test_a_subject_after_its_place_is_of_its_own_clause(prompt: str, expected: tuple[str, ...]) -> None:
+    assert expected in said(prompt)
+    assert len({each[1:] for each in said(prompt) if LABELS[each[0]].category == "spatial"}) <= 2
+
+
+def test_whose_verb_stands_after_a_place_is_left_open_where_both_may_do_it() -> None:
+    found = said("A man stands on the roof and in front of the crowd raises a flag.")
+    assert not {each for each in found if each[0] == "in front of"}
+
+
+def test_doubt_never_changes_a_reading_but_takes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    exams = read_exams(Path(__file__).parent / "fixtures/prompts.jsonl")
+    prompts = [each.prompt for each in random.Random(0).sample(exams, 80)]
+    prompts += ["The Roomba glides past a sleeping cat.", "A boy whose jacket is red hugs a dog."]
+    doubted = [said(prompt) for prompt in prompts]
+    for module in (reading, values):
+        monkeypatch.setattr(module, "misread", lambda *_: None)
+    believed = [said(prompt) for prompt in prompts]
+    assert all(less <= more for less, more in zip(doubted, believed, strict=True))
+    assert doubted[-2:] != believed[-2:]
