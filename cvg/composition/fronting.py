@@ -74,18 +74,34 @@ class Fronting(Surroundings):
         acting = self._verbs_from(place)
         after = acting[-1] + 1 if acting else place
         phrase = self._at.get(after + 1) or self._at.get(after)
-        if phrase is None or self.words[after].text not in _BEGINNING or not after <= phrase.first <= after + 1:
-            return None
-        if acting and self.words[acting[0]].forms.isdisjoint(_BEING):
-            if any(self.words[head.first].sentence == self.words[first].sentence for head in self._heads(first)):
+        follows = phrase is not None and after <= phrase.first <= after + 1 and self.words[after].text in _BEGINNING
+        if follows and (not acting or any(self.words[each].forms & _BEING for each in acting)):
+            return phrase
+        if acting or self._verb_after(place):
+            sentence = self.words[first].sentence
+            if any(self.words[head.first].sentence == sentence for head in self._heads(first)):
                 raise UnclearError  # "and in front of the crowd raises a flag"
-            return None
-        return phrase
+        return None
+
+    def _verb_after(self, place: int) -> bool:
+        """Whether a finite verb comes before a sign or a joint, with nothing but further places before it."""
+        while place < len(self.words) and not self.words[place].is_sign and self.words[place].text not in JOINTS:
+            word, phrase = self.words[place], self._at.get(place)
+            if word.tag in FINITE:
+                return True
+            if phrase is not None and not self._is_placed(phrase):
+                return False
+            if phrase is None and word.tag in ("WDT", "WP", "VBG", "VBN"):
+                return False
+            place = place + 1 if phrase is None else phrase.last + 1
+        return False
 
     def _verbs_from(self, place: int) -> list[int]:
         """The places of a finite verb right after a phrase, with its adverbs and participle: "is parked"."""
         found: list[int] = []
-        while place < len(self.words) and (self.words[place].is_verb or self.words[place].kind == "ADV"):
+        while place < len(self.words) and (
+            self.words[place].is_verb or self.words[place].kind == "ADV" or self.words[place].tag == "EX"
+        ):
             found.append(place)
             place += 1
         return found if any(self.words[each].tag in FINITE for each in found) else []
@@ -94,11 +110,16 @@ class Fronting(Surroundings):
         """The subject after a verb that a place stands before: "and behind the sofa stands a lamp"."""
         if self.words[verb].tag not in FINITE or (after := self._following(verb)) is None:
             return None
-        near = self._adjacent(verb)
-        led = None if near is None else self._led(near)
-        if led is not None and led.label.has_object:
-            introduced = self._introduced(led)
-            return introduced if introduced is not None and introduced.first > verb else None
+        first = verb
+        while first > 0 and self.words[first - 1].sentence == self.words[verb].sentence:
+            if self.words[first - 1].is_sign or self.words[first - 1].text in JOINTS:
+                break
+            first -= 1
+        inside = [each for each in self.phrases if first <= each.first and each.last < verb]
+        if inside and first in self.owner and all(map(self._is_placed, inside)):
+            if self.words[verb].forms.isdisjoint(_BEING):
+                raise UnclearError  # "and behind the waiter walks a penguin"
+            return after
         sentence = self.words[verb].sentence
         alone = not any(self.words[head.first].sentence == sentence for head in self._heads(verb))
         placed = any(each.last < verb and self.words[each.last].sentence == sentence for each in self.phrases)

@@ -1,4 +1,4 @@
-"""Phrases that cannot be one thing: some word in them or after them is no part of a noun phrase, whatever the model says.
+"""Phrases that cannot be one thing: a word in them or after them is no part of a noun phrase, whatever the model says.
 
 A wrong reading mostly stays the same whichever model reads the prompt, and however it is reworded; but it often leaves
 a phrase where English has none: before another phrase, around a comparison, or with the only verb of its clause in it.
@@ -28,7 +28,7 @@ def misread(phrase: Phrase, words: Sequence[Word]) -> str | None:
     last = words[phrase.last]
     if last.tag in ("JJR", "JJS") and not lemmas(last.text, "NOUN"):
         return last.text  # "a bicycle taller than a man"
-    if _meets_another(phrase, words) or _holds_verb(phrase, words):
+    if _meets_another(phrase, words) or _holds_verb(phrase, words) or _is_many_of_one(phrase, words):
         return last.text
     return words[phrase.head].text if is_broken(phrase, words) else None
 
@@ -58,6 +58,13 @@ def _meets_another(phrase: Phrase, words: Sequence[Word]) -> bool:
         place -= 1
     opened = place >= 0 and (words[place].kind == "ADP" or not words[place].forms.isdisjoint(_GIVING))
     return after.sentence == words[phrase.last].sentence and not opened  # "gives a cook the pan"
+
+
+def _is_many_of_one(phrase: Phrase, words: Sequence[Word]) -> bool:
+    """Whether a bare plural follows "is": "a girl whose scarf is blue waves"."""
+    before = words[phrase.first - 1] if phrase.first else None
+    single = before is not None and before.text in ("is", "was")
+    return single and phrase.bare and words[phrase.last].tag == "NNS" and bool(lemmas(words[phrase.last].text, "VERB"))
 
 
 def _holds_verb(phrase: Phrase, words: Sequence[Word]) -> bool:

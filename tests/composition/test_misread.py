@@ -41,6 +41,8 @@ def test_a_phrase_before_another_states_no_value() -> None:
     found = parse("A boy whose jacket is red hugs a dog whose collar is green.", LABELS)
     assert [(each.label, each.entities[0].phrase) for each in found.relations] == [("green", "collar")]
     assert found.left_out == ("'red' states no label here",)
+    found = parse("A clown whose scarf is blue waves at a girl whose mittens are yellow.", LABELS)
+    assert [(each.label, each.entities[0].phrase) for each in found.relations] == [("yellow", "mittens")]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_whole_phrases_are_no_doubt(prompt: str, expected: tuple[str, ...]) -> N
         ("A cat sits on a wall, and under the tree a dog sleeps.", ("below", "dog", "tree")),
         ("A dog sleeps on a rug, while behind the sofa stands a lamp.", ("behind", "lamp", "sofa")),
         ("A cat is in front of the gate, behind the gate a cow grazes.", ("in front of", "cat", "gate")),
+        ("To the left of a sofa there is a lamp and to the right of it there is a plant.", ("left of", "lamp", "sofa")),
         ("Under the bridge, to the left of a cart, sleeps a dog.", ("left of", "dog", "cart")),
     ],
 )
@@ -74,6 +77,7 @@ def test_a_subject_after_its_place_is_of_its_own_clause(prompt: str, expected: t
 def test_whose_verb_stands_after_a_place_is_left_open_where_both_may_do_it() -> None:
     found = said("A man stands on the roof and in front of the crowd raises a flag.")
     assert not {each for each in found if each[0] == "in front of"}
+    assert said("A waiter carries a tray; behind the waiter walks a penguin.") == {("carry", "waiter", "tray")}
 
 
 def test_doubt_never_changes_a_reading_but_takes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
