@@ -65,7 +65,7 @@ def test_whole_phrases_are_no_doubt(prompt: str, expected: tuple[str, ...]) -> N
         ("A cat sits on a wall, and under the tree a dog sleeps.", ("below", "dog", "tree")),
         ("A dog sleeps on a rug, while behind the sofa stands a lamp.", ("behind", "lamp", "sofa")),
         ("A cat is in front of the gate, behind the gate a cow grazes.", ("in front of", "cat", "gate")),
-        ("To the left of a sofa there is a lamp and to the right of it there is a plant.", ("left of", "lamp", "sofa")),
+        ("To the left of a sofa is a lamp and to the right of the sofa there is a jar.", ("right of", "jar", "sofa")),
         ("Under the bridge, to the left of a cart, sleeps a dog.", ("left of", "dog", "cart")),
     ],
 )
