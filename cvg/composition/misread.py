@@ -26,8 +26,10 @@ def misread(phrase: Phrase, words: Sequence[Word]) -> str | None:
         words: of the prompt.
     """
     last = words[phrase.last]
-    if last.tag in ("JJR", "JJS") and not lemmas(last.text, "NOUN"):
-        return last.text  # "a bicycle taller than a man"
+    after = words[phrase.last + 1].text if phrase.last + 1 < len(words) else ""
+    describes = last.tag in ("JJR", "JJS") or (after == "," and bool(lemmas(last.text, "ADJ")))
+    if describes and not lemmas(last.text, "NOUN"):
+        return last.text  # "a bicycle taller than a man", "a tall, very thin man"
     if _meets_another(phrase, words) or _holds_verb(phrase, words) or _is_many_of_one(phrase, words):
         return last.text
     return words[phrase.head].text if is_broken(phrase, words) else None

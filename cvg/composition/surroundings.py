@@ -100,9 +100,15 @@ class Surroundings:
         inside = [phrase for phrase in self.phrases if begins <= phrase.first and phrase.last < verb]
         free = [phrase for phrase in inside if not phrase.governed and not self._led(phrase)]
         if free:
-            return free[0]
+            return free[-1] if depth == 0 and self._opens_anew(free[-1], verb) else free[0]
         earlier = [place for place in acting if place < begins and words[place].tag in FINITE]
         return self._heading(earlier[-1], depth + 1) if earlier and depth < _DEEPEST else None
+
+    def _opens_anew(self, phrase: Phrase, verb: int) -> bool:
+        """Whether a phrase right before a verb begins what is said, after a title: "slow motion, a man runs"."""
+        place = self._opening(phrase)
+        near = all(word.kind in ("ADV", "AUX") for word in self.words[phrase.last + 1 : verb])
+        return near and place > 0 and self.words[place].is_sign and self.words[place].text not in ("-", "'", "(")
 
     def _last_joined(self, phrase: Phrase, end: int) -> Phrase:
         """The last of the phrases before a place that are joined to one: "a hen and a goose"."""

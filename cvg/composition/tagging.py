@@ -50,6 +50,10 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
             many = lemmas(word.text, "NOUN") and word.text not in lemmas(word.text, "NOUN")
             word.kind, word.tag = "NOUN", "NNS" if many else "NN"
     for word in words:
+        if word.text == "," and _is_between_adjectives(words, word.index):
+            for describing in (words[word.index - 1], words[word.index + 1]):
+                describing.kind, describing.tag = "ADJ", "JJ"
+    for word in words:
         _settle(words, word, verbs)
     for word in words:
         if _is_joined_verb(words, word, verbs):
@@ -79,6 +83,18 @@ def _is_direction(words: Sequence[Word], word: Word) -> bool:
         after = words[word.index + 1] if word.index + 1 < len(words) else None
         return word.is_verb and not (after and after.kind in ("DET", "PRON"))
     return word.text.endswith(("ward", "wards")) and word.text.removesuffix("s").removesuffix("ward") in _WAYS
+
+
+def _is_between_adjectives(words: Sequence[Word], comma: int) -> bool:
+    """Whether a comma stands between words that describe a noun: "a shaggy, snow-covered yak"."""
+    if comma < 2 or comma + 2 >= len(words):
+        return False
+    before, after, noun = words[comma - 1], words[comma + 1], words[comma + 2]
+    if words[comma - 2].kind != "DET" and words[comma - 2].tag != "PRP$":
+        return False
+    first = before.kind == "ADJ" or (bool(lemmas(before.text, "ADJ")) and not lemmas(before.text, "NOUN"))
+    second = after.kind == "ADJ" or after.tag in ("VBN", "VBG") or "-" in after.text or bool(lemmas(after.text, "ADJ"))
+    return first and second and (noun.is_noun or noun.kind == "ADJ")
 
 
 def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: frozenset[str]) -> bool:

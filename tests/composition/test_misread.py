@@ -74,6 +74,23 @@ def test_a_subject_after_its_place_is_of_its_own_clause(prompt: str, expected: t
     assert len({each[1:] for each in said(prompt) if LABELS[each[0]].category == "spatial"}) <= 2
 
 
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("slow motion, a hurdler jumps over a fence", ("above", "hurdler", "fence")),
+        ("Poster art: a knight kneels behind a drum", ("behind", "knight", "drum")),
+        ('"Evening": a fox runs past a mill', ("past", "fox", "mill")),
+        ("A fox, its tail raised, stands on a log.", ("on", "fox", "log")),
+        (
+            "A burly, bearded sailor stands behind a small, scared parrot.",
+            ("behind", "burly, bearded sailor", "small, scared parrot"),
+        ),
+    ],
+)
+def test_a_title_or_a_list_of_adjectives_before_it_hides_no_subject(prompt: str, expected: tuple[str, ...]) -> None:
+    assert expected in said(prompt)
+
+
 def test_whose_verb_stands_after_a_place_is_left_open_where_both_may_do_it() -> None:
     found = said("A man stands on the roof and in front of the crowd raises a flag.")
     assert not {each for each in found if each[0] == "in front of"}
