@@ -92,9 +92,14 @@ def _is_between_adjectives(words: Sequence[Word], comma: int) -> bool:
     before, after, noun = words[comma - 1], words[comma + 1], words[comma + 2]
     if words[comma - 2].kind != "DET" and words[comma - 2].tag != "PRP$":
         return False
-    first = before.kind == "ADJ" or (bool(lemmas(before.text, "ADJ")) and not lemmas(before.text, "NOUN"))
-    second = after.kind == "ADJ" or after.tag in ("VBN", "VBG") or "-" in after.text or bool(lemmas(after.text, "ADJ"))
-    return first and second and (noun.is_noun or noun.kind == "ADJ")
+    second = after.kind == "ADJ" or "-" in after.text or _may_describe(after)
+    return (before.kind == "ADJ" or _may_describe(before)) and second and (noun.is_noun or noun.kind == "ADJ")
+
+
+def _may_describe(word: Word) -> bool:
+    """Whether a word can stand before a noun and is none: "shaggy", "tattooed"."""
+    known = bool(lemmas(word.text, "ADJ")) or word.text.endswith(("ed", "ing"))
+    return known and not lemmas(word.text, "NOUN") and word.text not in _NOUNS
 
 
 def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: frozenset[str]) -> bool:

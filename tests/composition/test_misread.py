@@ -91,6 +91,11 @@ def test_a_title_or_a_list_of_adjectives_before_it_hides_no_subject(prompt: str,
     assert expected in said(prompt)
 
 
+def test_weather_is_put_nowhere() -> None:
+    assert said("While rain drums on the roof, a cat sits on a crate.") >= {("on", "cat", "crate")}
+    assert ("on", "rain", "roof") not in said("While rain drums on the roof, a cat sits on a crate.")
+
+
 def test_whose_verb_stands_after_a_place_is_left_open_where_both_may_do_it() -> None:
     found = said("A man stands on the roof and in front of the crowd raises a flag.")
     assert not {each for each in found if each[0] == "in front of"}
