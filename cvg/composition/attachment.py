@@ -203,8 +203,8 @@ class Attachment(Chains):
             return linear
         said = self._not_enclosed(said, verb)
         noun = self.words[said.head]
-        led = any(word.sentence == self.words[verb].sentence for word in self.words[:verb])
-        if self.words[verb].tag == "VBG" and said.first > match.places[-1] and led:
+        begun = any(word.sentence == self.words[verb].sentence for word in self.words[:verb])
+        if self.words[verb].tag == "VBG" and said.first > match.places[-1] and begun:
             raise UnclearError  # "tapir trotting past a bus, shopping mall": the model knows no tapir
         participle = self.words[verb].dep in ("acl", "relcl")
         if participle and linear is not None and said != linear and noun.dep != "dobj":

@@ -14,7 +14,7 @@ _UNREAL = frozenset("pretend fail try attempt refuse want stop avoid plan hope p
 _STATES = frozenset("seat perch sprawl huddle crouch hunch curl lie stand kneel lean recline".split())
 _CAST = frozenset(
     "light lamplight sunlight moonlight daylight shadow reflection night dusk silence darkness glow ray beam "
-    "background foreground atmosphere mood smell scent sound music wind breeze rain texture detail".split()
+    "background foreground atmosphere mood smell scent sound music wind breeze texture detail".split()
 )
 _SCENERY = frozenset(
     "wave wind breeze water sea smoke steam mist fog haze cloud sky air dust radio banner rope curtain campfire fire "
