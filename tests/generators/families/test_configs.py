@@ -17,11 +17,12 @@ from cvg.common.files import read_json
 from cvg.export import export
 from cvg.generators import wrap_pipeline
 from cvg.generators.registry import ADAPTERS
+from cvg.judging import Reading
 from cvg.media.video import read_video, write_video
 from cvg.shapes.world import LABELS
 from cvg.shards.records import Record, encode
 from cvg.shards.shards import ShardInfo
-from data_prep import invert, manifest, render
+from data_prep import invert, manifest, render, synthesize
 from tests.generators.families import (
     test_allegro,
     test_cogvideox,
@@ -144,3 +145,32 @@ def test_a_family_goes_through_all_commands(
     (relation,) = sidecar["relations"]
     assert video.stat().st_size and [step["step"] for step in relation["steps"]] == config["at"]
     assert sidecar["generator"]["class"] == type(pipeline).__name__
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] if name != "cogvideox" else []) for name in FAMILIES]
+)
+def test_a_family_makes_videos_of_its_own_to_train_on(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the latents that they were sampled through, which are recorded in place of inverted ones."""
+    config, size = inversion(family), FAMILIES[family].size
+    generator = wrap_pipeline(FAMILIES[family]().build(), str(tmp_path / "generator"))
+    for module in (invert, synthesize):
+        monkeypatch.setattr(module, "load_generator", lambda *_, **__: generator)
+    # A random model shows nothing: what is asked is believed.
+    believing = lambda videos, asked: [Reading(tuple(r.label for r in each.relations)) for each in asked]  # noqa: E731
+    monkeypatch.setattr("cvg.shapes.suite.load_judge", lambda *_: believing)
+    made = tmp_path / "made"
+    synthesize.main(made, clips=2, steps=config["steps"], size=size, batch_size=2)
+    rows = manifest.load(made, LABELS)
+    assert len(rows) == 2 and all(row.trajectory is not None and row.video.is_file() for row in rows)
+    options = {name: value for name, value in TINY.items() if name not in ("min_psnr", "dtype")}
+    levels = generator.schedule(config["steps"], size).levels
+    at = [step for step in config["at"] if levels[step] >= synthesize.LEAST_SIGMA]  # LTX's are lower at small sizes
+    assert len(at) >= 2
+    options |= {"steps": config["steps"], "at": at, "size": size, "method": "trajectory"}
+    invert.main(made, str(tmp_path / "shards"), **options)
+    info = ShardInfo.load(tmp_path / "shards")
+    assert info.source == "trajectory" and info.rejected == {} and len(info.sigmas) == len(at)
+    assert sum(info.count(split) for split in info.counts) == sum(len(row.relations) for row in rows)
