@@ -41,6 +41,7 @@ def main(
     out: Path = Path("runs/sample"),
     prompts_file: Path | None = None,
     image: Path | None = None,
+    last_image: Path | None = None,
     classifier: str = "shapes-classifier",
     labels: str | None = None,
     generator: str | None = None,
@@ -75,6 +76,7 @@ def main(
         out: output folder.
         image: picture (PNG, JPEG, WebP, BMP, TIFF) that an image-to-video generator makes all videos of; the pipeline
             brings it to their size.
+        last_image: picture that all of them end with, for models that take one: Wan 2.1 for first and last frames, and Wan 2.2 A14B.
         classifier: exported classifier folder, hub id, or shipped name; or "rules", which need no training: formulas on
             the attention maps of any generator, which is then to be named, and the size of its videos.
         labels: label set of the rules: a YAML file, or a shipped one; world when left out.
@@ -110,7 +112,9 @@ def main(
     from cvg.guidance.sampler import GuidedSampler
 
     quiet.silence()  # again, of what these have imported
-    picture, digest = _picture(image)
+    if last_image is not None and image is None:
+        raise SettingsError(f"last_image {last_image}: goes with a first one; give --image too")
+    (picture, digest), (last, last_digest) = _picture(image), _picture(last_image)
     with alone(out):  # two would make the same files, and take each other's temporary ones for a killed run's
         sweep(out, older=0)
         trained = _trained(classifier, labels, generator, size)
@@ -120,13 +124,14 @@ def main(
         needed, ruled = guidance != "off" and prompts_file is None, trained is None and guidance != "off"
         understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
         jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
-        sampler = GuidedSampler(*with_generator(trained, known, generator, size, loading, guiding, picture), guiding)
+        both = with_generator(trained, known, generator, size, loading, guiding, picture, last)
+        sampler = GuidedSampler(*both, guiding)
         size = _fitted(sampler, size, scale, pipeline)
         if guidance != "off":
             sampler.guided_steps(steps, size)
             _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict, (steps, size, guidance_scale))
         settings = {
-            **settings_of(sampler, classifier, guidance, guidance_scale, size, digest),
+            **settings_of(sampler, classifier, guidance, guidance_scale, size, digest, last_digest),
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
             "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
             **{**numbers, "loading": asdict(loading), **surroundings()},

@@ -27,10 +27,17 @@ class ImageToVideo(Generator):
 
     image: PIL.Image.Image | None = None
     """What :meth:`sample` makes videos of; the pipeline brings it to the size of the videos."""
+    last_image: PIL.Image.Image | None = None
+    """What they end with, where they are to; for those that :attr:`takes_last_image` is true of."""
+
+    @property
+    def takes_last_image(self) -> bool:
+        """Whether its videos can be told their last frame too."""
+        return False
 
     def of_call(self, name: str) -> Any:
         """An argument of the pipeline's call that is in progress; None where it is not given."""
-        return self.own_call.get(name, self.image if name == "image" else None)
+        return self.own_call.get(name, {"image": self.image, "last_image": self.last_image}.get(name))
 
     @override
     def encode(self, compositions: Sequence[Composition], given: States | None = None) -> Conditioning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,15 +64,17 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:  # noq
     return generator
 
 
-def check_image(name: str, given: bool) -> None:
+def check_image(name: str, given: bool, last: bool = False) -> None:
     """Check whether a generator makes videos of an image, before anything of it is loaded.
 
     Args:
         name: a shipped model, a folder, or a hub id.
         given: whether it is to be given an image.
+        last: whether it is to be given one of the last frame too.
 
     Raises:
-        SettingsError: it makes them of text alone, and is given one; or of an image, and is given none.
+        SettingsError: it makes them of text alone, and is given one; or of an image, and is given none, or of a first
+            one alone, and is given a last one.
         ModelError: it cannot be found, or its class has no adapter.
     """
     with _loadable(name):
@@ -83,6 +86,8 @@ def check_image(name: str, given: bool) -> None:
         )
     if takes and not given:
         raise SettingsError(f"image: {name} ({kind}) makes videos of images; give one, or name a text-to-video model")
+    if last and "last_image" not in inspect.signature(getattr(diffusers, kind).__call__).parameters:
+        raise SettingsError(f"last_image: {name} ({kind}) is told the first frame alone; leave the last one out")
 
 
 @contextmanager

@@ -140,6 +140,7 @@ def with_generator(
     loading: Loading,
     guiding: GuidanceConfig | None = None,
     image: Any = None,
+    last_image: Any = None,
 ) -> tuple[Generator, CompositionClassifier | Rules]:
     """A generator, and what reads its maps: a classifier, else rules.
 
@@ -151,6 +152,7 @@ def with_generator(
         loading: where and how the generator is computed.
         guiding: layers and heads of the rules; those that :meth:`Rules.of` takes when None.
         image: a picture (``PIL.Image.Image``) that an image-to-video generator makes videos of.
+        last_image: likewise one that they end with.
 
     Raises:
         SettingsError: rules without generator or size, or with layers, heads or a size that the generator does not
@@ -165,18 +167,20 @@ def with_generator(
                 f"guidance layers {guiding.layers}, heads {guiding.heads}: a classifier reads those that it was "
                 "trained on; leave them out, or guide by rules"
             )
-        return _loaded(generator or trained.config.generator["name"], loading, image), trained
+        return _loaded(generator or trained.config.generator["name"], loading, image, last_image), trained
     require_named(generator=generator, size=size)
     assert generator is not None and size is not None
-    frozen = _loaded(generator, loading, image)
+    frozen = _loaded(generator, loading, image, last_image)
     return frozen, Rules.of(frozen, labels, Size(*size), guiding.layers, guiding.heads)
 
 
-def _loaded(name: str, loading: Loading, image: Any) -> Generator:
-    check_image(name, image is not None)
+def _loaded(name: str, loading: Loading, image: Any, last_image: Any) -> Generator:
+    check_image(name, image is not None, last_image is not None)
     generator = load_generator(name, loading)
     if isinstance(generator, ImageToVideo):
-        generator.image = image
+        if last_image is not None and not generator.takes_last_image:
+            raise SettingsError(f"last_image: {name} was made for the first frame alone; leave the last one out")
+        generator.image, generator.last_image = image, last_image
     return generator
 
 

@@ -111,6 +111,14 @@ def hunyuan_image(kind: str) -> HunyuanVideoImageToVideoPipeline:
     return image_to_video(pipeline, HunyuanVideoImageToVideoPipeline, **own)
 
 
+def wan_first_and_last() -> WanImageToVideoPipeline:
+    """2.1 for a first and a last frame, both of which its image encoder is shown."""
+    pipeline = wan_image(encoder=True)
+    length = 2 * 5  # patches and the class, of either
+    pipeline.transformer = WanTransformer3DModel.from_config(pipeline.transformer.config, pos_embed_seq_len=length)
+    return pipeline
+
+
 BUILDS: dict[str, tuple[Callable[[], Any], Size]] = {
     "wan 2.1": (functools.partial(wan_image, encoder=True), Size(5, 64, 64)),
     "wan 2.2": (wan_image, Size(5, 64, 64)),
@@ -248,3 +256,31 @@ def test_sampled_with_an_image_it_is_the_pipelines_own_call(name: str) -> None:
     for ours, other in zip(made, theirs, strict=True):
         torch.testing.assert_close(ours.video_BCFHW.transpose(1, 2) / 2 + 0.5, other.float(), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(theirs[0], theirs[1], atol=1e-3) and made[1].probabilities
+
+
+@pytest.mark.parametrize("videos", [1, 2])
+@pytest.mark.parametrize("build", [wan_image, wan_first_and_last])
+def test_a_last_frame_is_what_guided_passes_are_given_too(build: Callable[[], Any], videos: int) -> None:
+    """The network's prediction in a pass that is read is that of the pipeline's own, at the first step."""
+    generator = wrap_pipeline(build())
+    assert generator.takes_last_image and not wrap_pipeline(BUILDS["wan 2.1"][0]()).takes_last_image
+    size, seeds = Size(5, 64, 64), [torch.Generator().manual_seed(seed) for seed in range(videos)]
+    generator.image, generator.last_image = (PIL.Image.new("RGB", (64, 64), color) for color in ("red", "blue"))
+    composition, made, seen = parse(PROMPT, LABELS), [], []
+
+    def keep(module: nn.Module, args: Any, output: Any) -> None:
+        made.append(output[0].clone())
+
+    def look(step: int, z: Tensor) -> Tensor:
+        if step == 0:
+            conditioning = generator.with_image(generator.encode([composition] * videos))
+            timestep = generator.schedule(2, size).timesteps[0]
+            with torch.no_grad():
+                seen.append(generator.predict(z, timestep, conditioning.states))
+            made.clear()  # that one's own
+        return z
+
+    handle = generator.network.register_forward_hook(keep)
+    generator.sample([PROMPT] * videos, None, 2, 1.0, size, look, seeds)
+    handle.remove()
+    torch.testing.assert_close(seen[0], made[0], atol=1e-5, rtol=1e-5)

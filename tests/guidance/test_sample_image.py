@@ -68,6 +68,20 @@ def test_videos_of_a_picture(name: str, pipelines: dict[str, Path], picture: Pat
     assert video.stat().st_mtime_ns > before and other["image"] != told["image"]
 
 
+def test_videos_that_end_with_a_picture(pipelines: dict[str, Path], picture: Path, tmp_path: Path) -> None:
+    """The plain videos are those of the pipeline's own call; guided ones see its end too."""
+    name, size = "wan 2.2", SIZES["wan 2.2"]
+    last = tmp_path / "last.png"
+    PIL.Image.new("RGB", (40, 40), "blue").save(last)
+    (video,) = command(pipelines[name], size, picture, tmp_path / "both", "--last_image", str(last))
+    told = read_json(video.with_suffix(".json"))["image"]
+    assert len(told["last_sha256"]) == 64 != told["sha256"] and video.with_suffix(".side-by-side.mp4").exists()
+    plain = ["--guidance", "off"]
+    (ends,) = command(pipelines[name], size, picture, tmp_path / "ends", "--last_image", str(last), *plain)
+    (open_ended,) = command(pipelines[name], size, picture, tmp_path / "open", *plain)
+    assert ends.read_bytes() != open_ended.read_bytes() and ends.read_bytes() != video.read_bytes()
+
+
 def test_the_best_of_several_seeds_where_the_image_is_not_drawn(
     pipelines: dict[str, Path], picture: Path, tmp_path: Path
 ) -> None:
@@ -107,11 +121,15 @@ def test_what_does_not_go_together_is_refused_before_a_model_is_loaded(
         evaluate.main(classifier="rules", generator=str(pipelines["ltx"]), size=size, out=tmp_path / "e.json")
     with pytest.raises(SettingsError, match="text alone"):
         sample.main(PROMPT, out=tmp_path / "out", image=picture)
+    with pytest.raises(SettingsError, match=r"last_image: .*\(LTXImageToVideoPipeline\) is told the first frame alone"):
+        sampled(pipelines["ltx"], picture, tmp_path, size=size, last_image=picture)
+    with pytest.raises(SettingsError, match="last_image .*: goes with a first one; give --image too"):
+        sampled(pipelines["wan 2.2"], None, tmp_path, last_image=picture)
 
 
 def test_the_image_is_no_argument_of_the_pipelines_call(
     pipelines: dict[str, Path], picture: Path, tmp_path: Path
 ) -> None:
-    for name, message in (("image", "has an option of its own"), ("last_image", "is an image: call the pipeline")):
-        with pytest.raises(SettingsError, match=f"pipeline {name}: cannot be given, as it {message}"):
+    for name in ("image", "last_image"):
+        with pytest.raises(SettingsError, match=f"pipeline {name}: cannot be given, as it has an option of its own"):
             sampled(pipelines["wan 2.2"], picture, tmp_path, pipeline={name: "x.png"})

@@ -139,7 +139,16 @@ class WanImageGenerator(WanGenerator, ImageToVideo):
 
     @override
     def prompt_options(self, prompts: Sequence[str]) -> dict[str, Any]:
-        return {**super().prompt_options(prompts), "image": self.image}  # the call takes no list: it is each video's
+        # The call takes no list: they are each video's.
+        last = {} if self.last_image is None else {"last_image": self.last_image}
+        return {**super().prompt_options(prompts), "image": self.image, **last}
+
+    @property
+    @override
+    def takes_last_image(self) -> bool:
+        """Not 5B, nor models whose image encoder is shown one image."""
+        config = self.network.config
+        return not self._replaces and (config.image_dim is None or config.pos_embed_seq_len is not None)
 
     @override
     def image_states(self, videos: int) -> States:
@@ -151,7 +160,8 @@ class WanImageGenerator(WanGenerator, ImageToVideo):
         if embeds is None:
             embeds = self.pipeline.encode_image(image if last is None else [image, last], self.device)
         embeds = embeds.to(self.device, self.dtype)
-        return {**states, "encoder_hidden_states_image": embeds.repeat(videos // len(embeds) or 1, 1, 1)}
+        repeats = videos // len(embeds) or 1 if last is None else videos  # two rows, of both images, a video
+        return {**states, "encoder_hidden_states_image": embeds.repeat(repeats, 1, 1)}
 
     @override
     def predict(self, latents: Tensor, timestep: Tensor, states: States) -> Tensor:
