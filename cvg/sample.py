@@ -76,7 +76,8 @@ def main(
         out: output folder.
         image: picture (PNG, JPEG, WebP, BMP, TIFF) that an image-to-video generator makes all videos of; the pipeline
             brings it to their size.
-        last_image: picture that all of them end with, for models that take one: Wan 2.1 for first and last frames, and Wan 2.2 A14B.
+        last_image: picture that all of them end with, for models that take one: Wan 2.1 for first and last frames, and
+            Wan 2.2 A14B.
         classifier: exported classifier folder, hub id, or shipped name; or "rules", which need no training: formulas on
             the attention maps of any generator, which is then to be named, and the size of its videos.
         labels: label set of the rules: a YAML file, or a shipped one; world when left out.
@@ -112,9 +113,7 @@ def main(
     from cvg.guidance.sampler import GuidedSampler
 
     quiet.silence()  # again, of what these have imported
-    if last_image is not None and image is None:
-        raise SettingsError(f"last_image {last_image}: goes with a first one; give --image too")
-    (picture, digest), (last, last_digest) = _picture(image), _picture(last_image)
+    pictures, digests = _pictures(image, last_image)
     with alone(out):  # two would make the same files, and take each other's temporary ones for a killed run's
         sweep(out, older=0)
         trained = _trained(classifier, labels, generator, size)
@@ -124,14 +123,13 @@ def main(
         needed, ruled = guidance != "off" and prompts_file is None, trained is None and guidance != "off"
         understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
         jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
-        both = with_generator(trained, known, generator, size, loading, guiding, picture, last)
-        sampler = GuidedSampler(*both, guiding)
+        sampler = GuidedSampler(*with_generator(trained, known, generator, size, loading, guiding, *pictures), guiding)
         size = _fitted(sampler, size, scale, pipeline)
         if guidance != "off":
             sampler.guided_steps(steps, size)
             _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict, (steps, size, guidance_scale))
         settings = {
-            **settings_of(sampler, classifier, guidance, guidance_scale, size, digest, last_digest),
+            **settings_of(sampler, classifier, guidance, guidance_scale, size, *digests),
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
             "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
             **{**numbers, "loading": asdict(loading), **surroundings()},
@@ -205,13 +203,14 @@ def _lines(
     return [PromptLine(prompt=text, entities=entities, labels=labels) for text in texts]
 
 
-def _picture(path: Path | None) -> tuple[Any, str | None]:
-    """The picture, and its file's SHA-256; None twice without one."""
-    if path is None:
-        return None, None
+def _pictures(first: Path | None, last: Path | None) -> tuple[list[Any], list[str | None]]:
+    """The pictures of the first and the last frame, and their files' SHA-256; None for one that is not given."""
+    if last is not None and first is None:
+        raise SettingsError(f"last_image {last}: goes with a first one; give --image too")
     from cvg.media.pictures import read_picture
 
-    return read_picture(path)
+    found = [(None, None) if path is None else read_picture(path) for path in (first, last)]
+    return [picture for picture, _ in found], [digest for _, digest in found]
 
 
 def _fitted(sampler: GuidedSampler, size: Size | None, scale: int, pipeline: dict[str, Any]) -> Size:
