@@ -126,7 +126,6 @@ def main(
         sampler = GuidedSampler(*with_generator(trained, known, generator, size, loading, guiding, *pictures), guiding)
         size = _fitted(sampler, size, scale, pipeline)
         if guidance != "off":
-            sampler.guided_steps(steps, size)
             _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict, (steps, size, guidance_scale))
         settings = {
             **settings_of(sampler, classifier, guidance, guidance_scale, size, *digests),
@@ -168,7 +167,7 @@ def _warn(
     strict: bool,
     call: tuple[int, Size, float | None],
 ) -> None:
-    """Tell of words that the generator does not know, of labels that the classifier was never shown, one line each.
+    """Tell of what is doubtful, one line each, once it is known that the steps can be guided.
 
     Args:
         sampler: generator and what reads its maps.
@@ -179,9 +178,11 @@ def _warn(
 
     Raises:
         ModelError: something is otherwise than in the classifier's training, and that is not to be.
+        SettingsError: the schedule does not fit the classifier.
     """
     from cvg.guidance.cautions import cautions, require_as_trained
 
+    sampler.guided_steps(*call[:2])
     if strict:
         require_as_trained(sampler, *call)
     warnings = cautions(sampler, asked, ruled, *call)
