@@ -36,6 +36,7 @@ LOGGERS: Final = {
     # What an installed torchao says when diffusers is imported, whether or not anything is quantised.
     "torchao": ("Failed to load",),
     "torch.utils._pytree": ("<enum",),
+    "transformers.utils.import_utils": ("`CLIPImageProcessor` requires torchvision",),  # as others look into its names
     "bitsandbytes.autograd._functions": ("MatMul8bitLt: inputs will be cast",),  # in every layer and pass
     "diffusers.quantizers.torchao.torchao_quantizer": (
         "Unable to import `torchao`",
