@@ -175,7 +175,7 @@ class GuidedSampler:
             enough = next((n for n in more if len(self._near(n, size, wanted)) == len(wanted)), None)
             remedy = "guide fewer steps, or use another schedule" if enough is None else f"use {enough} steps or more"
             raise SettingsError(
-                f"{steps} steps: no separate denoising steps near the classifier's noise levels "
+                f"steps {steps}: no separate denoising steps near the classifier's noise levels "
                 f"{[round(s, 3) for s in wanted]}; {remedy}"
             )
         return found

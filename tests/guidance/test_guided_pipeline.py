@@ -219,7 +219,7 @@ def test_before_anything_is_denoised_settings_are_refused(
     guided = cvg.guide(pipeline, classifier)
     ran = []
     handle = pipeline.text_encoder.register_forward_pre_hook(lambda *_: ran.append(1))
-    with pytest.raises(SettingsError, match="1 steps: no separate denoising steps"):
+    with pytest.raises(SettingsError, match="steps 1: no separate denoising steps"):
         guided(PROMPTS[0], **{**OPTIONS, "num_inference_steps": 1})
     with pytest.raises(SettingsError, match="fade"):
         guided(PROMPTS[0], **OPTIONS, fade=2.0)
@@ -306,5 +306,5 @@ def test_steps_that_a_call_states_itself_are_those_that_are_guided() -> None:
     )
     assert len(pipeline.scheduler.timesteps) == 3 and list(guided.report.moved) == [0, 1]
     assert same(plain, zero) and not same(plain, moved)
-    with pytest.raises(SettingsError, match="1 steps: no separate denoising steps"):
+    with pytest.raises(SettingsError, match="steps 1: no separate denoising steps"):
         called(guided, options | {"sigmas": [1.0]}, CALLS[0])

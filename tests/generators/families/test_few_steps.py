@@ -135,7 +135,7 @@ def test_stated_timesteps_are_the_pipelines_and_ours(case: Any, tmp_path: Path) 
         with pytest.raises(SettingsError, match=f"steps {steps}: the generator is loaded with 3 timesteps, which are"):
             sampler.guided_steps(steps, case.size)
     late = Rules.of(generator, LABELS, case.size, sigmas=[0.5])
-    with pytest.raises(SettingsError, match="3 steps: no separate denoising steps near .*; guide fewer steps, or use"):
+    with pytest.raises(SettingsError, match="steps 3: no separate denoising steps near .*; guide fewer steps, or use"):
         GuidedSampler(generator, late).guided_steps(3, case.size)
     again = StatedSteps.from_config(generator.pipeline.scheduler.config)
     again.set_timesteps(3)
