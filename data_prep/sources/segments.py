@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -195,13 +196,18 @@ def _candidates(found: Found, tracked: dict[int, Tracks], wanted: Wanted) -> Ite
             continue
         for one, two in itertools.combinations(tracked, 2):
             if rule in SIDES:
-                order = (one, two) if _even(f"{found.where} {one} {two}") else (two, one)
+                order = (one, two) if _even(f"{_name(found)} {one} {two}") else (two, one)
                 x, y = map(float, middles[order[0]] - middles[order[1]])
                 sideways = abs(x) * wanted.aspect > abs(y)
                 if rule == (("left of" if x < 0 else "right of") if sideways else ("above" if y < 0 else "below")):
                     yield label, order
             else:
                 yield from ((label, order) for order in ((one, two), (two, one)))
+
+
+def _name(found: Found) -> str:
+    """What a video is called wherever the data set lies."""
+    return found.video.stem if isinstance(found.video, Path) else found.name
 
 
 def _even(text: str) -> bool:
