@@ -220,7 +220,7 @@ def test_shipped_configurations_are_found_outside_the_checkout(installed: Path, 
 def test_shipped_weights_are_small_and_safe() -> None:
     files = [path for path in hub.weights("cvg.shapes").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 40e6
-    assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+    assert {path.suffix for path in files} == {".json", ".md", ".safetensors", ".gif"}
 
 
 @pytest.mark.parametrize("name", ["shapes-classifier", "shapes-cogvideox-classifier"])
