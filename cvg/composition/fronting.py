@@ -117,7 +117,7 @@ class Fronting(Surroundings):
             first -= 1
         inside = [each for each in self.phrases if first <= each.first and each.last < verb]
         if inside and first in self.owner and all(map(self._is_placed, inside)):
-            if self.words[verb].forms.isdisjoint(_BEING):
+            if self.owner[first].label.has_object and self.words[verb].forms.isdisjoint(_BEING):
                 raise UnclearError  # "and behind the waiter walks a penguin"
             return after
         sentence = self.words[verb].sentence

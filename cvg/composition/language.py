@@ -158,7 +158,10 @@ def _verbal(docs: Sequence[Any]) -> list[list[float]]:
 def tokens_of(prompt: str) -> list[Word]:
     """The words of a prompt as the model takes them."""
     lower = prompt.lower()
-    text = lower if prompt.isupper() and len(lower) == len(prompt) else prompt  # capitals would all be names
+    spaced = lower if prompt.isupper() and len(lower) == len(prompt) else prompt  # capitals would all be names
+    # Rows of blanks, in place of what is not to be read, would be words to the model.
+    kept = [i for i, sign in enumerate(spaced) if sign != " " or (i and spaced[i - 1] != " ")]
+    text = "".join(spaced[i] for i in kept)
     words: list[Word] = []
     number, at = -1, 0
     pieces = _SENTENCES.split(text)
@@ -175,8 +178,8 @@ def tokens_of(prompt: str) -> list[Word]:
                 Word(
                     len(words),
                     token.lower_.replace("’", "'"),
-                    at + token.idx,
-                    at + token.idx + len(token.text),
+                    kept[at + token.idx],
+                    kept[at + token.idx + len(token.text) - 1] + 1,
                     _kind(token),
                     token.tag_,
                     token.dep_,

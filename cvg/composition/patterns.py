@@ -97,6 +97,7 @@ class Pattern:
         if found is None or (found[-1] + 1 < len(words) and words[found[-1] + 1].text == "of"):
             return None
         place = found[-1] + 1
+        place += place < len(words) and words[place].text == "from"  # "up from the grave climbs a skeleton"
         while place < len(words) and (words[place].kind in _PLACE or words[place].text == "of"):
             place += 1
         if place + 1 >= len(words) or words[place].tag not in _FINITE or not self._fits(words[place], 0):

@@ -26,6 +26,7 @@ from cvg.composition.refusals import (
     unsure,
     without_weights,
 )
+from cvg.composition.requests import without_asides, without_requests
 from cvg.composition.statements import all_matches, literal_matches
 from cvg.composition.tagging import words_of
 from cvg.composition.unseen import agent_place, is_scenery, is_unreal
@@ -53,6 +54,7 @@ def stated(
     if given is not None and entities is not None:
         return _by_hand(prompt, labels, entities, given), [], []
     text, marked = without_weights(prompt) if entities is None else (prompt, [])
+    text, asides = without_asides(without_requests(text)) if entities is None else (text, [])
     words = words_of(text, labels.lexicon.verbs)
     every = all_matches(prompt, labels, words) if given is None else _of_given(prompt, labels, given, words)
     wanted = every if given is None else _assign(prompt, [labels[name] for name in given], every)
@@ -85,6 +87,7 @@ def stated(
     refuse_contradictions(prompt, found)
     reasons = [str(error).removeprefix(f"prompt {prompt!r}: ") for _, error in unread]
     reasons += [f"{mark!r} marks a weight, which the text encoder reads as words" for mark in marked]
+    reasons += [f"{aside!r} is an aside, which tells what somebody wears or holds" for aside in asides]
     if given is not None:
         return found, reasons, []
     used = _used(words, found, [*every, *(match for match, _ in unread)])

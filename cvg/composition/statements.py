@@ -50,8 +50,8 @@ def literal_matches(
                         f"prompt {prompt!r}: {said!r} can be read as {match.label.name!r} and as {label.name!r}; "
                         "give the label that is meant, or use another wording"
                     )
-            if not crossing:
-                places = places_of(words, start, end)
+            places = places_of(words, start, end)
+            if not crossing and (places or not words):  # words that only ask for a video state nothing
                 verb = places[0] if places and _begins_with_verb(wording, words[places[0]]) else None
                 sure = len(wording.split()) > 1 or len(label.wordings) < _SINGLE or verb is None
                 matches.append(Match(label, start, end, places, verb, True, sure))

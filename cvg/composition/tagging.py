@@ -50,7 +50,10 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
             many = lemmas(word.text, "NOUN") and word.text not in lemmas(word.text, "NOUN")
             word.kind, word.tag = "NOUN", "NNS" if many else "NN"
     for word in words:
-        if word.text == "," and _is_between_adjectives(words, word.index):
+        if word.index and _is_described_participle(words, word):
+            for describing in (words[word.index - 1], word):
+                describing.kind, describing.tag = "ADJ", "JJ"
+        elif word.text == "," and _is_between_adjectives(words, word.index):
             for describing in (words[word.index - 1], words[word.index + 1]):
                 describing.kind, describing.tag = "ADJ", "JJ"
     for word in words:
@@ -83,6 +86,17 @@ def _is_direction(words: Sequence[Word], word: Word) -> bool:
         after = words[word.index + 1] if word.index + 1 < len(words) else None
         return word.is_verb and not (after and after.kind in ("DET", "PRON"))
     return word.text.endswith(("ward", "wards")) and word.text.removesuffix("s").removesuffix("ward") in _WAYS
+
+
+def _is_described_participle(words: Sequence[Word], word: Word) -> bool:
+    """Whether a participle after an adverb describes a noun: "a freshly painted mallet"."""
+    if word.index < 2 or word.index + 1 >= len(words) or not lemmas(word.text, "VERB"):
+        return False
+    article, adverb, after = words[word.index - 2], words[word.index - 1], words[word.index + 1]
+    opened = article.kind == "DET" or article.tag == "PRP$" or (article.kind == "NUM" and article.text != "one")
+    participle = word.tag in ("VBG", "VBN", "VBD") or word.text.endswith(("ing", "ed"))
+    described = adverb.text.endswith("ly") and (adverb.kind in ("ADV", "ADJ") or bool(lemmas(adverb.text, "ADV")))
+    return opened and described and participle and (after.is_noun or (after.kind == "ADJ" and after.head > after.index))
 
 
 def _is_between_adjectives(words: Sequence[Word], comma: int) -> bool:

@@ -12,7 +12,7 @@ from cvg.evaluation.exam import Marks, measure, read_exams, summed
 LABELS = LabelSet.load("world")
 # The parser was made with the first part; the second was held out from it at first.
 EXAMS = read_exams(Path(__file__).parent / "fixtures/prompts.jsonl")
-# This was written after it; of what its first reading showed, two kinds of mistakes were mended.
+# This was written after it; of what its first reading showed, some kinds of mistakes were mended.
 HELD_OUT = read_exams(Path(__file__).parent / "fixtures/held_out.jsonl")
 
 Said = set[tuple[str, ...]]
@@ -55,8 +55,59 @@ def test_the_part_that_was_held_out_is_read_no_worse_than_it_was() -> None:
 def test_prompts_that_were_kept_from_the_parser_are_read_no_worse_than_they_were() -> None:
     found = summed(list(measure(HELD_OUT, LABELS).values()))
     assert found.count == 300
-    assert found.right >= 260, found
-    assert found.wrong <= 14, found
+    assert found.right >= 267, found
+    assert found.wrong <= 11, found
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("I would like a video with a kite to the left of a shed", {("left of", "kite", "shed")}),
+        ("Could you render a goat that jumps over a bench?", {("jump", "goat"), ("above", "goat", "bench")}),
+        ("Please make a short 4k clip of a tractor moving right.", {("right", "tractor")}),
+        ("Show me a vase on a shelf, please", {("on", "vase", "shelf")}),
+        ("Make a video in which a goose chases a boy", {("chase", "goose", "boy")}),
+        ("Can I have an animation of a raft below a bridge?", {("below", "raft", "bridge")}),
+        ("A video with a lantern above a gate", {("above", "lantern", "gate")}),
+        # No requests of a video: a picture may have a frame, a question may be one.
+        ("A picture with a wide frame to the left of a door", {("left of", "picture", "door")}),
+        ("Would you like a vase on a shelf?", set()),
+        ("There is a lantern floating above a canal", {("float", "lantern"), ("above", "lantern", "canal")}),
+        ("There are two ponies moving left", {("two", "ponies"), ("left", "two ponies")}),
+        ("a carefully folded kite to the left of a cup", {("left of", "carefully folded kite", "cup")}),
+        ("a gently rocking boat to the right of a pier", {("right of", "gently rocking boat", "pier")}),
+        ("two brightly lit ferries move left", {("two", "brightly lit ferries"), ("left", "two brightly lit ferries")}),
+        ("a dog slowly chasing a goose", {("chase", "dog", "goose")}),
+        ("Up from the cellar climbs a monk", {("climb", "monk"), ("up", "monk")}),
+        ("Down from the roof climbs a thief", {("climb", "thief"), ("down", "thief")}),
+        ("Up from the lake rises a whale", {("up", "whale")}),
+    ],
+)
+def test_everyday_forms_are_read_as_what_they_show(prompt: str, wanted: Said) -> None:
+    assert said(prompt) == wanted
+
+
+@pytest.mark.parametrize(
+    ("prompt", "aside", "wanted"),
+    [
+        ("a pilgrim, cloak over one shoulder, walks left", "cloak over one shoulder", {("walk", "pilgrim")}),
+        ("a waiter, towel across his arm, runs left", "towel across his arm", {("run", "waiter")}),
+        ("a clown, hat on his head, moves left", "hat on his head", set()),
+        ("a miner walks left, lamp in one hand.", "lamp in one hand", {("walk", "miner")}),
+    ],
+)
+def test_what_somebody_wears_is_no_relation_and_is_named(prompt: str, aside: str, wanted: Said) -> None:
+    assert said(prompt) == wanted | {("left", prompt.split()[1].strip(","))}
+    assert [reason for reason in parse(prompt, LABELS).left_out if aside in reason]
+
+
+def test_words_that_ask_for_a_video_keep_the_places_of_the_others_and_are_not_listed() -> None:
+    found = parse("Could you show me a goat that jumps over a bench?", LABELS)
+    for relation in found.relations:
+        assert found.prompt[relation.start : relation.end] == relation.wording
+        for entity in relation.entities:
+            assert found.prompt[entity.start : entity.end] == entity.phrase
+    assert found.unused == () and found.left_out == ()
 
 
 @pytest.mark.parametrize(
