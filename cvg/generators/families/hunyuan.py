@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,7 +61,8 @@ class HunyuanVideoGenerator(Hunyuan):
     template: ClassVar[Mapping[str, Any]] = DEFAULT_PROMPT_TEMPLATE
     """What Llama reads, the prompt within it, and how many of its first tokens the pipeline cuts off."""
     embedded_guidance: float = 6.0
-    """The guidance scale that ``predict`` tells the network: the pipeline's default."""
+    """The guidance scale that ``predict`` tells the network where none is asked for: the pipeline's default."""
+    _asked_scale: float | None = None
 
     @property
     @override
@@ -130,7 +132,19 @@ class HunyuanVideoGenerator(Hunyuan):
 
     @property
     def _told_scale(self) -> float:
-        return self.embedded_guidance
+        default = self.embedded_guidance if self._asked_scale is None else self._asked_scale
+        return float(self.own_call.get("guidance_scale", default))
+
+    @override
+    @contextmanager
+    def guided_by(self, scale: float | None) -> Iterator[dict[str, Any]]:
+        """As everywhere; and passes that are read meanwhile tell the network the same scale."""
+        before, self._asked_scale = self._asked_scale, scale
+        try:
+            with super().guided_by(scale) as options:
+                yield options
+        finally:
+            self._asked_scale = before
 
     @override
     def options(self, size: Size) -> dict[str, Any]:
@@ -150,11 +164,6 @@ class HunyuanVideoImageGenerator(HunyuanVideoGenerator, ImageToVideo):
     embedded_guidance = 1.0
     _ANSWER = 4
     """Tokens of what the template has after the prompt that the pipeline takes out of its states."""
-
-    @property
-    @override
-    def _told_scale(self) -> float:
-        return float(self.own_call.get("guidance_scale", self.embedded_guidance))
 
     @property
     def _replaces(self) -> bool:

@@ -16,7 +16,7 @@ from diffusers import (
 )
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, LlamaTokenizerFast, PreTrainedTokenizerFast
 
 from cvg.common.errors import UserError
@@ -153,6 +153,29 @@ class TestHunyuanVideo(Conformance):
         for timestep, (z, output) in zip(schedule.timesteps, calls, strict=True):
             with torch.no_grad():
                 assert torch.equal(generator.predict(z, timestep, states), output)
+
+    @pytest.mark.parametrize("scale", [1.0, None])
+    def test_passes_that_are_read_tell_the_scale_that_the_call_does(
+        self, generator: Generator, latents: Tensor, scale: float | None
+    ) -> None:
+        told: list[float] = []
+        states = generator.encode_prompts(PROMPTS)
+
+        def note(_: nn.Module, __: Any, options: dict[str, Any]) -> None:
+            told.extend(options["guidance"].tolist())
+
+        def look(_: int, z: Tensor) -> Tensor:
+            generator.predict(z, self.timestep(generator), states)
+            return z
+
+        handle = generator.network.register_forward_pre_hook(note, with_kwargs=True)
+        with torch.no_grad():
+            generator.sample(PROMPTS, latents, 2, scale, self.size, look)
+            given = {} if scale is None else {"guidance_scale": scale}
+            with generator.called_with(given):
+                generator.predict(latents, self.timestep(generator), states)
+        handle.remove()
+        assert len(told) >= 10 and set(told) == {1000 * (scale or 6.0)}
 
     def test_layers_are_the_blocks_of_both_kinds_as_they_run(self, generator: Generator, latents: Tensor) -> None:
         ran: list[int] = []
