@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cvg.common.cli import run
-from cvg.common.errors import DataError, SettingsError, require
+from cvg.common.errors import DataError, SettingsError, check_guidance_scale, require
 from cvg.common.files import require_writable, slug
 from cvg.common.sizes import Grid, Size
 from cvg.composition import LabelSet
@@ -123,7 +123,8 @@ def main(
             left out.
         min_psnr: a video whose replay has a lower PSNR (dB) under either prompt is left out. Inversion only.
         guidance_scale: of classifier-free guidance that videos will be sampled with, which classifiers then take for
-            their own. It changes no record: each is of one prompt alone.
+            their own. Each record is of one prompt alone, so that it changes those alone whose network is told the
+            scale (HunyuanVideo's).
         seed: of wordings, wrong labels and noise.
         limit: use only the first rows.
         batch_size: videos that go through the network together, each under both of its prompts.
@@ -142,8 +143,7 @@ def main(
     require(0, iterations=iterations)
     if not math.isfinite(min_psnr):
         raise SettingsError(f"min_psnr {min_psnr}: give a number of dB")
-    if guidance_scale is not None and not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-        raise SettingsError(f"guidance_scale {guidance_scale}: give a number of at least 0")
+    check_guidance_scale(guidance_scale)
     uploads, folder = target(out, work)
     rows = manifest.load(data, label_set)[:limit]
     if not estimate:
@@ -169,7 +169,7 @@ def main(
         if uploads is not None:
             tell(f"note: what is not packed yet is kept in {folder}; the same command goes on by it")
     crew = Crew(here.count > 1, here.rank == 0, batch_size, beside, lambda line: tell(f"{here.name}: {line}"))
-    with here.together(tell) as end:
+    with here.together(tell) as end, model.guided_by(guidance_scale):
         try:
             info = shard(rows, folder, model, label_set, settings, loading.dtype, crew, uploads)
         except AllRejected as error:

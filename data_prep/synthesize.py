@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cvg.common.cli import run
-from cvg.common.errors import DataError, require
+from cvg.common.errors import DataError, check_guidance_scale, require
 from cvg.common.files import alone, atomic, read_json, require_writable, sweep, write_json
 from cvg.common.sizes import Size
 from cvg.composition import LabelSet, template_of
@@ -73,7 +73,12 @@ class _Job:
 
 
 def sample_with_trajectory(
-    generator: Generator, prompts: list[str], seeds: list[int], steps: int, size: Size
+    generator: Generator,
+    prompts: list[str],
+    seeds: list[int],
+    steps: int,
+    size: Size,
+    guidance_scale: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sample plainly and keep the early latents.
 
@@ -91,7 +96,7 @@ def sample_with_trajectory(
             kept.append(z.clone())
         return z
 
-    final = generator.sample(prompts, latents, steps, None, size, keep, noise)
+    final = generator.sample(prompts, latents, steps, guidance_scale, size, keep, noise)
     return generator.decode_latents(final), torch.stack(kept, dim=1), levels[:early]
 
 
@@ -103,12 +108,20 @@ def shown(reading: Reading) -> tuple[tuple[str, ...] | None, str]:
     return (labels, "") if len(labels) == len(reading.labels) else (None, "cannot tell")
 
 
-def make_batch(generator: Generator, suite: Suite, jobs: Sequence[_Job], steps: int, size: Size, fps: float) -> None:
+def make_batch(
+    generator: Generator,
+    suite: Suite,
+    jobs: Sequence[_Job],
+    steps: int,
+    size: Size,
+    fps: float,
+    guidance_scale: float | None,
+) -> None:
     """Sample videos, have them judged, and write those that can be labelled, with their latents; and all outcomes."""
     asked = [job.case.asked for job in jobs]
     seeds = [job.case.seeds[0] for job in jobs]
     prompts = [composition.prompt for composition in asked]
-    video_BCFHW, latents, sigmas = sample_with_trajectory(generator, prompts, seeds, steps, size)
+    video_BCFHW, latents, sigmas = sample_with_trajectory(generator, prompts, seeds, steps, size, guidance_scale)
     videos = [to_frames(video_CFHW) for video_CFHW in video_BCFHW]
     for i, (job, reading) in enumerate(zip(jobs, suite.judge(videos, asked), strict=True)):
         labels, reason = shown(reading)
@@ -151,6 +164,7 @@ def main(
     size: Size = Size(13, 64, 64),
     fps: int = 8,
     batch_size: int = 16,
+    guidance_scale: float | None = None,
     loading: Loading = Loading(),  # noqa: B008  (frozen)
 ) -> None:
     """Generate videos, label them with a suite's judge, and write OUT/manifest.jsonl.
@@ -173,9 +187,11 @@ def main(
         size: frames, height, width in pixels.
         fps: frames per second of the files.
         batch_size: videos at a time.
+        guidance_scale: of classifier-free guidance, 1 for models of few steps; the pipeline's default when left out.
         loading: where and how the generator is computed.
     """
     require(1, clips=clips, steps=steps, batch_size=batch_size, fps=fps, **Size(*size)._asdict())
+    check_guidance_scale(guidance_scale)
     require_writable(out / RUN)
     label_set = None if labels is None else LabelSet.load(labels)
     asking = load_suite(suite, label_set, loading.device, SuiteSettings(judge=judge, prompts_file=prompts_file))
@@ -184,13 +200,13 @@ def main(
     model.check_size(size)
     settings = {
         **{"generator": model.identity(), "suite": suite, "steps": steps, "seed": seed, "size": list(size), "fps": fps},
-        **{"batch_size": batch_size, "dtype": loading.dtype, "judge": judge},
+        **{"batch_size": batch_size, "dtype": loading.dtype, "judge": judge, "guidance_scale": guidance_scale},
         "labels": label_set and label_set.to_dict(),
         "prompts": prompts_file and hashlib.sha256(prompts_file.read_bytes()).hexdigest(),
     }
     with alone(out):
         _begin(out, settings)
-        rows, left_out = _synthesize(model, asking, out, clips, seed, batch_size, steps, size, fps)
+        rows, left_out = _synthesize(model, asking, out, clips, seed, batch_size, steps, size, fps, guidance_scale)
     print(f"{len(rows)} videos in {out / manifest.NAME}; left out: {dict(left_out) or 'none'}")
 
 
@@ -231,6 +247,7 @@ def _synthesize(
     steps: int,
     size: Size,
     fps: float,
+    guidance_scale: float | None,
 ) -> tuple[list[manifest.Row], Counter[str]]:
     """Make what is not there yet, and the manifest. Returns its rows, and the number of others by reason."""
     for folder in ("outcomes", "videos", "latents"):
@@ -239,7 +256,7 @@ def _synthesize(
     batches = [jobs[start : start + batch_size] for start in range(0, clips, batch_size)]
     for batch in tqdm(batches, desc="synthesize", unit="batch"):
         if not all(job.done() for job in batch):
-            make_batch(model, asking, batch, steps, size, fps)
+            make_batch(model, asking, batch, steps, size, fps, guidance_scale)
     rows: list[manifest.Row] = []
     left_out: Counter[str] = Counter()
     for job in jobs:

@@ -1,5 +1,7 @@
 """The exceptions that a user is meant to see: of one base, in the few kinds that a caller may want to tell apart."""
 
+import math
+
 
 class UserError(Exception):
     """Bad input. The message names the input, the reason and the remedy; commands print it and exit with code 2."""
@@ -46,3 +48,9 @@ def require(least: int, **options: int | None) -> None:
     for name, value in options.items():
         if value is not None and value < least:
             raise SettingsError(f"{name} {value}: give at least {least}")
+
+
+def check_guidance_scale(scale: float | None) -> None:
+    """Raise SettingsError for a scale of classifier-free guidance that is no number of at least 0; None is left out."""
+    if scale is not None and not (math.isfinite(scale) and scale >= 0):
+        raise SettingsError(f"guidance_scale {scale}: give a number of at least 0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cvg.common.errors import DataError, SettingsError, require
+from cvg.common.errors import DataError, SettingsError, check_guidance_scale, require
 from cvg.common.files import read_json, slug
 from cvg.common.sizes import Size
 from cvg.composition import Composition
@@ -98,8 +97,7 @@ def check_values(
     for seed in seeds:
         if not 0 <= seed < 2**64:
             raise SettingsError(f"seed {seed}: give a number from 0 to 2**64 - 1")
-    if guidance_scale is not None and not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-        raise SettingsError(f"guidance_scale {guidance_scale}: give a number of at least 0")
+    check_guidance_scale(guidance_scale)
     require(1, **least, **({} if size is None else Size(*size)._asdict()))
 
 

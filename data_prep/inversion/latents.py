@@ -43,8 +43,9 @@ class Settings:
         grid: to which maps are averaged before they are stored; None stores one value for each of the generator's
             latent tokens.
         fit: what becomes of pictures of another shape than ``size``.
-        guidance_scale: of classifier-free guidance that videos are to be sampled with. It changes no record, as each is
-            of one prompt alone; shards and classifiers tell it.
+        guidance_scale: of classifier-free guidance that videos are to be sampled with; shards and classifiers tell it.
+            Each record is of one prompt alone, so that it changes those alone whose network is told the scale
+            (HunyuanVideo's).
     """
 
     method: Method

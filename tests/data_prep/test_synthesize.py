@@ -106,6 +106,18 @@ def test_the_kept_latents_are_those_of_the_sampler(made: Path, generator: Path) 
     assert torch.equal(saved["latents"][0], noise[0].half())
 
 
+def test_videos_are_sampled_at_the_guidance_scale_that_is_asked_for(generator: Path, tmp_path: Path) -> None:
+    model = load_generator(str(generator))
+    plain, usual, five = (
+        synthesize.sample_with_trajectory(model, ["a red circle moving up"], [0], 2, Size(13, 64, 64), scale)[0]
+        for scale in (1.0, None, 5.0)
+    )
+    assert not torch.equal(plain, usual) and torch.equal(usual, five)  # 5 is Wan's own
+    with pytest.raises(UserError, match="guidance_scale -1.0: give a number of at least 0"):
+        synthesize.main(tmp_path, generator="none", guidance_scale=-1.0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_stopped_run_goes_on_to_the_same_bytes(
     made: Path, generator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +149,15 @@ def test_trajectories_become_shards(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", STEPS + 1), ("seed", 1), ("fps", 9), ("batch_size", 2), ("size", Size(9, 64, 64)), ("judge", "shapes")],
+    [
+        ("steps", STEPS + 1),
+        ("seed", 1),
+        ("fps", 9),
+        ("batch_size", 2),
+        ("size", Size(9, 64, 64)),
+        ("judge", "shapes"),
+        ("guidance_scale", 1.0),
+    ],
 )
 def test_it_goes_on_under_the_same_settings_only(name: str, value: Any, made: Path, generator: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
