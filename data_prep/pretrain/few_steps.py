@@ -27,6 +27,7 @@ from cvg.common.files import atomic, read_json, write_json
 from cvg.common.sizes import Size
 from cvg.diffusion.schedule import Schedule
 from cvg.generators import Generator, Loading, load_generator
+from cvg.generators.changes import set_scheduler
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import KINDS, sample_spec
 from data_prep.pretrain.loop import train
@@ -134,7 +135,8 @@ def main(
     torch.manual_seed(0)
     model = load_generator(generator, Loading(device=device))
     noise_NCFHW, clean_NCFHW, prompts = pairs(out, model, videos, teacher_steps)
-    schedule = load_generator(generator, Loading(flow_shift=flow_shift)).schedule(few, VIDEO)
+    set_scheduler(model.pipeline, Loading(flow_shift=flow_shift), generator)
+    schedule = model.schedule(few, VIDEO)
     transformer = model.network.requires_grad_(False)
     transformer.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS))
     transformer.train()
