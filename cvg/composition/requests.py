@@ -9,7 +9,7 @@ from cvg.composition.phrases import QUALITY
 
 _WHOLE = r"(?:an?|the|one|two|three|four|five|six|seven|eight|nine|ten|some|several|many|\d+)\b"
 _FILM = r"(?:videos?|clips?|movies?|films?|animations?|footage|scenes?|shots?)"
-_MEDIUM = r"(?:videos?|clips?|movies?|films?|animations?|footage|scenes?|shots?|gifs?|pictures?|images?|renderings?)"
+_MEDIUM = rf"(?:{_FILM}|gifs?|pictures?|images?|renderings?)"
 _SHOWING = r"(?:with|in\s+which|where|that\s+shows?|which\s+shows?|showing|depicting|featuring)"
 _PRAISE = "|".join(sorted(QUALITY)) + "|short|long|brief|slow|motion|animated|beautiful|funny|wide|aerial|drone|video"
 _ADJECTIVES = rf"(?:(?:{_PRAISE}|\d+|\w+-\w+),?\s+){{0,5}}?"
