@@ -78,7 +78,7 @@ def main(
             write_json(json, {"suite": suite or str(exam), "labels": labels, "categories": to_json(figures)})
             print(f"\nwrote {json}")
     elif prompts_file is not None:
-        asked = [understand(line, known) for line in read_prompts(prompts_file)]
+        asked = [understand(line, known) for line in read_prompts(prompts_file, pictures=True)]
         for one in asked:
             plain = [f"{one.prompt!r}", f"  {one.reason}"]
             print("\n".join(plain if one.composition is None else told(one.composition, known)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ from cvg.composition import Composition, LabelSet, parse
 from cvg.composition.asking import PromptLine, read_prompts, understand
 from cvg.generators import Loading
 from cvg.guidance.config import RULES, GuidanceConfig
-from cvg.guidance.jobs import Job, asked, check_values, fitting_size, job_places
+from cvg.guidance.jobs import asked, check_values, fitting_size, job_places, jobs_of
+from cvg.guidance.pictures import Pictures, given, pictures_of
 
 # What computes is imported by the functions that use it: help and wrong options need no PyTorch. For the type checker
 # alone, and not under `TYPE_CHECKING`, whose blocks jsonargparse runs.
@@ -70,14 +72,14 @@ def main(
 
     Args:
         prompt: a text prompt, or a list of them: '["one", "another"]'.
-        prompts_file: prompts in place of it: one a line (.txt), or with entities and labels by hand (.jsonl, .csv).
-            Those that ask for nothing that can be guided are sampled plainly, and it is said which.
+        prompts_file: prompts in place of it: one a line (.txt), or with entities, labels and pictures of their own
+            (.jsonl, .csv). Those that ask for nothing that can be guided are sampled plainly, and it is said which.
         seed: a seed, or a list of them; every prompt is sampled with every seed.
         out: output folder.
-        image: picture (PNG, JPEG, WebP, BMP, TIFF) that an image-to-video generator makes all videos of; the pipeline
-            brings it to their size.
-        last_image: picture that all of them end with, for models that take one: Wan 2.1 for first and last frames, and
-            Wan 2.2 A14B.
+        image: picture (PNG, JPEG, WebP, BMP, TIFF) that an image-to-video generator makes the videos of, but for
+            prompts of a file that have one of their own; the pipeline brings it to their size.
+        last_image: picture that they end with likewise, for models that take one: Wan 2.1 for first and last frames,
+            and Wan 2.2 A14B.
         classifier: exported classifier folder, hub id, or shipped name; or "rules", which need no training: formulas on
             the attention maps of any generator, which is then to be named, and the size of its videos.
         labels: label set of the rules: a YAML file, or a shipped one; world when left out.
@@ -106,14 +108,14 @@ def main(
     prompts = [line.prompt for line in lines]
     numbers = {"steps": steps, "fps": fps, "scale": scale, "batch_size": batch_size}
     check_values(prompts, seeds, guidance_scale, size, numbers | {"candidates": candidates})
-    places = job_places(prompts, seeds, out)
-    require_writable(*places.values())
+    places = job_places(lines, seeds, out)
+    require_writable(*chain(*places))
     from cvg.guidance.making import make_all, settings_of, surroundings
     from cvg.guidance.rules import with_generator
     from cvg.guidance.sampler import GuidedSampler
 
     quiet.silence()  # again, of what these have imported
-    pictures, digests = _pictures(image, last_image)
+    pictures = pictures_of(lines, image, last_image)
     with alone(out):  # two would make the same files, and take each other's temporary ones for a killed run's
         sweep(out, older=0)
         trained = _trained(classifier, labels, generator, size)
@@ -121,14 +123,14 @@ def main(
             trained = _with_new_labels(trained, label, entities, label_group)
         known = LabelSet.load(labels or _LABELS) if trained is None else trained.labels
         needed, ruled = guidance != "off" and prompts_file is None, trained is None and guidance != "off"
-        understood = {line.prompt: _understood(line, known, needed, ruled) for line in lines}
-        jobs = [Job(text, understood[text], number, place) for (text, number), place in places.items()]
-        sampler = GuidedSampler(*with_generator(trained, known, generator, size, loading, guiding, *pictures), guiding)
-        size = _fitted(sampler, size, scale, pipeline)
+        jobs = jobs_of(prompts, [_understood(line, known, needed, ruled) for line in lines], pictures, seeds, places)
+        frozen = with_generator(trained, known, generator, size, loading, guiding, *given(pictures))
+        sampler = GuidedSampler(*frozen, guiding)
+        size = _fitted(sampler, size, scale, pipeline, pictures[0])
         if guidance != "off":
             _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict, (steps, size, guidance_scale))
         settings = {
-            **settings_of(sampler, classifier, guidance, guidance_scale, size, *digests),
+            **settings_of(sampler, classifier, guidance, guidance_scale, size),
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
             "by_hand": {"entities": entities, "label": label, "label_group": label_group} | _said(lines, prompts_file),
             **{**numbers, "loading": asdict(loading), **surroundings()},
@@ -198,34 +200,30 @@ def _lines(
     if path is not None:
         if entities is not None or label is not None:
             raise SettingsError("--entities and --label go with --prompt; a file says them beside each prompt")
-        return read_prompts(path)
+        return read_prompts(path, pictures=True)
     texts = [prompt] if isinstance(prompt, str) else prompt or []
     labels = [label] if isinstance(label, str) else label
     return [PromptLine(prompt=text, entities=entities, labels=labels) for text in texts]
 
 
-def _pictures(first: Path | None, last: Path | None) -> tuple[list[Any], list[str | None]]:
-    """The pictures of the first and the last frame, and their files' SHA-256; None for one that is not given."""
-    if last is not None and first is None:
-        raise SettingsError(f"last_image {last}: goes with a first one; give --image too")
-    from cvg.media.pictures import read_picture
-
-    found = [(None, None) if path is None else read_picture(path) for path in (first, last)]
-    return [picture for picture, _ in found], [digest for _, digest in found]
-
-
-def _fitted(sampler: GuidedSampler, size: Size | None, scale: int, pipeline: dict[str, Any]) -> Size:
-    """The size of the videos; further arguments of the pipeline's call are set."""
+def _fitted(
+    sampler: GuidedSampler, size: Size | None, scale: int, pipeline: dict[str, Any], pictures: Pictures
+) -> Size:
+    """The size of the videos; the pipeline's call has further arguments and the first pictures, and can be tried."""
     from cvg.generators.call_options import checked_call
 
     size = fitting_size(sampler, size, scale)
+    pictures.show(sampler.generator)
     sampler.generator.call = checked_call(sampler.generator, size, pipeline)
     return size
 
 
 def _said(lines: Sequence[PromptLine], path: Path | None) -> dict[str, Any]:
     """What a file of prompts says by hand, for the record."""
-    return {} if path is None else {"lines": [to_dict(line) for line in lines if line.entities or line.labels]}
+    if path is None:
+        return {}
+    told = [to_dict(replace(line, image=None, last_image=None)) for line in lines if line.entities or line.labels]
+    return {"lines": told}
 
 
 def _understood(line: PromptLine, labels: LabelSet, needed: bool, ruled: bool) -> Composition | None:

@@ -17,11 +17,13 @@ from cvg.application.models import Models
 from cvg.common.errors import SettingsError
 from cvg.common.files import write_json
 from cvg.composition import Composition
+from cvg.composition.asking import PromptLine
 from cvg.evaluation.early import run_plain
 from cvg.guidance.cautions import cautions
 from cvg.guidance.config import RULES
 from cvg.guidance.jobs import SIDE_BY_SIDE, Job, check_values, fitting_size, job_places
 from cvg.guidance.making import settings_of, surroundings
+from cvg.guidance.pictures import Pictures
 from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.traces import in_words, low, traces
 from cvg.media.pixels import to_frames
@@ -149,9 +151,8 @@ class Making:
         sampler = self.models.sampler(wish.model, wish.way)
         self._alive()
         fitting_size(sampler, None, SCALE)
-        job = Job(
-            wish.prompt, wish.composition, wish.seed, *job_places([wish.prompt], [wish.seed], self.folder).values()
-        )
+        ((place,),) = job_places([PromptLine(prompt=wish.prompt)], [wish.seed], self.folder)
+        job = Job(wish.prompt, wish.composition, wish.seed, place, Pictures())
         if wish.composition is None:
             self._plain(sampler, job)
         else:
@@ -229,7 +230,7 @@ class Making:
             "prompt": job.prompt,
             "seed": job.seed,
             **settings_of(sampler, named, guidance, None, sampler.size),
-            "understood": by_hand,
+            **{"image": job.pictures.told, "understood": by_hand},
             **{"steps": wish.steps, "fps": FPS, "scale": SCALE, "batch_size": 1},
             **{"loading": asdict(self.models.loading), **surroundings()},
         }

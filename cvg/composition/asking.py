@@ -33,11 +33,15 @@ class PromptLine:
         prompt: the text.
         entities: entity phrases by hand, subject and object of each relation in turn; read from the prompt when None.
         labels: the relations' labels by hand; read from the prompt when None.
+        image: file of the picture that its videos begin with, for generators that make them of one.
+        last_image: likewise of the one that they end with.
     """
 
     prompt: Annotated[str, Field(description="a text")]
     entities: list[str] | None = None
     labels: list[str] | None = None
+    image: Path | None = None
+    last_image: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,15 @@ def understand(line: PromptLine, labels: LabelSet) -> Asked:
         return Asked(line.prompt, None, UNREAD, str(error))
 
 
-def read_prompts(path: Path) -> list[PromptLine]:
+def read_prompts(path: Path, pictures: bool = False) -> list[PromptLine]:
     """The prompts of a file.
 
     Args:
         path: a ``.txt`` of one prompt a line; a ``.jsonl`` of objects with ``prompt`` and, where they are said by hand,
-            ``entities`` and ``labels`` (lists of texts); or a ``.csv`` with these columns, of which the last two hold
-            texts with semicolons between them. Empty lines count as nothing.
+            ``entities`` and ``labels`` (lists of texts), and where videos are made of pictures, ``image`` and
+            ``last_image`` (files, relative to the folder of this one); or a ``.csv`` with these columns, in which the
+            texts of a list have semicolons between them. Empty lines count as nothing.
+        pictures: whether pictures are of use; a line with one is refused otherwise.
 
     Raises:
         DataError: it cannot be read, is of another form, or holds no prompt; the message names the line.
@@ -104,10 +110,14 @@ def read_prompts(path: Path) -> list[PromptLine]:
     kinds = {".txt": _plain, ".jsonl": _objects, ".csv": _table}
     if path.suffix not in kinds:
         raise DataError(f"prompts {path}: give a file that ends in {', '.join(kinds)}")
-    lines = [
-        read(PromptLine, entry, f"prompts {path}, line {number}", complete=False)
-        for number, entry in kinds[path.suffix](text, path)
-    ]
+    lines = []
+    for number, entry in kinds[path.suffix](text, path):
+        where = f"prompts {path}, line {number}"
+        line = read(PromptLine, entry, where, complete=False)
+        if (line.image or line.last_image) and not pictures:
+            raise DataError(f"{where}: has an image, and videos are made of text alone here; leave it out")
+        line.image, line.last_image = (name and path.parent / name for name in (line.image, line.last_image))
+        lines.append(line)
     if not lines:
         raise DataError(f"prompts {path}: there is no prompt in it")
     return lines

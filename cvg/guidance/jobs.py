@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from cvg.common.errors import DataError, SettingsError, check_guidance_scale, re
 from cvg.common.files import read_json, slug
 from cvg.common.sizes import Size
 from cvg.composition import Composition
+from cvg.composition.asking import PromptLine
+from cvg.guidance.pictures import Pictures
 from cvg.media.video import write_gif, write_video
 
 SIDE_BY_SIDE = (".side-by-side.mp4", ".side-by-side.gif")
@@ -30,12 +33,14 @@ class Job:
         composition: what it was understood to ask; None where nothing is guided and it was not.
         seed: of the initial noise.
         place: path of its files, without what tells them apart.
+        pictures: what it is made of beside the prompt.
     """
 
     prompt: str
     composition: Composition | None
     seed: int
     place: Path
+    pictures: Pictures
 
     def file(self, suffix: str) -> Path:
         """One of the job's files."""
@@ -69,14 +74,36 @@ class Job:
             write_gif(self.file(".side-by-side.gif"), both, fps=fps, scale=scale)
 
 
-def job_places(prompts: Sequence[str], seeds: Sequence[int], out: Path) -> dict[tuple[str, int], Path]:
-    """Every prompt with every seed -> its files' path without suffix. Raises SettingsError for one that comes twice."""
-    pairs = [(prompt, seed) for prompt in prompts for seed in seeds]
-    places = {(prompt, seed): out / f"{slug(prompt)}_seed{seed}" for prompt, seed in pairs}
-    twice = [places[pair] for pair, count in Counter(pairs).items() if count > 1]
+def job_places(lines: Sequence[PromptLine], seeds: Sequence[int], out: Path) -> list[list[Path]]:
+    """Of every prompt, with every seed: the path of its files without suffix.
+
+    Where a prompt has a picture of its own, the picture's name stands there too: a prompt may come with several.
+
+    Raises:
+        SettingsError: two videos would have the same path.
+    """
+    names = [slug(line.prompt) + (f"_{slug(line.image.stem)}" if line.image else "") for line in lines]
+    places = [[out / f"{name}_seed{seed}" for seed in seeds] for name in names]
+    twice = [place for place, count in Counter(itertools.chain(*places)).items() if count > 1]
     if twice:
         raise SettingsError(f"two videos would be written to {min(twice)}; give each prompt and seed once")
     return places
+
+
+def jobs_of(
+    prompts: Sequence[str],
+    compositions: Sequence[Composition | None],
+    pictures: Sequence[Pictures],
+    seeds: Sequence[int],
+    places: Sequence[Sequence[Path]],
+) -> list[Job]:
+    """A job for every prompt with every seed; the places are those of :func:`job_places`."""
+    rows = zip(prompts, compositions, pictures, places, strict=True)
+    return [
+        Job(prompt, composition, seed, place, shown)
+        for prompt, composition, shown, row in rows
+        for seed, place in zip(seeds, row, strict=True)
+    ]
 
 
 def check_values(
@@ -123,13 +150,18 @@ def in_batches(jobs: Sequence[Job], settings: dict[str, Any]) -> list[tuple[Sequ
 
     Args:
         jobs: all of a run.
-        settings: of the run; ``batch_size`` jobs go together.
+        settings: of the run; ``batch_size`` jobs go together, all of the same pictures.
     """
     guided = [job for job in jobs if job.composition is not None or settings["guidance"] == "off"]
     others = [job for job in jobs if job not in guided]
     plain = settings | {"guidance": "off", "guiding": None, "candidates": None}
     parts, size = ((guided, settings), (others, plain)), settings["batch_size"]
-    return [(part[at : at + size], of) for part, of in parts for at in range(0, len(part), size)]
+    batches: list[tuple[Sequence[Job], dict[str, Any]]] = []
+    for part, of in parts:
+        for pictures in dict.fromkeys(job.pictures for job in part):
+            alike = [job for job in part if job.pictures == pictures]
+            batches += [(alike[at : at + size], of | {"image": pictures.told}) for at in range(0, len(alike), size)]
+    return batches
 
 
 def asked(batch: Sequence[Job]) -> list[Composition]:

@@ -38,6 +38,7 @@ def make_all(sampler: GuidedSampler, jobs: Sequence[Job], settings: dict[str, An
                 bar.skip(runs[of["guidance"]])
                 bar.say("\n".join(f"{job.file('.mp4')} (made before, with these settings)" for job in batch))
             else:
+                batch[0].pictures.show(sampler.generator)
                 (_choose if of["guidance"] == "score" else _make)(sampler, batch, of, bar)
 
 
@@ -120,8 +121,6 @@ def settings_of(
     guidance: str,
     guidance_scale: float | None,
     size: Size,
-    image: str | None = None,
-    last_image: str | None = None,
 ) -> dict[str, Any]:
     """What videos are sampled with, for the record.
 
@@ -131,8 +130,6 @@ def settings_of(
         guidance: ``on``, ``off`` or ``score``.
         guidance_scale: of classifier-free guidance; the one that the classifier names when None.
         size: of the videos.
-        image: SHA-256 of the image that they are made of, if of any.
-        last_image: likewise of the one that they end with.
     """
     usual = sampler.classifier.config.sampling.guidance_scale
     return {
@@ -141,7 +138,6 @@ def settings_of(
         "classifier": sampler.classifier.identity(classifier),
         "guidance_scale": usual if guidance_scale is None else guidance_scale,
         "size": size._asdict(),
-        "image": image and {"sha256": image} | ({"last_sha256": last_image} if last_image else {}),
         "guiding": asdict(sampler.config) if guidance != "off" else None,
     }
 

@@ -139,8 +139,8 @@ def with_generator(
     size: Size | None,
     loading: Loading,
     guiding: GuidanceConfig | None = None,
-    image: Any = None,
-    last_image: Any = None,
+    image: bool = False,
+    last_image: bool = False,
 ) -> tuple[Generator, CompositionClassifier | Rules]:
     """A generator, and what reads its maps: a classifier, else rules.
 
@@ -151,8 +151,8 @@ def with_generator(
         size: of the rules' videos.
         loading: where and how the generator is computed.
         guiding: layers and heads of the rules; those that :meth:`Rules.of` takes when None.
-        image: a picture (``PIL.Image.Image``) that an image-to-video generator makes videos of.
-        last_image: likewise one that they end with.
+        image: whether it is to make videos of images (:attr:`ImageToVideo.image`).
+        last_image: whether some are to end with one too.
 
     Raises:
         SettingsError: rules without generator or size, or with layers, heads or a size that the generator does not
@@ -174,13 +174,11 @@ def with_generator(
     return frozen, Rules.of(frozen, labels, Size(*size), guiding.layers, guiding.heads)
 
 
-def _loaded(name: str, loading: Loading, image: Any, last_image: Any) -> Generator:
-    check_image(name, image is not None, last_image is not None)
+def _loaded(name: str, loading: Loading, image: bool, last_image: bool) -> Generator:
+    check_image(name, image, last_image)
     generator = load_generator(name, loading)
-    if isinstance(generator, ImageToVideo):
-        if last_image is not None and not generator.takes_last_image:
-            raise SettingsError(f"last_image: {name} was made for the first frame alone; leave the last one out")
-        generator.image, generator.last_image = image, last_image
+    if last_image and isinstance(generator, ImageToVideo) and not generator.takes_last_image:
+        raise SettingsError(f"last_image: {name} was made for the first frame alone; leave the last one out")
     return generator
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
 from cvg.common.files import read_json
 from cvg.common.sizes import Size
+from cvg.evaluation.suites import SuiteSettings, load_suite
 from cvg.generators import loading
 from cvg.guidance.config import GuidanceConfig
 from tests.guidance.test_image_to_video import BUILDS, PROMPT
@@ -123,7 +125,7 @@ def test_what_does_not_go_together_is_refused_before_a_model_is_loaded(
         sample.main(PROMPT, out=tmp_path / "out", image=picture)
     with pytest.raises(SettingsError, match=r"last_image: .*\(LTXImageToVideoPipeline\) is told the first frame alone"):
         sampled(pipelines["ltx"], picture, tmp_path, size=size, last_image=picture)
-    with pytest.raises(SettingsError, match="last_image .*: goes with a first one; give --image too"):
+    with pytest.raises(SettingsError, match="last_image .*: goes with a first one; give that too"):
         sampled(pipelines["wan 2.2"], None, tmp_path, last_image=picture)
 
 
@@ -133,3 +135,38 @@ def test_the_image_is_no_argument_of_the_pipelines_call(
     for name in ("image", "last_image"):
         with pytest.raises(SettingsError, match=f"pipeline {name}: cannot be given, as it has an option of its own"):
             sampled(pipelines["wan 2.2"], picture, tmp_path, pipeline={name: "x.png"})
+
+
+def test_prompts_of_a_file_have_pictures_of_their_own(
+    pipelines: dict[str, Path], picture: Path, tmp_path: Path
+) -> None:
+    """Each is made as it would be alone, of its own picture; one without takes that of all."""
+    PIL.Image.new("RGB", (40, 40), "blue").save(tmp_path / "blue sky.png")
+    lines = [
+        {"prompt": PROMPT, "image": "blue sky.png"},
+        {"prompt": PROMPT},
+        {"prompt": "a lake", "image": "blue sky.png"},
+    ]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    options: dict[str, Any] = {"generator": str(pipelines["ltx"]), "size": SIZES["ltx"], "steps": 2, "scale": 1}
+    options |= {"classifier": "rules", "labels": "shapes", "guidance": "off", "batch_size": 1}
+    of_file = sample.main(out=tmp_path / "file", prompts_file=tmp_path / "prompts.jsonl", image=picture, **options)
+    alone = [
+        *sample.main(PROMPT, out=tmp_path / "alone", image=tmp_path / "blue sky.png", **options),
+        *sample.main(PROMPT, out=tmp_path / "other", image=picture, **options),
+    ]
+    assert [path.stem.removesuffix("_seed0") for path in of_file] == [
+        f"{alone[0].stem.removesuffix('_seed0')}_blue-sky",
+        alone[1].stem.removesuffix("_seed0"),
+        "a-lake_blue-sky",
+    ]
+    assert [path.read_bytes() for path in of_file[:2]] == [path.read_bytes() for path in alone]
+    told, others = ([read_json(path.with_suffix(".json"))["image"] for path in paths] for paths in (of_file, alone))
+    assert told == [*others, told[0]] and told[0] != told[1]
+    before = [path.stat().st_mtime_ns for path in of_file]
+    sample.main(out=tmp_path / "file", prompts_file=tmp_path / "prompts.jsonl", image=picture, **options)
+    assert before == [path.stat().st_mtime_ns for path in of_file]
+    with pytest.raises(SettingsError, match=f"prompt '{PROMPT}': has no image, and others have; give each one"):
+        sample.main(out=tmp_path / "file", prompts_file=tmp_path / "prompts.jsonl", **options)
+    with pytest.raises(DataError, match="line 1: has an image, and videos are made of text alone here"):
+        load_suite("prompts", settings=SuiteSettings(prompts_file=tmp_path / "prompts.jsonl"))
