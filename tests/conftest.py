@@ -1,13 +1,17 @@
-"""Fixtures: tiny shards, a tiny generator and its classifier; and how memory is looked after while tests run."""
+"""Fixtures: tiny shards, a tiny generator and its classifier; and what spares time while tests run."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cvg.shards.records import Record
 from tests.helpers.shards import make_record, make_shards
@@ -26,6 +30,31 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _group_offloading(module: Any) -> Any:
+    """diffusers' own look for what offloads a network in groups, without an exception for each part that has no hooks.
+
+    A pipeline looks whenever it is asked for its device: a tenth of the time of the tests that sample.
+    """
+    for part in module.modules():
+        if hooks := vars(part).get("_diffusers_hook"):
+            found = hooks.get_hook("group_offloading")
+            if found is not None:
+                return found
+    return None
+
+
+def pytest_collection_finish() -> None:
+    """Of what the chosen tests have imported."""
+    if "diffusers" in sys.modules:
+        from diffusers.hooks import group_offloading
+
+        assert group_offloading._GROUP_OFFLOADING == "group_offloading"
+        group_offloading._get_top_level_group_offload_hook = _group_offloading
+    for name in ("cvg.reporting.charts", "cvg.reporting.page"):
+        if name in sys.modules:
+            sys.modules[name].DPI = 48  # type: ignore[attr-defined]  (a ninth of the pixels to draw)
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +90,17 @@ def shard_factory() -> Callable[..., Path]:
 def record_factory() -> Callable[[str, str, int], Record]:
     """`make_record`: (key, label, seed) -> record."""
     return make_record
+
+
+@pytest.fixture
+def pasted_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures of a collected data set's page, pixel after pixel: to draw them takes longer than all the rest."""
+    from data_prep.sources import report
+
+    def paste(rows: Sequence[tuple[str, Sequence[Any]]]) -> bytes:
+        pixels_N3 = np.concatenate([frames.reshape(-1, 3) for _, blocks in rows for frames in blocks])
+        buffer = io.BytesIO()
+        Image.fromarray((255 * pixels_N3[None]).round().astype(np.uint8)).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+    monkeypatch.setattr(report, "strips", paste)

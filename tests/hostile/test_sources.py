@@ -17,6 +17,7 @@ from data_prep import collect
 from tests.data_prep.sources import forms
 from tests.data_prep.sources.helpers import rejects
 
+pytestmark = pytest.mark.usefixtures("pasted_strips")
 DEEP = "[" * 200_000
 
 

@@ -22,7 +22,7 @@ from cvg.common.errors import UserError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet
 from cvg.probing.probe import Score
-from cvg.reporting import inspection
+from cvg.reporting import charts, inspection
 from cvg.reporting.heatmaps import leak_map, probe_map, verdict_bars, weight_map
 from cvg.reporting.strips import strips
 from cvg.shards.shards import ShardInfo
@@ -75,7 +75,7 @@ def test_every_picture_is_a_png_and_the_page_holds_them_all(page: Path) -> None:
     for name in names:
         with Image.open(page / f"{name}.png") as image:
             image.load()
-            assert image.format == "PNG" and min(image.size) > 100
+            assert image.format == "PNG" and min(image.size) > 100 * charts.DPI / 144
             assert np.asarray(image.convert("L")).std() > 5  # not blank
     text = (page / "inspect.html").read_text()
     assert not re.search(r"https?://|//[a-z]|<script|<link|@import", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
@@ -217,4 +217,4 @@ def test_pictures_of_any_number_of_steps_layers_heads_frames_and_labels() -> Non
     for picture in pictures:
         with Image.open(io.BytesIO(picture)) as image:
             image.load()
-            assert max(image.size) < 4500
+            assert max(image.size) < 4500 * charts.DPI / 144

@@ -18,6 +18,7 @@ from data_prep.sources import looks
 from tests.data_prep.sources import forms
 from tests.data_prep.sources.helpers import call, rejects
 
+pytestmark = pytest.mark.usefixtures("pasted_strips")
 CLIPS = 6
 
 

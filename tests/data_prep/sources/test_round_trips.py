@@ -99,6 +99,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[forms.Clip
     return folder, forms.clips(folder, KINDS, FEW)
 
 
+@pytest.mark.usefixtures("pasted_strips")
 @pytest.mark.parametrize("form", FORMS)
 def test_labels_are_those_that_were_rendered(form: str, few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
     videos, made = few
@@ -126,6 +127,7 @@ def test_labels_of_many_are_those_that_were_rendered(form: str, tmp_path: Path) 
     assert right >= 0.999 * total and found >= 0.99 * len(made)
 
 
+@pytest.mark.usefixtures("pasted_strips")
 def test_places_around_a_person_are_those_that_were_rendered(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "videos").mkdir(parents=True)
@@ -140,6 +142,7 @@ def test_places_around_a_person_are_those_that_were_rendered(tmp_path: Path) -> 
     assert all(row.unconfirmed and row.entities[1] == "person" for row in rows)
 
 
+@pytest.mark.usefixtures("pasted_strips")
 def test_captions_in_tars_are_confirmed_by_a_judge(few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
     videos, made = few
     (tmp_path / "root").mkdir()
@@ -160,6 +163,7 @@ def test_captions_in_tars_are_confirmed_by_a_judge(few: tuple[Path, list[forms.C
         assert said == truth[row.id.split("-")[1]]
 
 
+@pytest.mark.usefixtures("pasted_strips")
 def test_sentences_of_videos_with_boxes_are_those_that_were_rendered(tmp_path: Path) -> None:
     """Of VidSTG: the words are the sentence's where it states the relation, else the categories'."""
     (tmp_path / "videos").mkdir()
@@ -201,11 +205,13 @@ def test_licences_choose_and_labels_are_balanced(few: tuple[Path, list[forms.Cli
     assert {row.licence for row in rows} == {"CC-BY-4.0"}
     counts = report(out)["labels"]
     assert set(counts.values()) == {1}
+    assert out.with_name("m.report.html").read_text().count("data:image/png") == len(counts)  # drawn, here
     assert report(out)["rejected"]["licence"] == 2
     left = [reject for reject in rejects(out) if reject["reason"] == "licence"]
     assert all("b.csv:" in reject["where"] and "CC-BY-NC-4.0" in reject["detail"] for reject in left)
 
 
+@pytest.mark.usefixtures("pasted_strips")
 def test_the_same_again_is_the_same_wherever_it_lies(few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
     videos, made = few
     texts = []
@@ -217,6 +223,7 @@ def test_the_same_again_is_the_same_wherever_it_lies(few: tuple[Path, list[forms
     assert texts[0] == texts[1] and any(row["relations"][0]["label"] == "right of" for row in texts[0])
 
 
+@pytest.mark.usefixtures("pasted_strips")
 def test_captions_come_as_parquet_and_lines_too(few: tuple[Path, list[forms.Clip]], tmp_path: Path) -> None:
     videos, made = few
     lines = [{"path": f"{clip.name}.mp4", "text": clip.spec.prompt, "license": "CC0-1.0"} for clip in made[:2]]
