@@ -39,12 +39,21 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shards(tmp_path_factory.mktemp("shards"), {"train": 160, "val": 40}, samples=8)
 
 
+OPTIONS = {"noise": 0.3, "dropout": 0.1}
+
+
+@pytest.fixture(scope="module")
+def whole(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """A training of three epochs that is not stopped."""
+    seen = Seen()
+    fit(tmp_path_factory.mktemp("whole"), shards, OPTIONS, STREAMED, (seen,), epochs=3)
+    return seen
+
+
 @pytest.mark.parametrize("stop_at", [5, 7])
-def test_going_on_changes_nothing(shards: Path, tmp_path: Path, stop_at: int) -> None:
+def test_going_on_changes_nothing(shards: Path, whole: Seen, tmp_path: Path, stop_at: int) -> None:
     """In the middle of an epoch, and at its end."""
-    options = {"noise": 0.3, "dropout": 0.1}
-    whole, first, rest = Seen(), Seen(stop_at), Seen()
-    fit(tmp_path / "whole", shards, options, STREAMED, (whole,), epochs=3)
+    options, first, rest = OPTIONS, Seen(stop_at), Seen()
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         fit(tmp_path / "cut", shards, options, STREAMED, (first,), epochs=3)
     mid = tmp_path / "cut/mid.ckpt"
