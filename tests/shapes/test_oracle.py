@@ -110,14 +110,15 @@ CHANGES: dict[str, tuple[Callable[[Frames, int], Frames], float]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_agrees_with_the_renderer(change: str) -> None:
     function, least = CHANGES[change]
-    assert share_right(600 if change == "as rendered" else 150, function) >= least
+    assert share_right(200 if change == "as rendered" else 100, function) >= least
 
 
 @pytest.mark.parametrize("kind", NEW_KINDS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_agrees_with_the_renderer_on_what_is_more_than_straight_lines(change: str, kind: str) -> None:
     function, least = CHANGES[change]
-    assert share_right(60 if change == "as rendered" else 20, function, kind) >= min(least, 0.95)
+    count = 10 if kind == "depth" else 30 if change == "as rendered" else 20  # a hidden outline takes long to fit
+    assert share_right(count, function, kind) >= min(least, 0.95)
 
 
 @pytest.mark.slow
