@@ -33,15 +33,18 @@ def pytest_collection() -> Iterator[None]:
 
 
 def _group_offloading(module: Any) -> Any:
-    """diffusers' own look for what offloads a network in groups, without an exception for each part that has no hooks.
+    """diffusers' own look for what offloads a network in groups, without a name and an exception for each of its parts.
 
-    A pipeline looks whenever it is asked for its device: a tenth of the time of the tests that sample.
+    A pipeline looks whenever it is asked for its device: a fifth of the time of the tests that sample.
     """
-    for part in module.modules():
-        if hooks := vars(part).get("_diffusers_hook"):
-            found = hooks.get_hook("group_offloading")
-            if found is not None:
-                return found
+    parts, seen = [module], {None}
+    while parts:
+        own = vars(parts.pop())
+        if "_diffusers_hook" in own and (found := own["_diffusers_hook"].get_hook("group_offloading")) is not None:
+            return found
+        new = {*own["_modules"].values()} - seen
+        seen |= new
+        parts += new
     return None
 
 

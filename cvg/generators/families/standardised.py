@@ -14,9 +14,9 @@ class StandardisedGenerator(Generator):
 
     def moments(self, frames: int) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the VAE's latents, for videos of so many latent frames: (1, C, 1 or F, 1, 1) each."""
-        vae = self.pipeline.vae
+        vae, device = self.pipeline.vae, self.device  # asked for once: it looks through all parts of all networks
         mean, std = (
-            torch.as_tensor(values).view(1, -1, 1, 1, 1).to(self.device, vae.dtype)
+            torch.as_tensor(values).view(1, -1, 1, 1, 1).to(device, vae.dtype)
             for values in (vae.config.latents_mean, vae.config.latents_std)
         )
         return mean, std
