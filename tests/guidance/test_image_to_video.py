@@ -46,7 +46,7 @@ from tests.generators.families import test_ltx as ltx
 from tests.generators.families import test_wan as wan
 from tests.helpers.labels import LABELS
 
-PROMPT, STEPS = "a green triangle moving up", 6
+PROMPT, STEPS = "a green triangle moving up", 4
 
 
 def image_to_video(pipeline: Any, kind: type, **parts: Any) -> Any:
