@@ -41,7 +41,9 @@ def allocated(work: Work) -> int:
 
 
 @pytest.mark.parametrize("way", [BOTH, loaded.GROUP])
-def test_what_is_counted_on_fake_tensors_is_what_is_allocated(way: str) -> None:
+def test_what_is_counted_on_fake_tensors_is_what_is_allocated(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == BOTH:  # arithmetic is counted the other way alone: each count of it runs a guided step anew
+        monkeypatch.setattr(loaded, "operations", lambda work: 0)
     fake = loaded.taken(TINY, way, [0, 1], "float32", FakeTensorMode(allow_non_fake_inputs=True))
     case = random_case(TINY, [0, 1], 1, 50, "cpu", "float32", None, loaded.WAYS[way])
     weights = sum(stored_bytes(weight) for weight in case.generator.network.parameters())
