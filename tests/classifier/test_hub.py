@@ -109,7 +109,7 @@ def test_the_card_tells_labels_figures_and_shows_a_video(
     prompt = found["rows"][0]["prompt"]
     assert f"![{prompt}: unguided, guided](example.gif)" in text and f'sampler(["{prompt}"]' in text
     with Image.open(io.BytesIO((tmp_path / "out" / "example.gif").read_bytes())) as gif:
-        assert (gif.size, gif.n_frames) == (((64 + 4 + 64) * 2, 64 * 2), 13)
+        assert (gif.size, gif.n_frames) == (((48 + 4 + 48) * 2, 48 * 2), 5)
 
 
 @pytest.mark.parametrize("name", ["shapes-classifier", "shapes-cogvideox-classifier"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import random
@@ -39,10 +40,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> list[Row]:
+    return made_in(tmp_path)
+
+
+def made_in(folder: Path) -> list[Row]:
     """Every third of two relations, every fifth of validation."""
     made = []
     for number in range(COUNT):
-        video = tmp_path / f"{number}.mp4"
+        video = folder / f"{number}.mp4"
         video.write_bytes(bytes([number]) * 100)
         relations = (("left", (0,)),) * (1 + (number % 3 == 0))
         made.append(Row(f"v{number}", video, "", (), relations, split="val" if number % 5 == 0 else "train"))
@@ -55,9 +60,12 @@ def outcome(rows: list[Row], number: int) -> Outcome:
     if number == 4 or number % 11 == 0:
         told = {"id": rows[number].id, "line": 0, "video": "", "rejected": "replay", "detail": "x"}
         return Outcome(number, rows[number].split, seen, rejected=told)
-    return Outcome(
-        number, rows[number].split, seen, [encode(make_record(key, "left", number)) for key in rows[number].keys]
-    )
+    return Outcome(number, rows[number].split, seen, [encoded(key, number) for key in rows[number].keys])
+
+
+@functools.cache
+def encoded(key: str, number: int) -> Any:
+    return encode(make_record(key, "left", number))
 
 
 def whole(rows: list[Row], out: Path) -> dict[str, bytes]:
@@ -69,6 +77,13 @@ def whole(rows: list[Row], out: Path) -> dict[str, bytes]:
                     for key in row.keys:
                         writer.write(make_record(key, "left", number))
     return tars(out)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The tars of the rows, wherever their videos lie."""
+    folder = tmp_path_factory.mktemp("whole")
+    return whole(made_in(folder), folder / "out")
 
 
 def tars(out: Path) -> dict[str, bytes]:
@@ -107,8 +122,9 @@ def finished(rows: list[Row], out: Path) -> int:
     return count
 
 
-def test_tars_are_those_of_one_loop_whatever_the_order(rows: list[Row], tmp_path: Path) -> None:
-    expected = whole(rows, tmp_path / "whole")
+def test_tars_are_those_of_one_loop_whatever_the_order(
+    rows: list[Row], expected: dict[str, bytes], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     packer, taking = begun(rows, out)
     order, seen = list(range(COUNT)), set[int]()
@@ -142,8 +158,7 @@ def test_parts_are_let_go_of_as_tars_are_written(rows: list[Row], tmp_path: Path
         assert len(list((out / "parts").glob(f"*{LINES}"))) == 1
 
 
-def test_a_run_that_was_stopped_goes_on(rows: list[Row], tmp_path: Path) -> None:
-    expected = whole(rows, tmp_path / "whole")
+def test_a_run_that_was_stopped_goes_on(rows: list[Row], expected: dict[str, bytes], tmp_path: Path) -> None:
     for stop in (1, 9, 30, 59):
         out = tmp_path / str(stop)
         packer, taking = begun(rows, out)
@@ -193,8 +208,9 @@ DAMAGE: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_what_is_damaged_is_made_again_and_the_rest_is_not(name: str, rows: list[Row], tmp_path: Path) -> None:
-    expected = whole(rows, tmp_path / "whole")
+def test_what_is_damaged_is_made_again_and_the_rest_is_not(
+    name: str, rows: list[Row], expected: dict[str, bytes], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     packer, taking = begun(rows, out)
     with Journal(out / "parts") as journal:

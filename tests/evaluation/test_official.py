@@ -58,8 +58,8 @@ def test_its_scores_stand_beside_ours(
     evaluate.main(out=out, videos=videos, **options)
     assert read_evaluation(out).official is read_evaluation(out).vbench is None
     monkeypatch.setattr(Runner, "batch", lambda *args, **options: pytest.fail("sampled again"))
-    # Its videos have 13 frames, which is too few for one of the scripts: it is told of, and the rest is scored.
-    too_short = r"2 scores could not be had, the first: unguided spatial_3: .* at least 16 frames .* 13; sample longer"
+    # Its videos have 5 frames, which is too few for one of the scripts: it is told of, and the rest is scored.
+    too_short = r"2 scores could not be had, the first: unguided spatial_3: .* at least 16 frames .* 5; sample longer"
     with pytest.raises(UserError, match=too_short):
         evaluate.main(out=out, videos=videos, official=repo, python=PYTHON, vbench=tool, **options)
     found = read_evaluation(out)
