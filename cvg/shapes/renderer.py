@@ -59,6 +59,24 @@ class Sprite:
             opacity=_of(self.opacity, frames),
         )
 
+    def lasting(self, frames: int) -> Sprite:
+        """The sprite in another number of frames: all that it does takes as much longer or shorter."""
+        return replace(
+            self,
+            rgb=_stretched(self.rgb, frames) if isinstance(self.rgb, np.ndarray) else self.rgb,
+            radius=_stretched(self.radius, frames) if isinstance(self.radius, np.ndarray) else self.radius,
+            track_F2=_stretched(self.track_F2, frames),
+            opacity=_stretched(self.opacity, frames) if isinstance(self.opacity, np.ndarray) else self.opacity,
+        )
+
+
+def _stretched(values: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
+    """Values (F, ...) over time, linearly between those of neighbouring frames, in another number of frames."""
+    columns = values.reshape(len(values), -1).T
+    at = np.linspace(0, len(values) - 1, frames)
+    made = np.stack([np.interp(at, np.arange(len(values)), column) for column in columns], axis=-1)
+    return made.reshape(frames, *values.shape[1:])
+
 
 def _of(values: float | NDArray[np.float64], frames: slice) -> float | NDArray[np.float64]:
     return values[frames] if isinstance(values, np.ndarray) else values
@@ -90,6 +108,11 @@ class Scene:
     sprites: tuple[Sprite, ...]
     background: Background
     distractors: tuple[Sprite, ...] = field(default=())
+
+    def lasting(self, frames: int) -> Scene:
+        """The scene in another number of frames: all that happens takes as much longer or shorter."""
+        sprites, dots = (tuple(each.lasting(frames) for each in group) for group in (self.sprites, self.distractors))
+        return replace(self, sprites=sprites, distractors=dots)
 
 
 def signed_distance(shape: str, dx: Pixels, dy: Pixels, radius: float | Pixels) -> Pixels:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -98,6 +99,29 @@ def partners(specs: Sequence[Spec]) -> list[list[int]]:
     for index, entities in enumerate(shown):
         alike[entities].append(index)
     return [alike[entities] for entities in shown]
+
+
+def noised(
+    latents_NCFHW: Tensor, chosen: NDArray[np.int64], alike: Sequence[Sequence[int]], rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """What a step of training is made of, on the CPU.
+
+    Args:
+        latents_NCFHW: of all clips.
+        chosen: the clips of the step, (B,).
+        alike: their :func:`partners`.
+        rng: source of randomness.
+
+    Returns:
+        ``clean``, the chosen latents (B, C, F, H, W); ``mixed``, these with fainter clips in them; ``noise`` of the
+        same shape; ``level``, uniform draws (B,) of how much of it there is to be.
+    """
+    random = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    clean = latents_NCFHW[chosen].float()
+    other = latents_NCFHW[[rng.choice(alike[i]) for i in chosen]].float()
+    mixed = with_fainter_clips(clean, other, rng)
+    level, noise = torch.rand(len(chosen), generator=random), torch.randn(clean.shape, generator=random)
+    return {"clean": clean, "mixed": mixed, "level": level, "noise": noise}
 
 
 def with_fainter_clips(clean: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:

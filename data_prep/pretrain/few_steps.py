@@ -14,9 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -31,12 +28,11 @@ from cvg.generators.changes import set_scheduler
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import KINDS, sample_spec
 from data_prep.pretrain.loop import train
+from data_prep.pretrain.lora import add_lora, save_lora
 
 AT_ONCE = 32
 """Videos that are sampled together."""
 VIDEO = Size(FRAMES, SIZE, SIZE)
-LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2", "ff.net.0.proj", "ff.net.2"]
-"""What gets a LoRA in every block: all matrices of attention and of the feed-forward network."""
 
 
 def pairs(out: Path, generator: Generator, count: int, steps: int) -> tuple[Tensor, Tensor, list[str]]:
@@ -137,9 +133,7 @@ def main(
     noise_NCFHW, clean_NCFHW, prompts = pairs(out, model, videos, teacher_steps)
     set_scheduler(model.pipeline, Loading(flow_shift=flow_shift), generator)
     schedule = model.schedule(few, VIDEO)
-    transformer = model.network.requires_grad_(False)
-    transformer.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=LAYERS))
-    transformer.train()
+    transformer = add_lora(model.network, rank)
 
     def draw(index: int) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(index)
@@ -170,13 +164,7 @@ def main(
         workers=workers,
     )
     lora = out / "lora"
-    lora.mkdir(exist_ok=True)
-    with atomic(lora / LORA_WEIGHT_NAME_SAFE) as temporary:
-        type(model.pipeline).save_lora_weights(
-            temporary.parent,
-            transformer_lora_layers=get_peft_model_state_dict(average),
-            weight_name=temporary.name,
-        )
+    save_lora(average, model.pipeline, lora)
     shift = "" if flow_shift is None else f" --flow_shift {flow_shift:g}"
     print(f"wrote {lora}; sample with --lora {lora}{shift} --steps {few} --guidance_scale 1")
 

@@ -25,7 +25,7 @@ from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
 from cvg.generators import wrap_pipeline
-from data_prep.pretrain.clips import SCRAMBLED, caption, encode_clips, partners, with_fainter_clips
+from data_prep.pretrain.clips import SCRAMBLED, caption, encode_clips, noised, partners
 from data_prep.pretrain.family import Family, FamilyName, find
 from data_prep.pretrain.loop import train
 from data_prep.pretrain.token_classifier import WithTokenClassifier, targets
@@ -129,19 +129,12 @@ def main(
 
     def draw(index: int) -> dict[str, Any]:
         rng = np.random.default_rng([index, 4])
-        random = torch.Generator().manual_seed(index)
         chosen = rng.choice(len(specs), size=batch_size, p=share)
-        clean = clip_data["latents"][chosen].float()
-        fainter = [rng.choice(alike[i]) for i in chosen]
-        other = clip_data["latents"][fainter].float()
         named = targets(clip_data["coverage"][chosen], [specs[i] for i in chosen])
         captions = [caption(specs[i], lies[specs[i].kind], dropped, rng) for i in chosen]
         with torch.no_grad():
             states = reader.encode_prompts(captions)
-        level = torch.rand(batch_size, generator=random)
-        noise = torch.randn(clean.shape, generator=random)
-        mixed = with_fainter_clips(clean, other, rng)
-        return {"states": states, "clean": clean, "mixed": mixed, "named": named, "level": level, "noise": noise}
+        return {"states": states, "named": named, **noised(clip_data["latents"], chosen, alike, rng)}
 
     def losses(batch: dict[str, Any]) -> dict[str, Tensor]:
         timestep, alpha, sigma = (level.to(device) for level in kind.noise_levels(batch["level"]))

@@ -315,3 +315,17 @@ def test_is_quick() -> None:
     milliseconds = (time.process_time() - start) / len(clips) * 1000
     print(f"{milliseconds:.1f} ms per clip")
     assert milliseconds < 40  # measured: 6; the bound leaves room for slow machines
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_clips_that_last_longer_are_read_alike(kind: str) -> None:
+    for seed, frames in ((0, 25), (1, 49)):
+        rng = np.random.default_rng([98, seed])
+        spec = sample_spec(rng, kind)
+        scene = sample_scene(spec, rng)
+        longer = scene.lasting(frames)
+        video = render(longer)
+        assert len(video) == frames and right(video, spec)
+        # Twice or four times as many frames have the short clip's own among them, and between these are their like.
+        assert np.array_equal(video[:: (frames - 1) // (FRAMES - 1)], render(scene))
+        assert len({frame.tobytes() for frame in video}) >= len({frame.tobytes() for frame in render(scene)})
