@@ -184,7 +184,7 @@ def _compare(
     crew.meet()  # nobody writes before all have read
     if crew.first:
         guide = whole.sampler
-        ruled = guide.config.rules > 0
+        ruled = bool(guide.config.rules)
         warnings = cautions(guide, whole.asked, ruled, whole.steps, None, whole.guidance_scale)
         sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
         if journal.done:

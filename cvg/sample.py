@@ -128,7 +128,7 @@ def main(
         sampler = GuidedSampler(*frozen, guiding)
         size = _fitted(sampler, size, scale, pipeline, pictures[0])
         if guidance != "off":
-            _warn(sampler, asked(jobs), guiding.rules > 0 and guidance == "on", strict, (steps, size, guidance_scale))
+            _warn(sampler, asked(jobs), guidance == "on", strict, (steps, size, guidance_scale))
         settings = {
             **settings_of(sampler, classifier, guidance, guidance_scale, size),
             **{"candidates": candidates if guidance == "score" else None, "compare": compare, "pipeline": pipeline},
@@ -165,7 +165,7 @@ def _trained(
 def _warn(
     sampler: GuidedSampler,
     asked: Sequence[Composition],
-    ruled: bool,
+    moved: bool,
     strict: bool,
     call: tuple[int, Size, float | None],
 ) -> None:
@@ -174,7 +174,7 @@ def _warn(
     Args:
         sampler: generator and what reads its maps.
         asked: what prompts ask for.
-        ruled: rules are added to the classifier: labels that they say nothing of are told too.
+        moved: latents are: where rules are added to the classifier, labels that they say nothing of are told too.
         strict: see :func:`main`.
         call: steps, size and guidance scale.
 
@@ -187,7 +187,7 @@ def _warn(
     sampler.guided_steps(*call[:2])
     if strict:
         require_as_trained(sampler, *call)
-    warnings = cautions(sampler, asked, ruled, *call)
+    warnings = cautions(sampler, asked, moved and bool(sampler.config.rules), *call)
     sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
 
 

@@ -120,10 +120,12 @@ class SamplingSettings:
     Attributes:
         step_size: length of a guided step's edit of the latents; None: that of `cvg.guidance.guide`.
         guidance_scale: of classifier-free guidance; None: the pipeline's own.
+        rules: weight of the labels' formulas in the loss, beside the classifier's own term; None: they are not in it.
     """
 
     step_size: Amount = None
     guidance_scale: Amount = None
+    rules: Amount = None
 
 
 def _consistent(config: ClassifierConfig) -> ClassifierConfig:

@@ -125,7 +125,9 @@ class Runner:
         if isinstance(sampler.classifier, Rules):
             self.known = stated(sampler.classifier.labels)
         else:
-            self.untrained = GuidedSampler(sampler.generator, untrained(sampler.classifier, seed), config)
+            # Without rules: they would guide beside a classifier that knows nothing.
+            alone = replace(config, rules=0.0)
+            self.untrained = GuidedSampler(sampler.generator, untrained(sampler.classifier, seed), alone)
 
     def warm_up(self, case: Case) -> None:
         """Run one case both ways, so that one-time costs do not enter the timing."""

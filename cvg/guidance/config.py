@@ -33,7 +33,8 @@ class GuidanceConfig:
             for classifiers that were trained with noise; others are asked once.
         guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more.
         spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`).
-        rules: weight of the labels' formulas in the loss, beside the classifier (:mod:`cvg.guidance.terms.rules`).
+        rules: weight of the labels' formulas in the loss, beside the classifier (:mod:`cvg.guidance.terms.rules`). When
+            left out, the one that the classifier names, else none.
         layers: the layers whose maps rules read; the first two thirds when left out. A classifier names its own.
         heads: likewise the heads; all when left out.
     """
@@ -46,7 +47,7 @@ class GuidanceConfig:
     smoothing: int = 1
     guided_steps: int = 4
     spread: float = 0.3
-    rules: float = 0.0
+    rules: float | None = None
     layers: list[int] | None = None
     heads: list[int] | None = None
 
@@ -76,7 +77,7 @@ class GuidanceConfig:
         return self.repeat_below if self.threshold is None else min(self.repeat_below, self.threshold)
 
     def preferred(self, sampling: SamplingSettings) -> GuidanceConfig:
-        """These settings with the step size that a classifier names in its config, unless one was given."""
-        if self.step_size is not None:
-            return self
-        return replace(self, step_size=STEP_SIZE if sampling.step_size is None else sampling.step_size)
+        """These settings, where none were given with the step size and the weight of rules that a classifier names."""
+        usual = {"step_size": STEP_SIZE, "rules": 0.0}
+        named = {name: getattr(sampling, name) for name in usual if getattr(sampling, name) is not None}
+        return replace(self, **{name: v for name, v in (usual | named).items() if getattr(self, name) is None})

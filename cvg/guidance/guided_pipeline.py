@@ -199,7 +199,7 @@ class GuidedPipeline:
         videos, conditioning = [asked[row] for row in rows], conditioning.rows(rows)
         report.compositions = videos
         scale = call.get("guidance_scale")
-        report.warnings += cautions(sampler, videos, config.rules > 0, steps, size, scale)
+        report.warnings += cautions(sampler, videos, bool(sampler.config.rules), steps, size, scale)
         report.warnings += [
             f"{name} {call[name]}: what guides reads the network with {value}, as generators are recorded; give that"
             for name, value in generator.read_otherwise(call).items()
