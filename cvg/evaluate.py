@@ -86,7 +86,7 @@ def main(
             own. A classifier with an anchored head is guided towards labels and wordings that it was never trained on.
             When left out, it guides those of the suite's that it knows.
         generator: pipeline folder, hub id, or shipped name; the one the classifier was trained on when left out.
-        size: frames, height, width in pixels, with rules; a classifier has its own.
+        size: frames, height, width in pixels; those that the classifier was trained for when left out.
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when left out.
         guiding: how guided steps are taken.
@@ -102,7 +102,7 @@ def main(
         vbench: environment with the package vbench, whose own tool then says of all videos what VBench says of quality
             where no prompt is asked for.
         strict: end with an error where the generator is loaded or called otherwise than in the classifier's training
-            (another LoRA, precision, scheduler, guidance scale or few steps), in place of a warning.
+            (another LoRA, precision, scheduler, guidance scale, size or few steps), in place of a warning.
         loading: where and how the generator is computed.
 
     Returns:
@@ -123,9 +123,9 @@ def main(
         if videos:
             check_names(world, cases)
         tools, tool = _tools(world, official, python, videos), quality(vbench, videos) if vbench else None
-        sampler = GuidedSampler(*rules.with_generator(trained, world.labels, generator, size, own, guiding), guiding)
-        scale = sampler.classifier.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
-        _check_steps(sampler, steps, scale, strict)
+        frozen, guide = rules.with_generator(trained, world.labels, generator, size, own, guiding)
+        sampler = GuidedSampler(frozen, guide, guiding, size=size)
+        scale = _checked_scale(sampler, steps, guidance_scale, strict)
         controlled = 0 if not controls else len(cases) if control_prompts is None else control_prompts
         kept = Kept(videos, fps) if videos else None
         whole = Comparison(world, cases, sampler, steps, scale, seed, batch_size, controlled, kept)
@@ -147,23 +147,25 @@ def main(
 
 
 def _check(classifier: str, generator: str | None, size: Size | None, guiding: GuidanceConfig, seed: int) -> None:
-    """Raise SettingsError where rules miss what a classifier brings, it is given a size, or nothing is guided."""
+    """Raise SettingsError where rules miss what a classifier brings, or nothing is guided."""
     require(0, seed=seed)
     if classifier == RULES:
         rules.require_named(generator=generator, size=size)
-    elif size is not None:
-        raise SettingsError(
-            f"size {list(size)}: a classifier is evaluated at its own; leave --size out, or give --classifier rules"
-        )
     if guiding.guided_steps < 1:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
 
 
-def _check_steps(sampler: GuidedSampler, steps: int, guidance_scale: float | None, strict: bool) -> None:
-    """Raise UserError for steps that cannot be guided, or where strict for what is otherwise than in training."""
+def _checked_scale(sampler: GuidedSampler, steps: int, guidance_scale: float | None, strict: bool) -> float | None:
+    """The guidance scale: the classifier's where none is given.
+
+    Raises:
+        UserError: steps that cannot be guided; where strict, what is otherwise than in training.
+    """
+    scale = sampler.classifier.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
     sampler.guided_steps(steps)
     if strict:
-        require_as_trained(sampler, steps, None, guidance_scale)
+        require_as_trained(sampler, steps, sampler.size, scale)
+    return scale
 
 
 def _hold(out: Path, journal: Path, videos: Path | None, cache: Path | None, held: ExitStack) -> None:
@@ -185,7 +187,7 @@ def _compare(
     if crew.first:
         guide = whole.sampler
         ruled = bool(guide.config.rules)
-        warnings = cautions(guide, whole.asked, ruled, whole.steps, None, whole.guidance_scale)
+        warnings = cautions(guide, whole.asked, ruled, whole.steps, guide.size, whole.guidance_scale)
         sys.stderr.writelines(f"warning: {line}\n" for line in warnings)
         if journal.done:
             print(

@@ -101,7 +101,7 @@ def main(
         scale: enlargement of the files, by whole pixels.
         batch_size: videos at a time.
         strict: end with an error where the generator is loaded or called otherwise than in the classifier's training
-            (another LoRA, precision, scheduler, guidance scale or few steps), in place of a warning.
+            (another LoRA, precision, scheduler, guidance scale, size or few steps), in place of a warning.
         loading: where and how the generator is computed.
     """
     lines, seeds = _lines(prompt, prompts_file, entities, label), [seed] if isinstance(seed, int) else seed

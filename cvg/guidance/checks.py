@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cvg.common.errors import ModelError
 from cvg.common.fingerprint import same_generator
+from cvg.common.sizes import Size
 from cvg.diffusion.trajectory import same_way
 from cvg.generators import Generator
 from cvg.generators.provenance import told_differences
@@ -80,7 +81,11 @@ def gradient_of(loss: Tensor, z: Tensor, active: Sequence[int], moving: Sequence
 
 
 def call_differences(
-    trained: Sequence[float] | None, levels: Sequence[float], own_scale: float | None, scale: float | None
+    trained: Sequence[float] | None,
+    levels: Sequence[float],
+    own_scale: float | None,
+    scale: float | None,
+    sizes: tuple[Size, Size] | None = None,
 ) -> list[str]:
     """What to tell of a call that denoises otherwise than the videos of a classifier's training, a line each.
 
@@ -89,6 +94,7 @@ def call_differences(
         levels: those of the call.
         own_scale: of classifier-free guidance, the classifier's; None where it has none.
         scale: the call's; the classifier's when None.
+        sizes: of those videos and of the call's; None where nothing was trained.
     """
     found = []
     if trained is not None and not same_way(levels, trained):
@@ -98,6 +104,8 @@ def call_differences(
         )
     if None not in (own_scale, scale) and own_scale != scale:
         found.append(f"guidance_scale {scale:g}: the classifier's own is {own_scale:g}")
+    if sizes is not None and sizes[0] != sizes[1]:
+        found.append(f"size {list(sizes[1])}: the classifier was trained on frames, rows, columns {list(sizes[0])}")
     return found
 
 

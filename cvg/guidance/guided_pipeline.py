@@ -204,9 +204,6 @@ class GuidedPipeline:
             f"{name} {call[name]}: what guides reads the network with {value}, as generators are recorded; give that"
             for name, value in generator.read_otherwise(call).items()
         ]
-        if isinstance(sampler.classifier, CompositionClassifier) and size != sampler.size:
-            trained = list(sampler.size)
-            report.warnings.append(f"size {list(size)}: the classifier was trained on frames, rows, columns {trained}")
         return sampler.guiding(videos, steps, size, conditioning)
 
 

@@ -127,6 +127,7 @@ class GuidedSampler:
         config: how guided steps are taken.
         parser: reads prompts that come without compositions.
         terms: further terms of the loss that guided steps follow.
+        size: of videos whose call names none; the one that the classifier was trained for when None.
 
     Attributes:
         differing: what to tell of a generator that is loaded otherwise than in the classifier's training, when it was
@@ -145,17 +146,14 @@ class GuidedSampler:
         config: GuidanceConfig | None = None,
         parser: Parser = parse,
         terms: Sequence[Term] = (),
+        size: Size | None = None,
     ) -> None:
         self.generator = generator if isinstance(generator, Generator) else wrap_pipeline(generator)
         self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
         self.config = (config or GuidanceConfig()).preferred(classifier.config.sampling)
         self.parser, self.terms = parser, terms
+        self.size = Size(*size) if size else self.generator.pixel_size(classifier.config.token_grid)
         self.check_generator()
-
-    @property
-    def size(self) -> Size:
-        """Of the videos that the classifier was trained for."""
-        return self.generator.pixel_size(self.classifier.config.token_grid)
 
     def guided_steps(self, steps: int, size: Size | None = None) -> dict[int, int]:
         """The denoising steps that are guided, each with its index among the classifier's noise levels.
@@ -273,9 +271,11 @@ class GuidedSampler:
             warnings.warn(self.differing, stacklevel=2)
 
     def call_differences(self, steps: int, size: Size | None, guidance_scale: float | None) -> list[str]:
-        """What to tell of steps and a scale that are not those of the classifier's training; arguments as of a call."""
-        config, levels = self.classifier.config, self.generator.schedule(steps, size or self.size).levels
-        return call_differences(config.levels, levels.tolist()[:-1], config.sampling.guidance_scale, guidance_scale)
+        """What to tell of steps, size and scale that are not those of the classifier's training; as of a call."""
+        config, size = self.classifier.config, Size(*(size or self.size))
+        levels = self.generator.schedule(steps, size).levels.tolist()[:-1]
+        sizes = None if config.generator is None else (self.generator.pixel_size(config.token_grid), size)
+        return call_differences(config.levels, levels, config.sampling.guidance_scale, guidance_scale, sizes)
 
     def guiding(
         self,

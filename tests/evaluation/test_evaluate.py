@@ -529,12 +529,26 @@ def test_rules_are_evaluated_like_a_classifier(
     assert "1 are guided and judged in part: not by relations unknown to what guides (in front of: 1)" in said
     page = report.main(out, tmp_path / "rules.html", maps=1)
     assert "none: rules have no weights" in page.read_text()
-    for options, message in (
-        ({**ruled, "generator": None}, "give generator and size"),
-        ({"classifier": "shapes-classifier", "size": (13, 64, 64)}, "a classifier is evaluated at its own"),
-    ):
-        with pytest.raises(UserError, match=message):
-            main(out=tmp_path / "other.json", **options)
+    with pytest.raises(UserError, match="give generator and size"):
+        main(out=tmp_path / "other.json", **ruled | {"generator": None})
+
+
+def test_a_classifier_is_evaluated_at_another_size(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, classifier = tiny.make_both(folder)
+    options: dict[str, Any] = {"classifier": str(classifier), "steps": tiny.STEPS, "batch_size": 1, "prompts": 1}
+    options |= {"size": (17, 64, 64), "controls": False, "videos": tmp_path / "videos"}
+    found = main(out=tmp_path / "longer.json", **options)
+    assert found is not None and found.settings["size"] == [17, 64, 64]
+    assert (
+        "size [17, 64, 64]: the classifier was trained on frames, rows, columns [13, 64, 64]" in capsys.readouterr().err
+    )
+    (video,) = (tmp_path / "videos" / "guided").rglob("*.mp4")
+    assert read_video(video, 17, 64, 64).std() > 0
+    assert "<img" in report.main(tmp_path / "longer.json", tmp_path / "longer.html", maps=1).read_text()
+    with pytest.raises(UserError, match=r"size \[17, 64, 64\]: the classifier was trained on"):
+        main(out=tmp_path / "strict.json", strict=True, **options | {"videos": None})
 
 
 def test_words_that_the_generator_has_never_seen_are_warned_of(
