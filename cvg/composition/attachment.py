@@ -10,11 +10,11 @@ from cvg.composition.fronting import UnclearError
 from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.lexicon import CHANGE
 from cvg.composition.match import Match
+from cvg.composition.nouns import clause
 from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
 from cvg.composition.referents import RELATIVE, is_open, referent
 from cvg.composition.statements import is_value
 from cvg.composition.surroundings import FINITE
-from cvg.composition.tagging import clause
 
 _SUBJECTS = ("nsubj", "nsubjpass")
 _OWN_CLAUSE = ("conj", "advcl", "xcomp", "ccomp", "dep", "aux", "auxpass")

@@ -113,6 +113,12 @@ def _is_adjective(word: Word) -> bool:
     return word.kind == "ADJ" or (word.is_noun and word.tag not in ("NNS", "NNPS") and bool(lemmas(word.text, "ADJ")))
 
 
+def span_of(prompt: str, phrase: Phrase, words: Sequence[Word]) -> PhraseSpan:
+    """A phrase as it stands in the prompt."""
+    start, end = words[phrase.first].start, words[phrase.last].end
+    return prompt[start:end], start, end
+
+
 def noun_phrases(words: Sequence[Word], blocked: Collection[int]) -> list[Phrase]:
     """The noun phrases of a prompt, in order.
 

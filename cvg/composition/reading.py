@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from cvg.common.errors import NothingToGuide, PromptError
+from cvg.common.errors import PromptError
 from cvg.composition.accounting import shared, unstated, unused
 from cvg.composition.attachment import Attachment
 from cvg.composition.doubts import doubt
-from cvg.composition.labels import SLOT_NAMES, LabelSet
+from cvg.composition.given import Stated, assigned, by_hand, located, nothing_known, of_given, understood
+from cvg.composition.labels import LabelSet
 from cvg.composition.language import Word
 from cvg.composition.lexicon import CHANGE
 from cvg.composition.match import Match
 from cvg.composition.misread import misread
 from cvg.composition.negations import denial
-from cvg.composition.phrases import FRAME, MEDIA, Phrase, PhraseSpan, locate
+from cvg.composition.phrases import FRAME, MEDIA, Phrase, span_of
 from cvg.composition.refusals import (
     denied,
     doubtful,
@@ -27,15 +28,11 @@ from cvg.composition.refusals import (
     without_weights,
 )
 from cvg.composition.requests import without_asides, without_requests
-from cvg.composition.statements import all_matches, literal_matches
+from cvg.composition.statements import all_matches
 from cvg.composition.tagging import words_of
 from cvg.composition.unseen import agent_place, is_scenery, is_unreal
 from cvg.composition.values import stated_values
 
-_SHOWN = 12
-"""Most known wordings that a message lists."""
-
-Stated = tuple[Match, list[PhraseSpan]]
 Unread = list[tuple[Match, PromptError]]
 """Words that may state a label, each with why it cannot be known."""
 
@@ -52,12 +49,12 @@ def stated(
     if not prompt.strip():
         raise PromptError(f"the prompt is empty; describe a relation, such as 'a dog {labels.labels[0].wordings[0]}'")
     if given is not None and entities is not None:
-        return _by_hand(prompt, labels, entities, given), [], []
+        return by_hand(prompt, labels, entities, given), [], []
     text, marked = without_weights(prompt) if entities is None else (prompt, [])
     text, asides = without_asides(without_requests(text)) if entities is None else (text, [])
     words = words_of(text, labels.lexicon.verbs)
-    every = all_matches(prompt, labels, words) if given is None else _of_given(prompt, labels, given, words)
-    wanted = every if given is None else _assign(prompt, [labels[name] for name in given], every)
+    every = all_matches(prompt, labels, words) if given is None else of_given(prompt, labels, given, words)
+    wanted = every if given is None else assigned(prompt, [labels[name] for name in given], every)
     attachment = Attachment(words, every)
     unread = _unreadable(prompt, wanted, labels) if given is None else []
     wanted = [match for match in wanted if not any(match is other for other, _ in unread)]
@@ -65,8 +62,8 @@ def stated(
         if unread:
             raise unread[0][1]
         if not wanted:
-            raise _nothing(prompt, labels, attachment)
-        found = list(zip(wanted, _locate(prompt, wanted, attachment, entities), strict=True))
+            raise nothing_known(prompt, labels, attachment)
+        found = list(zip(wanted, located(prompt, wanted, attachment, entities), strict=True))
         refuse_contradictions(prompt, found)
         return found, [], []
     found = _attached(prompt, wanted, attachment, unread)
@@ -83,7 +80,7 @@ def stated(
     if given is None:
         found = _without_contrary(prompt, found, unread)
     if not found:
-        raise unread[0][1] if unread else _nothing(prompt, labels, attachment)
+        raise unread[0][1] if unread else nothing_known(prompt, labels, attachment)
     refuse_contradictions(prompt, found)
     reasons = [str(error).removeprefix(f"prompt {prompt!r}: ") for _, error in unread]
     reasons += [f"{mark!r} marks a weight, which the text encoder reads as words" for mark in marked]
@@ -133,7 +130,7 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
         if match.start == match.end:
             raise PromptError(
                 f"prompt {prompt!r}: has no known wording of label {match.label.name!r}, which would tell its entities."
-                f" {_understood(prompt, attachment)}. Give the entities"
+                f" {understood(prompt, attachment)}. Give the entities"
             )
         if not match.sure and is_unreal(match, attachment.words):
             continue
@@ -146,12 +143,12 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
             continue
         whole = [(phrase, misread(phrase, attachment.words)) for phrases in slots for phrase in phrases]
         if odd := next(((phrase, word) for phrase, word in whole if word is not None), None):
-            unread.append((match, unsure(prompt, said, _span(prompt, odd[0], attachment.words)[0], odd[1])))
+            unread.append((match, unsure(prompt, said, span_of(prompt, odd[0], attachment.words)[0], odd[1])))
             continue
         if denier := denial(match, slots[0], slots[1] if len(slots) > 1 else (), attachment.words):
             unread.append((match, denied(prompt, denier)))
             continue
-        spans = [_span(prompt, phrases[0], attachment.words) if phrases else None for phrases in slots]
+        spans = [span_of(prompt, phrases[0], attachment.words) if phrases else None for phrases in slots]
         try:
             refuse_senses(prompt, match, spans)
         except PromptError as error:
@@ -164,7 +161,7 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
         if missing:
             why = PromptError(
                 f"prompt {prompt!r}: found no clear {missing[0]} {prompt[match.start : match.end]!r} (label "
-                f"{match.label.name!r}). {_understood(prompt, attachment)}. Give the entities of every relation "
+                f"{match.label.name!r}). {understood(prompt, attachment)}. Give the entities of every relation "
                 "(and its label), or reword the prompt"
             )
             (unread if match.sure else unclear).append((match, why))
@@ -172,7 +169,7 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
             for subject in slots[0]:
                 for others in slots[1] if len(slots) > 1 else [None]:
                     pair = [subject, *([others] if others else [])]
-                    found.append((match, [_span(prompt, phrase, attachment.words) for phrase in pair]))
+                    found.append((match, [span_of(prompt, phrase, attachment.words) for phrase in pair]))
     if not found and any(match.literal for match in matches):
         unread += unclear
     return found
@@ -197,103 +194,9 @@ def _slots(match: Match, attachment: Attachment) -> list[list[Phrase]]:
     return [slots[0], [phrase for phrase in attachment.objects(match) if phrase not in slots[0]]]
 
 
-def _span(prompt: str, phrase: Phrase, words: Sequence[Word]) -> PhraseSpan:
-    start, end = words[phrase.first].start, words[phrase.last].end
-    return prompt[start:end], start, end
-
-
 def _once(found: Sequence[Stated]) -> list[Stated]:
     """Each label of the same entities once."""
     kept: dict[tuple[object, ...], Stated] = {}
     for match, spans in found:
         kept.setdefault((match.label.name, *spans), (match, spans))
     return list(kept.values())
-
-
-# By hand
-
-
-def _by_hand(prompt: str, labels: LabelSet, entities: Sequence[str], given: Sequence[str]) -> list[Stated]:
-    """Labels and entities that are both given, in any language: no word of the prompt need be known."""
-    wanted = [labels[name] for name in given]
-    matches = _assign(prompt, wanted, literal_matches(prompt, list(dict.fromkeys(wanted)), []))
-    found = list(zip(matches, _locate(prompt, matches, None, entities), strict=True))
-    refuse_contradictions(prompt, found)
-    return found
-
-
-def _of_given(prompt: str, labels: LabelSet, given: Sequence[str], words: Sequence[Word]) -> list[Match]:
-    """The matches of labels that are given, before those of others, which still bound the noun phrases."""
-    wanted = list(dict.fromkeys(labels[name] for name in given))
-    chosen = literal_matches(prompt, wanted, words)
-    if len(chosen) < len(wanted):
-        try:
-            others = all_matches(prompt, labels, words)
-        except PromptError:
-            others = []
-        spans = [(match.start, match.end) for match in chosen]
-        chosen += [
-            match
-            for match in others
-            if match.label in wanted and all(match.end <= start or end <= match.start for start, end in spans)
-        ]
-    return literal_matches(prompt, labels.labels, words, sorted(chosen, key=lambda match: match.start))
-
-
-def _assign(prompt: str, wanted: Sequence[object], matches: Sequence[Match]) -> list[Match]:
-    """One match per wanted label, in that order: the next wording of it, or an empty one at the prompt's end."""
-    unused, assigned = list(matches), []
-    for label in wanted:
-        match = next((match for match in unused if match.label == label), None)
-        if match is None:
-            match = Match(label, len(prompt), len(prompt))  # type: ignore[arg-type]
-        else:
-            unused.remove(match)
-        assigned.append(match)
-    return assigned
-
-
-def _locate(
-    prompt: str, matches: Sequence[Match], attachment: Attachment | None, phrases: Sequence[str]
-) -> list[list[PhraseSpan]]:
-    """Subject and object of every match, as given by hand."""
-    expected = sum(match.label.entities for match in matches)
-    if len(phrases) != expected:
-        needs = ", ".join(
-            f"{match.label.name!r} ({' and '.join(SLOT_NAMES[: match.label.entities])})" for match in matches
-        )
-        known = f". {_understood(prompt, attachment)}" if attachment else ""
-        raise PromptError(
-            f"prompt {prompt!r}: the entities have {len(phrases)} phrase(s), expected {expected}: for each relation in "
-            f"turn its entities, here {needs}{known}"
-        )
-    spans = [locate(prompt, phrase) for phrase in phrases]
-    for phrase, start, end in spans:
-        for match in matches:
-            if match.start < end and start < match.end:
-                raise PromptError(
-                    f"entity {phrase!r} overlaps the relation {prompt[match.start : match.end]!r} ({match.label.name});"
-                    " name the entity without its relation's words"
-                )
-    located = iter(spans)
-    return [[next(located) for _ in range(match.label.entities)] for match in matches]
-
-
-# Messages
-
-
-def _understood(prompt: str, attachment: Attachment) -> str:
-    """What was found, for messages."""
-    words = attachment.words
-    phrases = [repr(_span(prompt, phrase, words)[0]) for phrase in attachment.phrases if not phrase.pronoun]
-    relations = [f"{prompt[match.start : match.end]!r} ({match.label.name})" for match in attachment.matches]
-    return f"Understood: noun phrases {', '.join(phrases) or 'none'}; relations {', '.join(relations) or 'none'}"
-
-
-def _nothing(prompt: str, labels: LabelSet, attachment: Attachment) -> NothingToGuide:
-    wordings = [wording for label in labels.labels for wording in label.wordings]
-    known = ", ".join(wordings[:_SHOWN]) + (", ..." if len(wordings) > _SHOWN else "")
-    return NothingToGuide(
-        f"prompt {prompt!r}: no known relation found. {_understood(prompt, attachment)}. Use a known wording "
-        f"({known}), or give the relation's label and entities"
-    )

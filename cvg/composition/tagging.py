@@ -7,23 +7,22 @@ from collections.abc import Sequence
 
 from cvg.composition.agreement import mend_agreement
 from cvg.composition.language import PREPOSITIONS, Word, lemmas, tokens_of
+from cvg.composition.nouns import (
+    COLOURS,
+    LINKS,
+    NOUNS,
+    SINGLE,
+    clause,
+    describes,
+    ends_joined,
+    is_noun,
+    is_only_noun,
+    is_only_verb,
+    is_single,
+)
 from cvg.composition.predicates import mend_clauses
 
-_JOINTS = frozenset("and or but while whereas when where then as because so before after until".split())
-# Nouns that look like forms of verbs.
-_NOUNS = frozenset(
-    "building painting ceiling pudding duckling sibling gosling dumpling sapling earring offspring herring starling "
-    "railing awning wedding drawing viking seedling hatchling icing stocking lightning clothing carving crossing "
-    "evening morning ring wing king string spring thing swing sling clearing kayaking surfing footing".split()
-)
 _WAYS = frozenset("left right up down sky earth heaven".split())
-_SINGLE = frozenset("a an one each every another".split())
-_LINKS = frozenset(("and", ","))
-# Nouns that mostly describe others: "a gold box", "a turquoise bow".
-_COLOURS = frozenset(
-    "red green blue pink brown gray grey white black gold silver orange yellow purple turquoise metal glass stone "
-    "paper leather plastic cloth wood square".split()
-)
 _COMMON = frozenset("land leave enter look turn stop start begin disappear appear vanish hide".split())
 # "a toy sewing machine" is one thing, "a bear dancing ballet" does another.
 _TOOLS = frozenset(
@@ -44,9 +43,9 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
     for word in words:
         if _is_direction(words, word):
             word.kind, word.tag = "ADV", "RB"
-        elif word.kind == "ADV" and word.text.endswith("ly") and _describes(words, word.index):
+        elif word.kind == "ADV" and word.text.endswith("ly") and describes(words, word.index):
             word.kind, word.tag = "ADJ", "JJ"  # "ghostly fish"
-        elif word.kind in ("ADJ", "INTJ", "X") and _is_only_noun(word.text):
+        elif word.kind in ("ADJ", "INTJ", "X") and is_only_noun(word.text):
             many = lemmas(word.text, "NOUN") and word.text not in lemmas(word.text, "NOUN")
             word.kind, word.tag = "NOUN", "NNS" if many else "NN"
     for word in words:
@@ -61,23 +60,12 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
     for word in words:
         if _is_joined_verb(words, word, verbs):
             word.kind, word.tag = "VERB", "VBZ"
-    mend_agreement(words, _COLOURS)
+    mend_agreement(words, COLOURS)
     mend_clauses(words, verbs)
     for word in words:
         known = lemmas(word.text, "VERB" if word.is_verb else "NOUN" if word.is_noun else "ADJ")
         word.forms = word.forms | known | ({word.text.removesuffix("s")} if word.is_noun else set())
     return words
-
-
-def clause(words: Sequence[Word], index: int) -> range:
-    """The places around a word up to the next signs, conjunctions and sentence's ends."""
-
-    def ends(word: Word) -> bool:
-        return word.sentence != words[index].sentence or word.is_sign or word.text in _JOINTS
-
-    first = next((i + 1 for i in range(index - 1, -1, -1) if ends(words[i])), 0)
-    last = next((i for i in range(index + 1, len(words)) if ends(words[i])), len(words))
-    return range(first, last)
 
 
 def _is_direction(words: Sequence[Word], word: Word) -> bool:
@@ -113,96 +101,12 @@ def _is_between_adjectives(words: Sequence[Word], comma: int) -> bool:
 def _may_describe(word: Word) -> bool:
     """Whether a word can stand before a noun and is none: "shaggy", "tattooed"."""
     known = bool(lemmas(word.text, "ADJ")) or word.text.endswith(("ed", "ing"))
-    return known and not lemmas(word.text, "NOUN") and word.text not in _NOUNS
-
-
-def _is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: frozenset[str]) -> bool:
-    """Whether the model takes a noun for a verb: "a can", "a sled slides", "the well", "a teddy bear"."""
-    if before is None:
-        return False
-    after = words[word.index + 1] if word.index + 1 < len(words) else None
-    if word.tag == "VBZ" and before.text in _LINKS and after is not None and after.tag in ("VBG", "VB", "VBP"):
-        return bool(lemmas(word.text, "NOUN"))  # ", sparks rising", "and leaves fall"
-    if word.tag == "VBZ" and (before.kind == "ADJ" or before.text in _COLOURS) and not _is_single(words, before.index):
-        return bool(lemmas(word.text, "NOUN"))  # "with orange leaves"
-    if word.tag in ("VB", "VBP") and before.tag in ("NN", "NNP") and after is not None and after.text.endswith("s"):
-        named = lemmas(word.text, "NOUN") and lemmas(after.text, "VERB") & verbs and after.text not in verbs
-        if named and before.index == 0:
-            return True  # "Incense smoke curls"
-    counted = words[before.index - 1] if before.index else None
-    if word.tag == "VBZ" and before.tag == "NN" and counted is not None and counted.kind == "NUM":
-        return counted.text not in ("one", "1")  # "two milk floats rattle"
-    article = before.text in ("a", "an", "the")
-    if word.is_verb and word.tag != "VBZ" and word.text in lemmas(word.text, "NOUN") and _described(words, word.index):
-        return word.tag != "VBN"
-    if word.is_verb and (before.kind in ("DET", "NUM") or before.tag in ("PRP$", "POS")):
-        if word.tag in ("VB", "VBP", "VBZ", "VBD") and word.text not in verbs:
-            return True
-        named = word.text in lemmas(word.text, "NOUN") & lemmas(word.text, "VERB")
-        return article and (word.tag == "MD" or (word.tag == "VBN" and named))
-    if word.kind == "ADV" and article:
-        return word.dep in ("pobj", "nsubj", "dobj") and word.text in lemmas(word.text, "NOUN")
-    # A verb of this form does not follow "a" and one noun: "a teddy bear"; but "watch a dog run".
-    single = before.index > 0 and words[before.index - 1].text in ("a", "an") and before.tag in ("NN", "NNP")
-    if word.tag not in ("VB", "VBP") or not single or word.text not in lemmas(word.text, "NOUN"):
-        return False
-    joined = word.index > 2 and words[word.index - 3].text == "and"  # "a man and a woman lift a sofa"
-    return (
-        (not joined or before.text in _COLOURS)
-        and not (after and after.kind == "DET")
-        and not any(words[place].is_verb for place in clause(words, word.index) if place < word.index)
-    )
-
-
-def _describes(words: Sequence[Word], index: int) -> bool:
-    """Whether a word that the dictionary has as an adjective and as no adverb stands before a noun."""
-    after = words[index + 1] if index + 1 < len(words) else None
-    text = words[index].text
-    return after is not None and after.is_noun and bool(lemmas(text, "ADJ")) and not lemmas(text, "ADV")
-
-
-def _is_only_noun(word: str) -> bool:
-    """Whether a word can only be a noun: in the dictionary as one and as no adjective, or not at all ("seagull")."""
-    kinds = {kind for kind in ("NOUN", "VERB", "ADJ", "ADV") if lemmas(word, kind)}
-    return (
-        ("NOUN" in kinds or (not kinds and word.isalpha())) and "ADJ" not in kinds and not word.endswith(("ing", "ed"))
-    )
-
-
-def _is_only_verb(word: str) -> bool:
-    """Whether the dictionary has a word as a verb and as nothing else: "glisten"."""
-    others = any(lemmas(word, kind) for kind in ("NOUN", "ADJ", "ADV", "PROPN"))
-    return bool(lemmas(word, "VERB")) and not others and not word.endswith(("ing", "ed"))
-
-
-def _described(words: Sequence[Word], index: int) -> bool:
-    """Whether only adjectives stand between "a" and a place: "a deep red", as before "rose"."""
-    place = index - 1
-    while place >= 0 and (words[place].kind == "ADJ" or words[place].text in _COLOURS):
-        place -= 1
-    return 0 <= place < index - 1 and words[place].text in _SINGLE
-
-
-def _is_single(words: Sequence[Word], index: int) -> bool:
-    """Whether a place ends a phrase of one thing, which no plural noun goes on: "a thief", "a bus driver"."""
-    place = index
-    while place >= 0 and (words[place].is_noun or words[place].kind == "ADJ"):
-        place -= 1
-    return 0 <= place < index and words[place].text in _SINGLE and words[index].tag not in ("NNS", "NNPS")
-
-
-def _ends_joined(words: Sequence[Word], index: int) -> bool:
-    """Whether a place ends two joined phrases of a subject: "a hat and a scarf"."""
-    place = index
-    while place >= 0 and (words[place].is_noun or words[place].kind == "ADJ" or words[place].kind == "DET"):
-        place -= 1
-    joined = 0 < place < index and words[place].text == "and" and words[place - 1].is_noun
-    return joined and not lemmas(words[index].text, "ADJ")
+    return known and not lemmas(word.text, "NOUN") and word.text not in NOUNS
 
 
 def _is_joined_verb(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> bool:
     """Whether a word that is taken for a noun is a second verb: "runs and barks", "rides a bike and waves"."""
-    if word.is_verb or word.index < 2 or words[word.index - 1].text not in _LINKS:
+    if word.is_verb or word.index < 2 or words[word.index - 1].text not in LINKS:
         return False
     if word.index + 1 < len(words) and words[word.index + 1].tag in ("VBG", "VB", "VBP"):
         return False
@@ -210,7 +114,7 @@ def _is_joined_verb(words: Sequence[Word], word: Word, verbs: frozenset[str]) ->
     if word.text in plain or not plain or not word.text.endswith("s") or word.text in PREPOSITIONS:
         return False
     link = word.index - 1
-    while link > 0 and words[link - 1].text in _LINKS:
+    while link > 0 and words[link - 1].text in LINKS:
         link -= 1
     earlier = [other for other in words[:link] if other.sentence == word.sentence and other.tag == "VBZ"]
     after = words[word.index + 1] if word.index + 1 < len(words) else None
@@ -241,14 +145,14 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     if before is not None and before.kind == "AUX" and word.text.endswith("ing") and lemmas(word.text, "VERB") & verbs:
         word.kind, word.tag = "VERB", "VBG"
         return
-    if word.text in _NOUNS and not (after and (after.kind == "DET" or after.tag == "PRP$")):
+    if word.text in NOUNS and not (after and (after.kind == "DET" or after.tag == "PRP$")):
         if word.is_verb:
             word.kind, word.tag = "NOUN", "NN"
         return
     determined = before is not None and (before.kind in ("DET", "NUM") or before.tag in ("PRP$", "POS"))
     if before is not None and _ends_subject(words, before):
         determined = False
-    if _is_noun(words, word, before, verbs):
+    if is_noun(words, word, before, verbs):
         many = word.tag == "VBZ" and word.text not in lemmas(word.text, "NOUN")
         word.kind, word.tag = "NOUN", "NNS" if many else "NN"
         return
@@ -262,15 +166,15 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
         return  # "two bus stops"
     named = before.is_noun or before.tag == "PRP" or _ends_subject(words, before)
     ended = named and word.text not in plain and word.text.endswith("s")
-    single = ended and (before.text == "camera" or _is_single(words, word.index - 1))
+    single = ended and (before.text == "camera" or is_single(words, word.index - 1))
     # "slices glisten in the sun"
     open_after = after is None or after.is_sign or after.kind in ("ADP", "ADV", "CCONJ")
-    many = named and word.text in plain and (before.tag in ("NNS", "NNPS") or _is_only_verb(word.text)) and open_after
-    if (not plain & verbs and not single and not many) or (before.text in _COLOURS and not single):
+    many = named and word.text in plain and (before.tag in ("NNS", "NNPS") or is_only_verb(word.text)) and open_after
+    if (not plain & verbs and not single and not many) or (before.text in COLOURS and not single):
         return
     if word.text.endswith("ing"):
         heads = word.dep in ("compound", "amod") and after is not None and (after.is_noun or after.kind == "ADJ")
-        if heads and before.is_noun and before.index and words[before.index - 1].text in _SINGLE:
+        if heads and before.is_noun and before.index and words[before.index - 1].text in SINGLE:
             heads = after is not None and not _TOOLS.isdisjoint({after.text, after.text.removesuffix("s")})
         if named and not heads and re.search("[aeiouy]", word.text[:-3]):
             word.kind, word.tag = "VERB", "VBG"
@@ -282,7 +186,7 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     finite = any(other.is_verb and other.tag not in (("VBG", "VBN") if passed else ()) for other in around)
     if named and (follows or single) and not finite:
         plural = word.text not in plain
-        if plural or many or before.tag in ("NNS", "NNPS") or _ends_joined(words, before.index):
+        if plural or many or before.tag in ("NNS", "NNPS") or ends_joined(words, before.index):
             word.kind, word.tag = "VERB", "VBZ" if plural else "VBP"
             if before.kind == "ADJ":
                 before.kind, before.tag = "NOUN", "NN"
