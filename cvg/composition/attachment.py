@@ -8,16 +8,18 @@ from contextlib import suppress
 from cvg.composition.chains import MOVERS, TRANSITIVE, Chains
 from cvg.composition.fronting import UnclearError
 from cvg.composition.language import PREPOSITIONS, Word
-from cvg.composition.lexicon import CHANGE
+from cvg.composition.lexicon import ACTION, CHANGE
 from cvg.composition.match import Match
 from cvg.composition.nouns import clause
-from cvg.composition.phrases import DETERMINERS, JOINTS, Phrase
+from cvg.composition.phrases import DETERMINERS, GIVING, JOINTS, MEDIA, Phrase
 from cvg.composition.referents import RELATIVE, is_open, referent
 from cvg.composition.statements import is_value
 from cvg.composition.surroundings import FINITE
 
 _SUBJECTS = ("nsubj", "nsubjpass")
 _OWN_CLAUSE = ("conj", "advcl", "xcomp", "ccomp", "dep", "aux", "auxpass")
+_SPUN = frozenset("fly roll spin swing slide bounce twirl rotate whirl".split())
+"""Verbs with an object that say what it does, rather than the subject."""
 _DEEPEST = 6
 
 
@@ -64,10 +66,17 @@ class Attachment(Chains):
             if after and after.label.has_object and joints in (["and"], ["and", "to"]):
                 return self.objects(after)  # "left of and above a car"
             return []
-        found_all = [phrase]
+        found_all = [self._given(phrase, match) or phrase]
         while (more := self._joined_after(found_all[-1])) and not self._continues(more):
             found_all.append(more)
         return found_all
+
+    def _given(self, phrase: Phrase, match: Match) -> Phrase | None:
+        """What somebody is given, where a phrase is who that is: "hands a boy a cup"; None where it is not."""
+        giving = match.verb is not None and self.words[match.verb].forms & (GIVING - {"feed"})
+        second = self._at.get(phrase.last + 2) if giving else None
+        after = second is not None and second.first == phrase.last + 2
+        return second if after and self.words[phrase.last + 1].text in DETERMINERS else None
 
     def _found_subjects(self, match: Match, number: int) -> list[Phrase]:
         spoken = self._beside_pronoun(match)
@@ -113,8 +122,11 @@ class Attachment(Chains):
         """What a verb moves: "a crane lifts a container upwards"."""
         after = match.places[-1] + 1
         finite = self.words[verb].tag in (*FINITE, "VBG")
-        if match.label.category == CHANGE and finite and match.places == (verb,) and self._following(verb):
+        if match.label.category == CHANGE and finite and match.places[0] == verb and self._following(match.places[-1]):
             raise UnclearError  # "a cook boils milk": no other change could be said so of the milk
+        spun = match.label.category == ACTION and match.places == (verb,) and self.words[verb].forms & _SPUN
+        if spun and finite and any(word.head == verb and word.dep == "dobj" for word in self.words[after:]):
+            raise UnclearError  # "flies a kite", "rolls dough"
         if not self.words[verb].forms & MOVERS:
             return None
         if match.label.rule and match.places == (verb,) and match.label.entities == 1:
@@ -174,6 +186,7 @@ class Attachment(Chains):
                 return subjects
         named = [phrase for phrase in self.phrases if phrase.last < pronoun.first and not phrase.pronoun]
         heads = [phrase for phrase in named if not phrase.governed] or named
+        heads = [phrase for phrase in heads if not self._is_objects(phrase)] or heads
         return heads[-1:]
 
     # Verbs
@@ -256,7 +269,8 @@ class Attachment(Chains):
             region = region[1:]
         for phrases in reversed(region):
             for phrase in phrases:
-                if not phrase.governed:
+                titled = phrase.bare and self.words[phrase.head].text in MEDIA and phrase != self.phrases[0]
+                if not phrase.governed and not titled:  # "dancers on a stage, studio shot, dancing"
                     return phrase if not self._is_style(phrase, region, match) else None
         if before is None:
             return None

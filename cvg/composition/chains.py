@@ -19,6 +19,9 @@ TRANSITIVE = frozenset(
 """Those of them that nothing does by itself."""
 _KEEPERS = frozenset("eat drink hold carry wear chew munch use ride smoke nibble".split())
 """Verbs whose object is where the subject is: "a panda eats bamboo to the left of a tree"."""
+_VESSELS = frozenset(
+    "boat rowboat ship canoe kayak raft car truck van bus train carriage cart basket box crate tent".split()
+)
 _LIFTED = frozenset("hold carry".split())
 _SEEING = frozenset(
     "watch see observe photograph film spot notice find show depict feature imagine picture reveal admire spy".split()
@@ -74,14 +77,17 @@ class Chains(Fronting):
         if opener in self.owner:
             led = self._led(phrase)
             return None if led is None else self._after_relation(led, phrase, match)
+        if word.text == "as" and opener and self.words[opener - 1].is_verb and not self.words[phrase.last + 1].is_verb:
+            raise UnclearError  # "stands as a relic of old times on the sidewalk"
         if not phrase.governed or word.text in JOINTS:
             return None
         if word.text == "with":
             if not self._is_of_company(opener, match) and match.label.rule in _SUPPORTS:
                 raise UnclearError  # "a cat with a bell on a rug"
             return phrase if self._is_of_company(opener, match) else None
-        if word.text not in ("in", "without"):
-            raise UnclearError
+        afloat = match.label.rule in _SUPPORTS and not self.words[phrase.head].forms.isdisjoint(_VESSELS)
+        if word.text not in ("in", "without") or afloat:
+            raise UnclearError  # "a girl in a boat on a lake"
         return None
 
     def _of_participle(self, verb: int, match: Match) -> Phrase | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cvg.composition.language import Word
+from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.match import Match
 from cvg.composition.phrases import Phrase
 
@@ -27,6 +27,7 @@ _THOUGHTS = frozenset(
 )
 """Before "of", "about" or "from" and a participle they say that it is only thought of: "dreams of running"."""
 _SUPPOSING = frozenset(("if", "though", "unless", "whether"))
+_AFTER = frozenset("then afterwards afterward later finally".split())
 _TURNS = frozenset("and but while whereas as because so , ;".split())
 
 
@@ -57,6 +58,40 @@ def doubt(match: Match, subjects: Sequence[Phrase], words: Sequence[Word]) -> st
         if word.text in _MODALS and word.kind == "AUX":
             return word.text
     return next(_unreal(match, words), None)
+
+
+def passing(match: Match, subjects: Sequence[Phrase], others: Sequence[Phrase], words: Sequence[Word]) -> str | None:
+    """The "then" before or after which an entity is elsewhere beside the same thing; None where there is none.
+
+    "A dog is to the left of a table, then it runs to the front of the table": a place that holds for a part of the
+    video only.
+
+    Args:
+        match: the words that state a label.
+        subjects: the phrases that it is said of.
+        others: the phrases of its object.
+        words: of the prompt.
+    """
+    if match.verb is not None or not match.label.rule:
+        return None
+    first, sentence = match.places[0], words[match.places[0]].sentence
+    turns = [word.index for word in words if word.text in _AFTER and word.sentence == sentence]
+    for turn in turns:
+        beyond = [word for word in words if word.sentence == sentence and (word.index > turn) == (first < turn)]
+        again = {word.text for word in beyond if word.is_noun and _is_placed(words, word.index)}
+        own = {words[phrase.head].text for phrase in subjects}
+        same = any(word.text in own or word.text in ("it", "he", "she", "they") for word in beyond)
+        if same and again & {words[phrase.head].text for phrase in others}:
+            return words[turn].text
+    return None
+
+
+def _is_placed(words: Sequence[Word], place: int) -> bool:
+    """Whether a preposition, or "of", stands before a noun and its article."""
+    place -= 1
+    while place > 0 and (words[place].kind in ("DET", "ADJ") or words[place].is_noun):
+        place -= 1
+    return place >= 0 and (words[place].kind == "ADP" or words[place].text in PREPOSITIONS)
 
 
 def _supposed(match: Match, words: Sequence[Word]) -> str | None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvg.composition.language import Word, lemmas
-from cvg.composition.phrases import Phrase
+from cvg.composition.phrases import GIVING, Phrase
 from cvg.composition.predicates import LIKELY, has_verb, is_after_aside, is_joined
 
 _ARTICLES = frozenset("a an the his her its their".split())
 _POSSIBLE = 0.0005
 """How likely the model must hold the last word of a phrase for a verb, where its clause has no other."""
-_GIVING = frozenset("give hand offer throw toss show feed bring pass serve teach tell buy pour send lend".split())
 
 
 def misread(phrase: Phrase, words: Sequence[Word]) -> str | None:
@@ -39,6 +38,8 @@ def is_broken(phrase: Phrase, words: Sequence[Word]) -> bool:
     """Whether a phrase must hold a verb that nothing tells apart: a plural after "a" ("a steamboat chugs")."""
     single = phrase.first > 0 and words[phrase.first - 1].text in ("a", "an")
     last = words[phrase.last]
+    if any(words[place].tag == "POS" for place in range(phrase.first, phrase.last)):
+        return False  # "a butterfly's wings"
     if phrase.bare and phrase.first == phrase.last and is_after_aside(words, phrase.first, strictly=False):
         return last.text.endswith("s") and bool(lemmas(last.text, "VERB")) and not has_verb(words, phrase.first)
     plain = lemmas(last.text, "VERB")
@@ -58,7 +59,7 @@ def _meets_another(phrase: Phrase, words: Sequence[Word]) -> bool:
     place = phrase.first - 1
     while place >= 0 and words[place].kind in ("DET", "NUM"):
         place -= 1
-    opened = place >= 0 and (words[place].kind == "ADP" or not words[place].forms.isdisjoint(_GIVING))
+    opened = place >= 0 and (words[place].kind == "ADP" or not words[place].forms.isdisjoint(GIVING))
     return after.sentence == words[phrase.last].sentence and not opened  # "gives a cook the pan"
 
 

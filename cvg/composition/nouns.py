@@ -15,6 +15,8 @@ NOUNS = frozenset(
 )
 SINGLE = frozenset("a an one each every another".split())
 LINKS = frozenset(("and", ","))
+# Verbs that another verb follows: "starts playing".
+BEGINNING = frozenset("start starts begin begins stop stops keep keeps continue continues resume resumes".split())
 # Nouns that mostly describe others: "a gold box", "a turquoise bow".
 COLOURS = frozenset(
     "red green blue pink brown gray grey white black gold silver orange yellow purple turquoise metal glass stone "
@@ -38,7 +40,8 @@ def is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froze
     if before is None:
         return False
     after = words[word.index + 1] if word.index + 1 < len(words) else None
-    if word.tag == "VBZ" and before.text in LINKS and after is not None and after.tag in ("VBG", "VB", "VBP"):
+    joins = before.text in LINKS and word.text not in BEGINNING
+    if word.tag == "VBZ" and joins and after is not None and after.tag in ("VBG", "VB", "VBP"):
         return bool(lemmas(word.text, "NOUN"))  # ", sparks rising", "and leaves fall"
     if word.tag == "VBZ" and (before.kind == "ADJ" or before.text in COLOURS) and not is_single(words, before.index):
         return bool(lemmas(word.text, "NOUN"))  # "with orange leaves"
@@ -90,6 +93,21 @@ def is_only_verb(word: str) -> bool:
     """Whether the dictionary has a word as a verb and as nothing else: "glisten"."""
     others = any(lemmas(word, kind) for kind in ("NOUN", "ADJ", "ADV", "PROPN"))
     return bool(lemmas(word, "VERB")) and not others and not word.endswith(("ing", "ed"))
+
+
+def is_no_verb(words: Sequence[Word], word: Word) -> bool:
+    """Whether the model takes a word for a verb or an adverb that is neither: "broccoli", "a door handle turned"."""
+    if word.kind == "VERB":
+        after = words[word.index + 1] if word.index + 1 < len(words) else None
+        heads = word.index and word.dep == "nsubj" and words[word.index - 1].is_noun and after is not None
+        if heads and after.is_verb and word.text in lemmas(word.text, "NOUN"):
+            return True  # "the door handle turned into"
+        return not lemmas(word.text, "VERB") and is_only_noun(word.text)
+    if word.kind != "ADV":
+        return False
+    owned = word.text == "back" and word.index > 0 and words[word.index - 1].tag == "POS"  # "the lion's back"
+    named = word.dep in ("nsubj", "dobj", "pobj") and bool(lemmas(word.text, "NOUN"))
+    return owned or (named and is_only_noun(word.text) and not lemmas(word.text, "ADV"))
 
 
 def described(words: Sequence[Word], index: int) -> bool:

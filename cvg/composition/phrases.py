@@ -17,8 +17,10 @@ JOINTS = frozenset("and or but while whereas when where then as because so".spli
 # "a photo of a dog": the dog is meant, not the photo.
 MEDIA = frozenset(
     "photo photograph picture image video clip footage shot scene view close-up closeup animation rendering render "
-    "painting drawing illustration timelapse time-lapse sight".split()
+    "painting drawing illustration timelapse time-lapse sight tableau".split()
 )
+_STATES = frozenset("open shut closed ajar wide aloft empty full high low".split())
+"""Adjectives after a noun that are no part of its name: "holds a door open"."""
 _HUNG = frozenset("hang lean decorate adorn".split())
 # "a dog, 8k, best quality, moving left": they praise the picture and are nothing in it.
 QUALITY = frozenset(
@@ -26,6 +28,8 @@ QUALITY = frozenset(
     "raw cinematic photorealistic realistic realism photoreal sharp focus award-winning trending artstation octane "
     "render aesthetic professional stunning intricate lighting 4k 8k".split()
 )
+GIVING = frozenset("give hand offer throw toss show feed bring pass serve teach tell buy pour send lend".split())
+"""Verbs after which two phrases may stand, whom and what: "hands a boy a cup"."""
 FRAME = frozenset("frame screen image picture scene view camera video shot viewer lens".split())
 """What is seen rather than in it: "to the left of the frame" is no place beside an entity."""
 _MEASURE = re.compile(r"\d+(?:[.:]\d+)?(?:k|p|fps|mm|hd|px)?")
@@ -259,7 +263,8 @@ class _Reader:
         alone = not any(self.words[place].is_noun for place in words)
         ended = words[-1] + 1 == len(self.words) or self.words[words[-1] + 1].text != "of"  # "a cart full of hay"
         if not alone and ended and self.determined and self.words[words[-1]].kind == "ADJ":
-            return True  # "a cyan square", of which the model makes a noun and its adjective
+            # "a cyan square", of which the model makes a noun and its adjective
+            return self.words[words[-1]].text not in _STATES
         return (
             alone and self.words[words[-1]].kind in ("ADJ", "X", "NUM", "VERB") and (self.determined or len(words) > 1)
         )

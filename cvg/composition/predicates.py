@@ -139,6 +139,8 @@ def _is_of_one(words: Sequence[Word], word: Word) -> bool:
         return is_after_aside(words, word.index)
     if before.tag == "NNP" and before.index == 0:
         return True  # "Grandpa dozes"
+    if before.tag == "VBG" and word.dep == "dobj" and word.head == before.index:
+        return False  # "a girl feeding ducks"
     return before.tag in ("NN", "NNP", "JJ", "VBG") and _begun(words, before.index)
 
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from cvg.common.errors import PromptError
 from cvg.composition.accounting import shared, unstated, unused
 from cvg.composition.attachment import Attachment
-from cvg.composition.doubts import doubt
+from cvg.composition.doubts import doubt, passing
 from cvg.composition.given import Stated, assigned, by_hand, located, nothing_known, of_given, understood
 from cvg.composition.labels import LabelSet
 from cvg.composition.language import Word
@@ -24,6 +24,7 @@ from cvg.composition.refusals import (
     half_known,
     refuse_contradictions,
     refuse_senses,
+    short_lived,
     unsure,
     without_weights,
 )
@@ -141,6 +142,9 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
         if word := doubt(match, slots[0], attachment.words):
             unread.append((match, doubtful(prompt, said, word)))
             continue
+        if word := passing(match, slots[0], slots[1] if len(slots) > 1 else (), attachment.words):
+            unread.append((match, short_lived(prompt, said, word)))
+            continue
         whole = [(phrase, misread(phrase, attachment.words)) for phrases in slots for phrase in phrases]
         if odd := next(((phrase, word) for phrase, word in whole if word is not None), None):
             unread.append((match, unsure(prompt, said, span_of(prompt, odd[0], attachment.words)[0], odd[1])))
@@ -177,6 +181,8 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
 
 def _is_shot(match: Match, noun: str) -> bool:
     """Whether a statement is of the picture or of the camera: "a tracking shot moving left"."""
+    if match.label.category == CHANGE and noun == "screen":
+        return False  # "a screen lights up"
     return noun in FRAME | MEDIA and (not match.sure or not match.label.has_object)
 
 

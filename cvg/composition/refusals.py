@@ -80,6 +80,11 @@ def doubtful(prompt: str, said: str, word: str) -> PromptError:
     return _refused(prompt, f"{word!r} makes {said!r} doubtful", "what is there")
 
 
+def short_lived(prompt: str, said: str, word: str) -> PromptError:
+    """The error of a place that another takes over from, or that takes over from another."""
+    return _refused(prompt, f"what is said after {word!r} replaces {said!r}, or the other way round", "one place")
+
+
 def unsure(prompt: str, said: str, phrase: str, word: str) -> PromptError:
     """The error of an entity that may hold a word that is none of its own."""
     reason = f"whether {phrase!r} is one thing is doubtful ({word!r} may be no noun), so {said!r} may be of another"

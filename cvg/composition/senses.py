@@ -15,7 +15,8 @@ _IDIOMS = frozenset(
 """Nouns after a bare preposition that make no place of it: "on fire"."""
 _NO_PLACES = frozenset(
     "way left right side background foreground morning night day evening afternoon air distance phone wind moment "
-    "move go sky curve turn corner haze mist fog darkness view silence space focus action place position song".split()
+    "move go sky curve turn corner haze mist fog darkness view silence space focus action place position song contact "
+    "orbit bloom flight motion life existence pieces halves play path".split()
 )
 """Nouns that make no place even with an article: "on the left", "into the distance"."""
 _OPENING = ("DET", "ADJ", "ADP", "NUM", "CCONJ", "PUNCT")
@@ -24,7 +25,10 @@ _QUOTES = frozenset("\"'“«")
 _TURNING = frozenset("grow go get turn become fall run".split())
 """Verbs that an adjective completes: "grows angry"."""
 _LOOKS = frozenset("look smell taste feel sound".split())
-_BECOMING = frozenset("turn grow change transform freeze morph melt fade burst break cut carve fold look".split())
+_BECOMING = frozenset(
+    "turn grow change transform freeze morph melt fade burst break cut carve fold look split divide separate collapse "
+    "dissolve crumble explode shatter tear blend merge mix slice chop shape mold form arrange braid curl".split()
+)
 """Verbs after which "into" leads to no place."""
 BODY = frozenset(
     "belly back side stomach foot feet leg legs knee knees toe toes tiptoe haunches ear ears head nose "
@@ -35,6 +39,18 @@ _OVERHEAD = frozenset(
     "sky skies heaven heavens light sunlight moonlight starlight daylight spotlight sun stars".split()
 )
 """What everything is below: "under a cloudless sky" places nothing."""
+_LEVEL = frozenset(
+    "street road lane path pathway hallway corridor aisle alley alleyway sidewalk trail runway avenue boulevard "
+    "highway track beach catwalk passage passageway tunnel walkway promenade".split()
+)
+"""What "up" and "down" lead along: "walks down the street"."""
+_CROSSED = frozenset("bridge road street path crosswalk lawn".split())
+_GROUND = frozenset("walk run cross drive ride roll pass go move travel cycle jog race march pedal step".split())
+"""Who does so over what is crossed is on it: "walks over a bridge"."""
+_WORN = frozenset("put try slip switch turn keep bring".split())
+"""Before "on" they are one verb with it: "puts on a hat", "turns on the radio"."""
+_THROUGH = frozenset("through over across above in along past around among between beneath".split())
+_REMOVED = frozenset("brush wipe comb".split())
 _SAYING = frozenset("say read spell".split())
 _OWNERS = frozenset("its his her their".split())
 
@@ -46,7 +62,25 @@ def says(words: Sequence[Word], match: Match) -> bool:
         return False  # "a sign says left of the door"
     if before is not None and before.text == "from" and match.label.has_object and _ends(words, match.places[-1]):
         return False  # "filmed from above,"
+    if _is_along(words, match):
+        return False
     return is_place(words, match) and not _is_modifier(words, match) and not _is_other(words, match)
+
+
+def _is_along(words: Sequence[Word], match: Match) -> bool:
+    """Whether a direction is no way up or down: "walks down the street", "soars over a lake"."""
+    if match.label.rule not in ("moves up", "moves down") or not match.places:
+        return False
+    last = words[match.places[-1]]
+    place = last.index + 1
+    while place < len(words) and words[place].kind == "ADV":
+        place += 1
+    if place >= len(words):
+        return False
+    if last.text in ("up", "down"):
+        named = words[place].text in DETERMINERS and place + 1 < len(words)
+        return named and _noun_of(words, place + 1) in _LEVEL
+    return match.places == (match.verb,) and "soar" in last.forms and words[place].text in _THROUGH
 
 
 def _ends(words: Sequence[Word], place: int) -> bool:
@@ -75,6 +109,10 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
     into = later[:1] == ["in"] and len(later) > 1 and later[1] not in DETERMINERS  # "falls in love"
     if "fall" in verb.forms and (into or "knees" in later):
         return True
+    if "prepare" in verb.forms and later[:1] in (["for"], ["to"]):
+        return True
+    if verb.forms & _REMOVED and "off" in later:
+        return True  # "brushes the dust off"
     if "break" in verb.forms and later[:1] in (["down"], ["up"], ["into"], ["out"]):
         return True  # "breaks down in tears"
     if any(word.tag == "VB" and words[word.index - 1].is_noun for word in words[verb.index + 2 : verb.index + 5]):
@@ -117,7 +155,12 @@ def is_place(words: Sequence[Word], match: Match) -> bool:
     noun, said = _noun_of(words, after[0].index), words[match.places[-1]].text
     if said == "into" and _BECOMING & _verb_before(words, match.places[0]):
         return False
-    if said == "on" and noun in BODY and article in _OWNERS:
+    if said == "on" and (noun in BODY or noun == "own") and article in _OWNERS:
+        return False
+    before = words[match.places[0] - 1] if match.places[0] else None
+    if said == "on" and before is not None and before.is_verb and before.tag != "VBN" and before.forms & _WORN:
+        return False
+    if said == "over" and noun in _CROSSED and _GROUND & _verb_before(words, match.places[0]):
         return False
     vague = noun in _NO_PLACES and said in ("on", "into", "at", "in")
     return not vague and (after[0].text not in _IDIOMS or article != after[0].text)

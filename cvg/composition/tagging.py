@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cvg.composition.agreement import mend_agreement
 from cvg.composition.language import PREPOSITIONS, Word, lemmas, tokens_of
 from cvg.composition.nouns import (
+    BEGINNING,
     COLOURS,
     LINKS,
     NOUNS,
@@ -15,13 +16,17 @@ from cvg.composition.nouns import (
     clause,
     describes,
     ends_joined,
+    is_no_verb,
     is_noun,
     is_only_noun,
     is_only_verb,
     is_single,
 )
+from cvg.composition.phrases import MEDIA
 from cvg.composition.predicates import mend_clauses
 
+_BEING = frozenset("is are was were 's".split())
+_ACROSS = frozenset(("over", "through", "under"))
 _WAYS = frozenset("left right up down sky earth heaven".split())
 _COMMON = frozenset("land leave enter look turn stop start begin disappear appear vanish hide".split())
 # "a toy sewing machine" is one thing, "a bear dancing ballet" does another.
@@ -45,7 +50,7 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
             word.kind, word.tag = "ADV", "RB"
         elif word.kind == "ADV" and word.text.endswith("ly") and describes(words, word.index):
             word.kind, word.tag = "ADJ", "JJ"  # "ghostly fish"
-        elif word.kind in ("ADJ", "INTJ", "X") and is_only_noun(word.text):
+        elif (word.kind in ("ADJ", "INTJ", "X") and is_only_noun(word.text)) or is_no_verb(words, word):
             many = lemmas(word.text, "NOUN") and word.text not in lemmas(word.text, "NOUN")
             word.kind, word.tag = "NOUN", "NNS" if many else "NN"
     for word in words:
@@ -60,6 +65,11 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
     for word in words:
         if _is_joined_verb(words, word, verbs):
             word.kind, word.tag = "VERB", "VBZ"
+        elif word.index > 1 and _names_action(words, word, verbs):
+            word.kind, word.tag = "VERB", "VBG"
+            words[word.index - 1].kind, words[word.index - 1].tag = "ADV", "RB"
+        elif word.tag == "VBG" and _is_of_agent(words, word):
+            word.kind, word.tag = "ADJ", "JJ"
     mend_agreement(words, COLOURS)
     mend_clauses(words, verbs)
     for word in words:
@@ -74,6 +84,22 @@ def _is_direction(words: Sequence[Word], word: Word) -> bool:
         after = words[word.index + 1] if word.index + 1 < len(words) else None
         return word.is_verb and not (after and after.kind in ("DET", "PRON"))
     return word.text.endswith(("ward", "wards")) and word.text.removesuffix("s").removesuffix("ward") in _WAYS
+
+
+def _names_action(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> bool:
+    """Whether the noun before a participle is a part of what somebody does: "is ice skating", "is robot dancing"."""
+    noun, being = words[word.index - 1], words[word.index - 2]
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    said = word.tag == "VBG" or (word.is_noun and word.text.endswith("ing") and word.text not in NOUNS)
+    said = said and bool(lemmas(word.text, "VERB") & verbs) and noun.tag in ("NN", "NNP")
+    return said and being.forms <= _BEING and (after is None or after.is_sign or after.kind in ("ADP", "ADV", "CCONJ"))
+
+
+def _is_of_agent(words: Sequence[Word], word: Word) -> bool:
+    """Whether a participle describes who does something: "is fringed by weeping willows"."""
+    after = words[word.index + 1] if word.index + 1 < len(words) else None
+    agent = word.index > 0 and words[word.index - 1].text == "by" and words[word.index - 1].dep == "agent"
+    return agent and after is not None and after.is_noun
 
 
 def _is_described_participle(words: Sequence[Word], word: Word) -> bool:
@@ -108,7 +134,8 @@ def _is_joined_verb(words: Sequence[Word], word: Word, verbs: frozenset[str]) ->
     """Whether a word that is taken for a noun is a second verb: "runs and barks", "rides a bike and waves"."""
     if word.is_verb or word.index < 2 or words[word.index - 1].text not in LINKS:
         return False
-    if word.index + 1 < len(words) and words[word.index + 1].tag in ("VBG", "VB", "VBP"):
+    begins = word.text in BEGINNING
+    if word.index + 1 < len(words) and words[word.index + 1].tag in ("VBG", "VB", "VBP") and not begins:
         return False
     plain = lemmas(word.text, "VERB")
     if word.text in plain or not plain or not word.text.endswith("s") or word.text in PREPOSITIONS:
@@ -145,6 +172,11 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     if before is not None and before.kind == "AUX" and word.text.endswith("ing") and lemmas(word.text, "VERB") & verbs:
         word.kind, word.tag = "VERB", "VBG"
         return
+    if word.text == "crossing" and before is not None and before.is_noun and after and after.text in _ACROSS:
+        word.kind, word.tag = "VERB", "VBG"
+        return
+    if word.text in MEDIA and word.is_noun:
+        return  # "studio shot"
     if word.text in NOUNS and not (after and (after.kind == "DET" or after.tag == "PRP$")):
         if word.is_verb:
             word.kind, word.tag = "NOUN", "NN"

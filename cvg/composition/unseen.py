@@ -8,6 +8,7 @@ from cvg.composition.language import Word
 from cvg.composition.lexicon import ACTION, CHANGE
 from cvg.composition.match import Match
 from cvg.composition.phrases import Phrase
+from cvg.composition.referents import is_person
 
 _UNREAL = frozenset("pretend fail try attempt refuse want stop avoid plan hope prepare wish threaten forget".split())
 # Participles that tell how somebody is: "seated", "perched".
@@ -16,6 +17,7 @@ _CAST = frozenset(
     "light lamplight sunlight moonlight daylight shadow reflection night dusk silence darkness glow ray beam "
     "background foreground atmosphere mood smell scent sound music wind breeze texture detail".split()
 )
+_OTHERS = frozenset("another other others someone somebody everyone".split())
 _SCENERY = frozenset(
     "wave wind breeze water sea smoke steam mist fog haze cloud sky air dust radio banner rope curtain campfire fire "
     "headlight lamp city street river rain snow time scene".split()
@@ -25,7 +27,8 @@ _SCENERY = frozenset(
 _STILL = frozenset(
     "tower building skyscraper mountain hill cliff peak ridge road path street trail track rail stair staircase step "
     "bridge wall fence row line stalk trunk tree forest city town village castle spire column pillar price cost rate "
-    "tension landscape valley field coast shore dune range column corridor hallway tunnel chimney".split()
+    "tension temperature pressure value volume landscape valley field coast shore dune range column corridor "
+    "hallway tunnel chimney".split()
 )
 """What does not move, whatever is said of it: "a tower rises", "rows of vines run towards the hills"."""
 _REACHING = frozenset("run climb crawl march creep walk roll jump swim dive fly".split())
@@ -43,6 +46,8 @@ def is_unreal(match: Match, words: Sequence[Word]) -> bool:
     verb = words[match.verb]
     if verb.dep == "xcomp" and words[verb.head].forms & _UNREAL:
         return True
+    if verb.tag in ("VB", "VBP") and _is_for_another(words, verb.index):
+        return True
     having = any(word.head == verb.index and word.dep == "aux" and "have" in word.forms for word in words)
     passive = verb.tag == "VBN" and not having
     if has_agent(match, words):
@@ -53,6 +58,18 @@ def is_unreal(match: Match, words: Sequence[Word]) -> bool:
     if match.label.category == CHANGE and len(match.places) > 1 and words[verb.index - 1].kind != "AUX":
         return False  # "the sky turned orange"
     return passive and not match.label.has_object and match.label.rule is None
+
+
+def _is_for_another(words: Sequence[Word], verb: int) -> bool:
+    """Whether a verb says what somebody else is given something for: "hands a pen to a girl to sign the book"."""
+    place = verb - 2
+    if place < 1 or words[verb - 1].text != "to":
+        return False
+    named = is_person(words[place])
+    while place > 0 and (words[place].is_noun or words[place].kind in ("ADJ", "DET", "PRON")):
+        named = named or words[place].text in _OTHERS
+        place -= 1
+    return named and words[place].text in ("to", "for")
 
 
 def has_agent(match: Match, words: Sequence[Word]) -> bool:

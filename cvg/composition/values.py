@@ -26,6 +26,7 @@ _NAMES = {
     "emerald": frozenset("necklace ring earring earrings bracelet brooch pendant crown jewel".split()),
 }
 """Nouns before which a word is a thing and no colour."""
+_TURNING = frozenset("turn transform change morph convert evolve".split())
 _HEDGES = frozenset("almost nearly half partly partially quite".split())
 _LIGHT = frozenset("light hour hours lighting sunlight sunset glow tone tones background color colors colour".split())
 """Nouns whose colour is the picture's rather than an entity's."""
@@ -56,7 +57,7 @@ def stated_values(
         else:
             continue
         named = words[noun].text in _NAMES.get(word.text, ()) or _is_name(prompt, words, word)
-        if phrase is not None and described is not None and misread(phrase, words):
+        if phrase is not None and described is not None and (misread(phrase, words) or _becomes(phrase, words)):
             continue
         if named or words[noun].text in MEDIA | QUALITY | _LIGHT or _negated(words, word):
             continue
@@ -72,7 +73,10 @@ def _noun_after(words: Sequence[Word], place: int, phrase: Phrase) -> int | None
     """The noun that a word of a phrase describes: its head, or, after "of", the last ("a glass of red wine")."""
     if place < phrase.head:
         return phrase.head
-    return phrase.last if phrase.head < place < phrase.last and words[place - 1].text in _BEFORE_VALUE else None
+    before = place - 1
+    while before > phrase.head and words[before].text in _LINKS and words[before - 1].kind == "ADJ":
+        before -= 2  # "drops of yellow and blue paint"
+    return phrase.last if phrase.head < place < phrase.last and words[before].text in _BEFORE_VALUE else None
 
 
 def _after_value(words: Sequence[Word], place: int, noun: int) -> int:
@@ -128,6 +132,8 @@ def _of_copula(words: Sequence[Word], word: Word, attachment: Attachment) -> Phr
         place -= 1
     if place < 0 or not (words[place].forms & _COPULAS and words[place].is_verb):
         return None
+    if words[place].tag == "VBG" and words[place - 1].text == ",":
+        return None  # "glides down a plate, remaining round"
     for child in words:
         if child.head == place and child.dep in ("nsubj", "nsubjpass"):
             found = next((each for each in attachment.phrases if each.first <= child.index <= each.last), None)
@@ -136,6 +142,24 @@ def _of_copula(words: Sequence[Word], word: Word, attachment: Attachment) -> Phr
     before = [each for each in attachment.phrases if each.last < place and not each.pronoun]
     near = [each for each in before if words[each.last].sentence == word.sentence]
     return near[-1] if near else None
+
+
+def _becomes(phrase: Phrase, words: Sequence[Word]) -> bool:
+    """Whether a phrase is what turns into another, or what it turns into, so that it is so for a while only."""
+    before, after = phrase.first - 1, phrase.last + 1
+    while before >= 0 and (words[before].kind == "DET" or words[before].tag == "PRP$"):
+        before -= 1
+    while after < len(words) and words[after].kind in ("ADV", "AUX"):
+        after += 1
+    into = after + 1
+    while into < len(words) and words[into].kind == "ADV":
+        into += 1
+    if into < len(words) and words[into].text == "into" and words[after].forms & _TURNING:
+        return True
+    verb = before - 1
+    while verb > 0 and words[verb].kind == "ADV":
+        verb -= 1
+    return verb > 0 and words[before].text == "into" and bool(words[verb].forms & _TURNING)
 
 
 def _negated(words: Sequence[Word], word: Word) -> bool:

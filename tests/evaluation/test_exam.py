@@ -80,6 +80,34 @@ def test_prompts_of_vbenchs_form_are_marked_by_their_metadata(tmp_path: Path) ->
     assert {name: (one.count, one.right) for name, one in figures.items()} == {"spatial": (1, 1), "attribute": (1, 1)}
 
 
+def test_prompts_of_the_second_vbenchs_form_are_marked_by_its_questions(tmp_path: Path) -> None:
+    places, changes = "Dynamic_Spatial_Relationship", "Dynamic_Attribute"
+    told = [
+        ("A hen is behind a crate, then the hen walks to the front of the crate.", places, ["Is the hen behind it?"]),
+        (
+            "A ribbon changes from red to grey.",
+            changes,
+            ["Finally, is the color of the ribbon mostly grey?"],
+        ),
+        ("A lantern changes from dim to bright.", changes, ["Does the light from the lantern increase? (yes or no)"]),
+        ("A kitten changes from big to small.", changes, ["Does the size of the kitten decrease? (yes or no)"]),
+        ("A hall changes from bright to dark.", changes, ["Does the hall become darker? (yes or no)"]),
+        ("The wooden bowl turned into a metal bowl.", changes, ["Initially, is the material of the bowl wooden?"]),
+        ("A hen is behind a crate.", places, ["Is the hen behind it?"]),
+        ("Two hens shake hands.", "Human_Interaction", None),
+    ]
+    entries = [{"prompt_en": text, "dimension": [name], "auxiliary_info": asked} for text, name, asked in told]
+    (tmp_path / "vbench2").mkdir()
+    (tmp_path / "vbench2" / "VBench2_full_info.json").write_text(json.dumps(entries))
+    figures = measure(vbench(tmp_path), WORLD)
+    marks = {name: (one.count, one.right, one.refused, one.wrong) for name, one in figures.items()}
+    assert marks == {
+        "spatial (VBench-2.0)": (2, 1, 0, 1),
+        "change (VBench-2.0)": (4, 4, 0, 0),
+        "attribute (VBench-2.0)": (1, 1, 0, 0),
+    }
+
+
 def test_what_is_wrong_and_what_is_only_missing() -> None:
     left = Expected(label="left of", entities=["dog", "cat"])
     right = Expected(label="right of", entities=["dog", "cat"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,23 @@ _PLACES: Final = {"left": "left of", "right": "right of", "under": "below"}
 """T2V-CompBench's places that the label set calls otherwise."""
 _NUMBERS: Final = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _REMEDY = "give a checkout of the benchmark"
+
+_NEWER: Final = "VBench-2.0"
+_MATERIAL: Final = re.compile(r"is the material of|made of")
+_CHANGES: Final = (
+    (
+        re.compile(r"Finally, is the colou?r of (?:the )?(.+?) mostly (\w+)"),
+        {"grey": "turn gray", "golden": "turn gold", "blonde": "turn gold"},
+    ),
+    (re.compile(r"Does the size of the (.+?) (increase|decrease)\b"), {"increase": "grow", "decrease": "shrink"}),
+    (
+        re.compile(
+            r"Does the (?:(?:light from|brightness of) the )?(.+?) (increase|turn on|become brighter|become darker)\b"
+        ),
+        {"become darker": "fade", "increase": "light up", "turn on": "light up", "become brighter": "light up"},
+    ),
+)
+"""VBench-2.0's questions about what changes: of what, and how, with the label of each way."""
 
 Told = dict[str, Any]
 
@@ -44,38 +62,71 @@ def compbench(folder: Path) -> list[Exam]:
 
 
 def vbench(folder: Path) -> list[Exam]:
-    """The prompts of VBench that ask for places and colours.
+    """The prompts of VBench that ask for places and colours, and those of VBench-2.0 that ask for what changes.
+
+    VBench-2.0's prompts of ``Dynamic_Spatial_Relationship`` put an entity in two places one after the other, and those
+    of ``Dynamic_Attribute`` that replace a material say of it what holds for a part of the video: neither is a relation
+    of the video, so none may be found. Their part is "VBench-2.0".
 
     Args:
-        folder: a checkout, or a folder with its ``VBench_full_info.json``.
+        folder: a checkout of either, or a folder with its ``VBench_full_info.json`` or ``VBench2_full_info.json``.
 
     Raises:
         DataError: there is no such file, or an entry has another form; the message names it.
     """
-    places = [parent / "VBench_full_info.json" for parent in (folder, folder / "vbench")]
-    path = next((path for path in places if path.exists()), None)
-    if path is None:
-        raise DataError(f"suite_dir {folder}: has no VBench_full_info.json; {_REMEDY}")
+    names = {"VBench_full_info.json": _first, "VBench2_full_info.json": _second}
+    parents = (folder, folder / "vbench", folder / "vbench2", folder / "VBench-2.0" / "vbench2")
+    paths = [parent / name for name in names for parent in parents if (parent / name).exists()]
+    if not paths:
+        raise DataError(f"suite_dir {folder}: has no {' or '.join(names)}; {_REMEDY}")
     exams = []
-    for place, told in _entries(path):
-        try:
-            dimensions, said = told["dimension"], told.get("auxiliary_info") or {}
-            if "spatial_relationship" in dimensions:
-                pair = _within(said, "relationship")
-                label = pair["relationship"].removeprefix("on the ").removeprefix("on ")
-                label = {"top of": "on", "bottom of": "below"}.get(label, label)
-                asked = Expected(label=label, entities=[pair["object_a"], pair["object_b"]])
-                exams.append(Exam(prompt=told["prompt_en"], category="spatial", relations=[asked]))
-            if "color" in dimensions:
-                colour, prompt = _within(said, "color")["color"], told["prompt_en"]
-                rest = [word for word in prompt.split() if word.lower() not in (colour.lower(), "a", "an", "the")]
-                asked = Expected(label=colour, entities=[" ".join(rest)])
-                exams.append(Exam(prompt=prompt, category="attribute", relations=[asked]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{place}: not of the benchmark's form ({_reason(error)}); {_REMEDY}") from error
+    for path in paths:
+        for place, told in _entries(path):
+            try:
+                exams += names[path.name](told)
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                raise DataError(f"{place}: not of the benchmark's form ({_reason(error)}); {_REMEDY}") from error
     if not exams:
-        raise DataError(f"{path}: has no prompt of the dimensions spatial_relationship and color; {_REMEDY}")
+        raise DataError(
+            f"{' and '.join(map(str, paths))}: no prompt of the dimensions spatial_relationship, color, "
+            f"Dynamic_Spatial_Relationship and Dynamic_Attribute; {_REMEDY}"
+        )
     return exams
+
+
+def _first(told: Told) -> Iterator[Exam]:
+    """What VBench says of a prompt."""
+    dimensions, said, prompt = told["dimension"], told.get("auxiliary_info") or {}, told["prompt_en"]
+    if "spatial_relationship" in dimensions:
+        pair = _within(said, "relationship")
+        label = pair["relationship"].removeprefix("on the ").removeprefix("on ")
+        label = {"top of": "on", "bottom of": "below"}.get(label, label)
+        asked = Expected(label=label, entities=[pair["object_a"], pair["object_b"]])
+        yield Exam(prompt=prompt, category="spatial", relations=[asked])
+    if "color" in dimensions:
+        colour = _within(said, "color")["color"]
+        rest = [word for word in prompt.split() if word.lower() not in (colour.lower(), "a", "an", "the")]
+        asked = Expected(label=colour, entities=[" ".join(rest)])
+        yield Exam(prompt=prompt, category="attribute", relations=[asked])
+
+
+def _second(told: Told) -> Iterator[Exam]:
+    """What VBench-2.0 says of a prompt, by its questions."""
+    dimensions, prompt = told["dimension"], told["prompt_en"]
+    if "Dynamic_Spatial_Relationship" in dimensions:
+        yield Exam(prompt=prompt, category="spatial", relations=[], part=_NEWER)
+    if "Dynamic_Attribute" in dimensions:
+        questions = list(told["auxiliary_info"])
+        if any(_MATERIAL.search(question) for question in questions):
+            yield Exam(prompt=prompt, category="attribute", relations=[], part=_NEWER)
+        asked = [
+            Expected(label=labels.get(found[2], f"turn {found[2]}"), entities=[found[1]])
+            for question in questions
+            for pattern, labels in _CHANGES
+            if (found := pattern.match(question))
+        ]
+        if asked:
+            yield Exam(prompt=prompt, category="change", relations=asked[:1], part=_NEWER)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Told]]:
