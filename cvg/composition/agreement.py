@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cvg.composition.language import PREPOSITIONS, Word, lemmas
+from cvg.composition.predicates import is_object
 
 _SINGLE = frozenset("a an one each every another".split())
 _SAME = frozenset("sheep deer fish people children men women geese mice cattle police feet oxen teeth".split())
@@ -64,6 +65,8 @@ def _is_thing(words: Sequence[Word], word: Word) -> bool:
 def _is_third_person(words: Sequence[Word], word: Word, colours: frozenset[str]) -> bool:
     """Whether a word in -s that is taken for a noun is the verb of a noun in the singular: "a yellow taxi waits"."""
     plain = lemmas(word.text, "VERB")
+    if is_object(words, word):
+        return False
     if word.is_verb or not word.text.endswith("s") or not plain or word.text in plain or word.index < 1:
         return False
     before, after = words[word.index - 1], words[word.index + 1] if word.index + 1 < len(words) else None

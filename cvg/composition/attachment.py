@@ -11,14 +11,14 @@ from cvg.composition.language import PREPOSITIONS, Word
 from cvg.composition.lexicon import ACTION, CHANGE
 from cvg.composition.match import Match
 from cvg.composition.nouns import clause
-from cvg.composition.phrases import DETERMINERS, GIVING, JOINTS, MEDIA, Phrase
+from cvg.composition.phrases import DETERMINERS, JOINTS, MEDIA, Phrase
 from cvg.composition.referents import RELATIVE, is_open, referent
 from cvg.composition.statements import is_value
 from cvg.composition.surroundings import FINITE
 
 _SUBJECTS = ("nsubj", "nsubjpass")
 _OWN_CLAUSE = ("conj", "advcl", "xcomp", "ccomp", "dep", "aux", "auxpass")
-_SPUN = frozenset("fly roll spin swing slide bounce twirl rotate whirl".split())
+_SPUN = frozenset("fly roll spin swing slide bounce twirl rotate whirl hang lean".split())
 """Verbs with an object that say what it does, rather than the subject."""
 _DEEPEST = 6
 
@@ -70,13 +70,6 @@ class Attachment(Chains):
         while (more := self._joined_after(found_all[-1])) and not self._continues(more):
             found_all.append(more)
         return found_all
-
-    def _given(self, phrase: Phrase, match: Match) -> Phrase | None:
-        """What somebody is given, where a phrase is who that is: "hands a boy a cup"; None where it is not."""
-        giving = match.verb is not None and self.words[match.verb].forms & (GIVING - {"feed"})
-        second = self._at.get(phrase.last + 2) if giving else None
-        after = second is not None and second.first == phrase.last + 2
-        return second if after and self.words[phrase.last + 1].text in DETERMINERS else None
 
     def _found_subjects(self, match: Match, number: int) -> list[Phrase]:
         spoken = self._beside_pronoun(match)
@@ -195,6 +188,8 @@ class Attachment(Chains):
         """The subject of a verb, by the parse; where that does not tell, ``linear``."""
         if (other := self._of_participle(verb, match) or self._inverted(verb)) is not None:
             return other
+        if (owner := self._having(verb)) is not None:
+            return owner
         if self.words[verb].tag in FINITE and not self._is_relative(verb):
             heading = self._heading(verb)
             if heading is not None and not heading.pronoun:

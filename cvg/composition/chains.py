@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cvg.composition.fronting import Fronting, UnclearError
 from cvg.composition.match import Match
-from cvg.composition.phrases import JOINTS, Phrase
+from cvg.composition.phrases import DETERMINERS, GIVING, JOINTS, Phrase
 
 MOVERS = frozenset(
     "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling launch drop shoot blow roll slide "
@@ -22,6 +22,7 @@ _KEEPERS = frozenset("eat drink hold carry wear chew munch use ride smoke nibble
 _VESSELS = frozenset(
     "boat rowboat ship canoe kayak raft car truck van bus train carriage cart basket box crate tent".split()
 )
+_WEARING = frozenset("wear don".split())
 _LIFTED = frozenset("hold carry".split())
 _SEEING = frozenset(
     "watch see observe photograph film spot notice find show depict feature imagine picture reveal admire spy".split()
@@ -103,6 +104,8 @@ class Chains(Fronting):
         if phrase is None or opener is None or self.words[verb - 1].text == "," or phrase.last != before:
             return None
         led = self._led(phrase)
+        if self.words[opener].forms & _WEARING and self.words[verb].tag == "VBG":
+            return self._heading(verb)  # "a rabbit wearing a purple robe walking"
         if self.words[opener].text == "with":
             owned = any(self.words[place].tag == "PRP$" for place in range(opener + 1, phrase.last))
             if owned or (opener > 0 and self.words[opener - 1].text == ","):
@@ -158,3 +161,20 @@ class Chains(Fronting):
         after = match.places[-1] + 1
         owned = after < len(self.words) and self.words[after].tag == "PRP$"
         return owned or (opener > 0 and self.words[opener - 1].text == ",")
+
+    def _given(self, phrase: Phrase, match: Match) -> Phrase | None:
+        """What somebody is given, where a phrase is who that is: "hands a boy a cup"; None where it is not."""
+        giving = match.verb is not None and self.words[match.verb].forms & (GIVING - {"feed"})
+        second = self._at.get(phrase.last + 2) if giving else None
+        after = second is not None and second.first == phrase.last + 2
+        return second if after and self.words[phrase.last + 1].text in DETERMINERS else None
+
+    def _having(self, verb: int) -> Phrase | None:
+        """Who has what is listed before a participle: "a lion with the ears of a bat, the tail of a rat, running"."""
+        if self.words[verb].tag != "VBG" or not verb or self.words[verb - 1].text != ",":
+            return None
+        first = next(word.index for word in self.words if word.sentence == self.words[verb].sentence)
+        head = next((each for each in self._heads(verb) if each.first >= first), None)
+        between = self.words[head.last + 1 : verb] if head is not None else []
+        having = bool(between) and between[0].text == "with" and not any(word.is_verb for word in between)
+        return head if having else None

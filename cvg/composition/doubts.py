@@ -130,6 +130,7 @@ def _unreal(match: Match, words: Sequence[Word]) -> Iterator[str]:
     verb = match.verb if match.verb is not None else _carrier(match, words)
     if verb is None or verb < 2:
         return
+    verb -= words[verb - 1].text in ("both", "also")
     joint, before = words[verb - 1], words[verb - 2]
     if joint.text == "to" and words[verb].tag in ("VB", "VBP", "NN"):
         named = [word for word in words[max(0, verb - 4) : verb - 1] if word.forms & _GOALS]

@@ -159,6 +159,7 @@ def tokens_of(prompt: str) -> list[Word]:
     """The words of a prompt as the model takes them."""
     lower = prompt.lower()
     spaced = lower if prompt.isupper() and len(lower) == len(prompt) else prompt  # capitals would all be names
+    spaced = spaced.replace("’", "'")  # of which the model makes a verb: "the tiger’s back"
     # Rows of blanks, in place of what is not to be read, would be words to the model.
     kept = [i for i, sign in enumerate(spaced) if sign != " " or (i and spaced[i - 1] != " ")]
     text = "".join(spaced[i] for i in kept)

@@ -11,7 +11,7 @@ _JOINTS = frozenset("and or but while whereas when where then as because so befo
 NOUNS = frozenset(
     "building painting ceiling pudding duckling sibling gosling dumpling sapling earring offspring herring starling "
     "railing awning wedding drawing viking seedling hatchling icing stocking lightning clothing carving crossing "
-    "evening morning ring wing king string spring thing swing sling clearing kayaking surfing footing".split()
+    "evening morning ring wing king string spring thing swing sling clearing kayaking surfing footing seating".split()
 )
 SINGLE = frozenset("a an one each every another".split())
 LINKS = frozenset(("and", ","))
@@ -41,6 +41,8 @@ def is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froze
         return False
     after = words[word.index + 1] if word.index + 1 < len(words) else None
     joins = before.text in LINKS and word.text not in BEGINNING
+    if before.text == "," and word.tag in ("VB", "VBP") and after is not None and after.tag == "VBG":
+        return word.text in lemmas(word.text, "NOUN")  # ", smoke flowing"
     if word.tag == "VBZ" and joins and after is not None and after.tag in ("VBG", "VB", "VBP"):
         return bool(lemmas(word.text, "NOUN"))  # ", sparks rising", "and leaves fall"
     if word.tag == "VBZ" and (before.kind == "ADJ" or before.text in COLOURS) and not is_single(words, before.index):
@@ -66,7 +68,8 @@ def is_noun(words: Sequence[Word], word: Word, before: Word | None, verbs: froze
     single = before.index > 0 and words[before.index - 1].text in ("a", "an") and before.tag in ("NN", "NNP")
     if word.tag not in ("VB", "VBP") or not single or word.text not in lemmas(word.text, "NOUN"):
         return False
-    joined = word.index > 2 and words[word.index - 3].text == "and"  # "a man and a woman lift a sofa"
+    # "a man and a woman lift a sofa"; but "a hydrant and a stop sign"
+    joined = word.index > 2 and words[word.index - 3].text == "and" and after is not None
     return (
         (not joined or before.text in COLOURS)
         and not (after and after.kind == "DET")
@@ -99,6 +102,9 @@ def is_no_verb(words: Sequence[Word], word: Word) -> bool:
     """Whether the model takes a word for a verb or an adverb that is neither: "broccoli", "a door handle turned"."""
     if word.kind == "VERB":
         after = words[word.index + 1] if word.index + 1 < len(words) else None
+        plain = word.tag in ("VB", "VBP") and word.index and words[word.index - 1].text in ("is", "are")
+        if plain and word.text in lemmas(word.text, "NOUN"):
+            return True  # "is squat", "is push up"
         heads = word.index and word.dep == "nsubj" and words[word.index - 1].is_noun and after is not None
         if heads and after.is_verb and word.text in lemmas(word.text, "NOUN"):
             return True  # "the door handle turned into"

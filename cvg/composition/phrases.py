@@ -17,7 +17,7 @@ JOINTS = frozenset("and or but while whereas when where then as because so".spli
 # "a photo of a dog": the dog is meant, not the photo.
 MEDIA = frozenset(
     "photo photograph picture image video clip footage shot scene view close-up closeup animation rendering render "
-    "painting drawing illustration timelapse time-lapse sight tableau".split()
+    "painting drawing illustration timelapse time-lapse lapse sight tableau".split()
 )
 _STATES = frozenset("open shut closed ajar wide aloft empty full high low".split())
 """Adjectives after a noun that are no part of its name: "holds a door open"."""
@@ -175,6 +175,8 @@ class _Reader:
             self.determined = True
         elif word.kind == "NUM" and word.text == "one" and not self._nominal(word.index + 1):
             self.close()
+        elif word.text == "other" and word.index and self.words[word.index - 1].text == "each":
+            self.close()  # "help each other lift a box"
         elif (word.text in _RELATIVES and word.kind in ("PRON", "DET", "SCONJ")) or self._is_her(word):
             self.close()
             self.phrases.append(Phrase(word.index, word.index, word.index, bare=True, pronoun=True))

@@ -139,9 +139,17 @@ def _is_of_one(words: Sequence[Word], word: Word) -> bool:
         return is_after_aside(words, word.index)
     if before.tag == "NNP" and before.index == 0:
         return True  # "Grandpa dozes"
-    if before.tag == "VBG" and word.dep == "dobj" and word.head == before.index:
-        return False  # "a girl feeding ducks"
+    if is_object(words, word):
+        return False
     return before.tag in ("NN", "NNP", "JJ", "VBG") and _begun(words, before.index)
+
+
+def is_object(words: Sequence[Word], word: Word) -> bool:
+    """Whether the model takes a word for the object of a participle before it: "feeding ducks", "doing yoga poses"."""
+    place = word.index - 1
+    while place > 0 and words[place].is_noun:
+        place -= 1
+    return place >= 0 and words[place].tag == "VBG" and word.dep == "dobj" and word.head == place
 
 
 def _begun(words: Sequence[Word], index: int, articles: frozenset[str] | None = None) -> bool:

@@ -10,13 +10,13 @@ from cvg.composition.phrases import DETERMINERS, FRAME
 
 _IDIOMS = frozenset(
     "fire top foot sale time board display tv television camera purpose duty earth average holiday vacation "
-    "stage-left schedule".split()
+    "impact arrival contact stage-left schedule".split()
 )
 """Nouns after a bare preposition that make no place of it: "on fire"."""
 _NO_PLACES = frozenset(
     "way left right side background foreground morning night day evening afternoon air distance phone wind moment "
     "move go sky curve turn corner haze mist fog darkness view silence space focus action place position song contact "
-    "orbit bloom flight motion life existence pieces halves play path".split()
+    "orbit bloom flight motion life existence pieces halves play path environment".split()
 )
 """Nouns that make no place even with an article: "on the left", "into the distance"."""
 _OPENING = ("DET", "ADJ", "ADP", "NUM", "CCONJ", "PUNCT")
@@ -50,6 +50,17 @@ _GROUND = frozenset("walk run cross drive ride roll pass go move travel cycle jo
 _WORN = frozenset("put try slip switch turn keep bring".split())
 """Before "on" they are one verb with it: "puts on a hat", "turns on the radio"."""
 _THROUGH = frozenset("through over across above in along past around among between beneath".split())
+_HEEDING = frozenset("focus concentrate depend rely insist comment reflect agree spy bet".split())
+"""Before "on" they name no place either."""
+_TASKS = frozenset("project assignment homework thesis report essay puzzle task problem book song script".split())
+_SAID = {
+    "give": frozenset(
+        "presentation speech talk lecture hug kiss performance concert tour look smile nod wave bow call ride haircut "
+        "massage bath birth way thumbs thumb signal command order".split()
+    ),
+    "bear": frozenset("witness fruit resemblance".split()),
+}
+"""Nouns with which a verb says something of its own: "gives a speech"."""
 _REMOVED = frozenset("brush wipe comb".split())
 _SAYING = frozenset("say read spell".split())
 _OWNERS = frozenset("its his her their".split())
@@ -111,13 +122,18 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
         return True
     if "prepare" in verb.forms and later[:1] in (["for"], ["to"]):
         return True
+    if any(said in verb.forms and not what.isdisjoint(later) for said, what in _SAID.items()):
+        return True
+    if "pop" in verb.forms and later[:1] in (["up"], ["out"]):
+        return True
     if verb.forms & _REMOVED and "off" in later:
         return True  # "brushes the dust off"
     if "break" in verb.forms and later[:1] in (["down"], ["up"], ["into"], ["out"]):
         return True  # "breaks down in tears"
     if any(word.tag == "VB" and words[word.index - 1].is_noun for word in words[verb.index + 2 : verb.index + 5]):
         return True  # "watches a girl dance"
-    if "pass" in verb.forms and match.label.has_object and "to" in [*later, *_texts(words, verb.index + 4, 2)]:
+    handed = {"to", "between"}.intersection([*later, *_texts(words, verb.index + 4, 2)])
+    if "pass" in verb.forms and match.label.has_object and handed:
         return True  # "passes the ball to a friend"
     looks = verb.forms & _LOOKS and any(child.head == verb.index and child.dep == "acomp" for child in words)
     return verb.is_noun or bool(looks)
@@ -159,6 +175,9 @@ def is_place(words: Sequence[Word], match: Match) -> bool:
         return False
     before = words[match.places[0] - 1] if match.places[0] else None
     if said == "on" and before is not None and before.is_verb and before.tag != "VBN" and before.forms & _WORN:
+        return False
+    heeded = before is not None and before.is_verb and ("work" in before.forms and noun in _TASKS)
+    if said in ("on", "upon") and before is not None and (heeded or (before.is_verb and before.forms & _HEEDING)):
         return False
     if said == "over" and noun in _CROSSED and _GROUND & _verb_before(words, match.places[0]):
         return False

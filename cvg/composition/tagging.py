@@ -27,6 +27,7 @@ from cvg.composition.predicates import mend_clauses
 
 _BEING = frozenset("is are was were 's".split())
 _ACROSS = frozenset(("over", "through", "under"))
+_SIGNS = frozenset("stop street road traffic neon warning exit wooden shop".split())
 _WAYS = frozenset("left right up down sky earth heaven".split())
 _COMMON = frozenset("land leave enter look turn stop start begin disappear appear vanish hide".split())
 # "a toy sewing machine" is one thing, "a bear dancing ballet" does another.
@@ -48,6 +49,10 @@ def words_of(prompt: str, verbs: frozenset[str]) -> list[Word]:
     for word in words:
         if _is_direction(words, word):
             word.kind, word.tag = "ADV", "RB"
+        elif word.text == "being" and word.index + 1 < len(words) and words[word.index + 1].tag == "VBN":
+            word.kind, word.tag = "AUX", "VBG"
+        elif word.tag == "JJR" and word.index and words[word.index - 1].is_noun and lemmas(word.text, "NOUN"):
+            word.kind, word.tag = "NOUN", "NN"  # "a vacuum cleaner"
         elif word.kind == "ADV" and word.text.endswith("ly") and describes(words, word.index):
             word.kind, word.tag = "ADJ", "JJ"  # "ghostly fish"
         elif (word.kind in ("ADJ", "INTJ", "X") and is_only_noun(word.text)) or is_no_verb(words, word):
@@ -175,8 +180,8 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     if word.text == "crossing" and before is not None and before.is_noun and after and after.text in _ACROSS:
         word.kind, word.tag = "VERB", "VBG"
         return
-    if word.text in MEDIA and word.is_noun:
-        return  # "studio shot"
+    if word.is_noun and before is not None and (word.text in MEDIA or (word.text == "sign" and before.text in _SIGNS)):
+        return  # "studio shot", "a stop sign"
     if word.text in NOUNS and not (after and (after.kind == "DET" or after.tag == "PRP$")):
         if word.is_verb:
             word.kind, word.tag = "NOUN", "NN"

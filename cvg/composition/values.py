@@ -22,6 +22,8 @@ _BEFORE_VALUE = frozenset(("of", "a", "an", "the", *_SHADES))
 _LINKS = frozenset(("and", ",", "-"))
 _PARTS = frozenset("third thirds quarter quarters half halves fifth fifths percent".split())
 _NAMES = {
+    "lime": frozenset("juice tree slice wedge wedges peel".split()),
+    "iron": frozenset("man maiden".split()),
     "orange": frozenset("juice peel tree grove slice slices marmalade soda blossom zest".split()),
     "emerald": frozenset("necklace ring earring earrings bracelet brooch pendant crown jewel".split()),
 }
@@ -93,6 +95,8 @@ def _counts(words: Sequence[Word], word: Word, phrase: Phrase) -> bool:
         return False  # "two thirds of a pizza", "ten years later"
     if words[phrase.head].text in _COLOURS:
         return False  # "one red and one white"
+    if word.text == "one" and any(other.text == "another" for other in words if other.sentence == word.sentence):
+        return False  # "one person hands a cup to another"
     return word.kind == "NUM" and word.index == phrase.first and (word.text != "one" or phrase.bare)
 
 
