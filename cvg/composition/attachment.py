@@ -12,7 +12,7 @@ from cvg.composition.lexicon import ACTION, CHANGE
 from cvg.composition.match import Match
 from cvg.composition.nouns import clause
 from cvg.composition.phrases import DETERMINERS, JOINTS, MEDIA, Phrase
-from cvg.composition.referents import RELATIVE, is_open, referent
+from cvg.composition.referents import RELATIVE, is_open, may_mean, referent
 from cvg.composition.statements import is_value
 from cvg.composition.surroundings import FINITE
 
@@ -130,7 +130,7 @@ class Attachment(Chains):
         if (
             not passive
             and match.places[0] == verb + 1
-            and self.words[verb].forms & TRANSITIVE
+            and self.words[verb].forms & (TRANSITIVE | {"blow"})
             and self._following(match.places[-1])
         ):
             raise UnclearError  # "kicks up dust"
@@ -174,10 +174,13 @@ class Attachment(Chains):
         if self.words[pronoun.head].text in RELATIVE:
             found = referent(self.words, self.phrases, pronoun.head, (), ())
             return [found] if found is not None else []
-        for other in reversed(self.matches[:number]):
-            if other.places[-1] < pronoun.first and (subjects := self.subjects(other)):
-                return subjects
         named = [phrase for phrase in self.phrases if phrase.last < pronoun.first and not phrase.pronoun]
+        fitting = [phrase for phrase in named if may_mean(self.words[pronoun.head], self.words[phrase.head])]
+        named = fitting or named
+        for other in reversed(self.matches[:number]):
+            subjects = self.subjects(other) if other.places[-1] < pronoun.first else []
+            if any(phrase in named for phrase in subjects):
+                return subjects
         heads = [phrase for phrase in named if not phrase.governed] or named
         heads = [phrase for phrase in heads if not self._is_objects(phrase)] or heads
         return heads[-1:]

@@ -169,7 +169,7 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
                 "(and its label), or reword the prompt"
             )
             (unread if match.sure else unclear).append((match, why))
-        elif not any(_is_shot(match, attachment.words[phrase.head].text) for phrase in slots[0]):
+        elif not any(_is_shot(match, phrase, attachment.words) for phrase in slots[0]):
             for subject in slots[0]:
                 for others in slots[1] if len(slots) > 1 else [None]:
                     pair = [subject, *([others] if others else [])]
@@ -179,10 +179,13 @@ def _attached(prompt: str, matches: Sequence[Match], attachment: Attachment, unr
     return found
 
 
-def _is_shot(match: Match, noun: str) -> bool:
-    """Whether a statement is of the picture or of the camera: "a tracking shot moving left"."""
+def _is_shot(match: Match, phrase: Phrase, words: Sequence[Word]) -> bool:
+    """Whether a statement is of the picture or of the camera: "a tracking shot moving left", "the camera hovers"."""
+    noun = words[phrase.head].text
     if match.label.category == CHANGE and noun == "screen":
         return False  # "a screen lights up"
+    if words[phrase.first].text == "camera" and (phrase.bare or words[phrase.first - 1].text == "the"):
+        return True
     return noun in FRAME | MEDIA and (not match.sure or not match.label.has_object)
 
 

@@ -14,13 +14,26 @@ _PERSONS = frozenset(
     "man woman boy girl child kid person baby toddler lady guy gentleman mother father sister brother son daughter "
     "grandmother grandfather king queen prince princess teacher student chef waiter farmer worker soldier knight nurse "
     "doctor player dancer singer actor monk priest nun pirate sailor fisherman driver rider cyclist runner couple "
-    "friend family crowd people teenager wizard witch clown astronaut scientist artist painter photographer".split()
+    "friend family crowd people teenager wizard witch clown astronaut scientist artist painter photographer "
+    "adventurer warrior explorer hero heroine hunter captain detective baker barber scholar gardener tailor".split()
 )
+
+
+_WOMEN = frozenset("woman girl lady mother sister daughter grandmother queen princess nun witch heroine".split())
+_MEN = frozenset("man boy guy gentleman father brother son grandfather king prince monk wizard".split())
 
 
 def is_person(word: Word) -> bool:
     """Whether a noun is known to name a person."""
     return not _PERSONS.isdisjoint({word.text, *word.forms})
+
+
+def may_mean(pronoun: Word, noun: Word) -> bool:
+    """Whether a pronoun may stand for a noun, as far as it is known to name a person: "she" for "girl"."""
+    if pronoun.text in _OF_PERSONS:
+        others = _WOMEN if pronoun.text in ("he", "him", "his") else _MEN
+        return is_person(noun) and others.isdisjoint({noun.text, *noun.forms})
+    return pronoun.text != "it" or not is_person(noun)
 
 
 def is_open(words: Sequence[Word], phrases: Sequence[Phrase], pronoun: int, but: Collection[Phrase]) -> bool:

@@ -16,7 +16,8 @@ _IDIOMS = frozenset(
 _NO_PLACES = frozenset(
     "way left right side background foreground morning night day evening afternoon air distance phone wind moment "
     "move go sky curve turn corner haze mist fog darkness view silence space focus action place position song contact "
-    "orbit bloom flight motion life existence pieces halves play path environment".split()
+    "orbit bloom flight motion life existence pieces halves play path environment "
+    "adventure journey quest trip mission expedition voyage inspection family round phase era game season".split()
 )
 """Nouns that make no place even with an article: "on the left", "into the distance"."""
 _OPENING = ("DET", "ADJ", "ADP", "NUM", "CCONJ", "PUNCT")
@@ -36,7 +37,7 @@ BODY = frozenset(
 )
 """What an entity itself is on: "on its back"."""
 _OVERHEAD = frozenset(
-    "sky skies heaven heavens light sunlight moonlight starlight daylight spotlight sun stars".split()
+    "sky skies heaven heavens light sunlight moonlight starlight daylight spotlight sun stars weight".split()
 )
 """What everything is below: "under a cloudless sky" places nothing."""
 _LEVEL = frozenset(
@@ -56,9 +57,13 @@ _TASKS = frozenset("project assignment homework thesis report essay puzzle task 
 _SAID = {
     "give": frozenset(
         "presentation speech talk lecture hug kiss performance concert tour look smile nod wave bow call ride haircut "
-        "massage bath birth way thumbs thumb signal command order".split()
+        "massage bath birth way thumbs thumb signal command order feel sense quality vibe impression appearance".split()
     ),
     "bear": frozenset("witness fruit resemblance".split()),
+    "weave": frozenset(("way", "through", "between")),
+    "drive": frozenset(("away", "out", "off")),
+    "blow": frozenset(("down", "away", "over", "off")),
+    "pop": frozenset(("up", "out")),
 }
 """Nouns with which a verb says something of its own: "gives a speech"."""
 _REMOVED = frozenset("brush wipe comb".split())
@@ -91,6 +96,8 @@ def _is_along(words: Sequence[Word], match: Match) -> bool:
     if last.text in ("up", "down"):
         named = words[place].text in DETERMINERS and place + 1 < len(words)
         return named and _noun_of(words, place + 1) in _LEVEL
+    if last.text == "off" and (words[place].kind == "DET" or words[place].tag == "PRP$"):
+        return True  # "takes off a hat"
     return match.places == (match.verb,) and "soar" in last.forms and words[place].text in _THROUGH
 
 
@@ -112,7 +119,7 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
     while place + 1 < len(words) and words[place].kind == "ADV":
         place += 1
     after = words[place] if place < len(words) else None
-    if verb.forms & _TURNING and after is not None and after.tag == "JJ" and after.text not in PREPOSITIONS:
+    if verb.forms & _TURNING and after is not None and after.tag in ("JJ", "JJR") and after.text not in PREPOSITIONS:
         beyond = words[place + 1] if place + 1 < len(words) else None
         if beyond is None or not (beyond.is_noun or beyond.kind == "ADJ"):
             return True
@@ -122,9 +129,9 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
         return True
     if "prepare" in verb.forms and later[:1] in (["for"], ["to"]):
         return True
-    if any(said in verb.forms and not what.isdisjoint(later) for said, what in _SAID.items()):
-        return True
-    if "pop" in verb.forms and later[:1] in (["up"], ["out"]):
+    if any(
+        said in verb.forms and not what.isdisjoint(_texts(words, verb.index + 1, 5)) for said, what in _SAID.items()
+    ):
         return True
     if verb.forms & _REMOVED and "off" in later:
         return True  # "brushes the dust off"
@@ -166,6 +173,9 @@ def is_place(words: Sequence[Word], match: Match) -> bool:
         return False
     if after[0].text in FRAME and article not in ("a", "an"):
         return False
+    before = words[match.places[0] - 1] if match.places[0] else None
+    if match.label.rule == "behind" and before is not None and before.is_verb and "leave" in before.forms:
+        return False  # "leaving behind a trail"
     if match.literal or match.verb is not None:
         return True
     noun, said = _noun_of(words, after[0].index), words[match.places[-1]].text
@@ -173,7 +183,6 @@ def is_place(words: Sequence[Word], match: Match) -> bool:
         return False
     if said == "on" and (noun in BODY or noun == "own") and article in _OWNERS:
         return False
-    before = words[match.places[0] - 1] if match.places[0] else None
     if said == "on" and before is not None and before.is_verb and before.tag != "VBN" and before.forms & _WORN:
         return False
     heeded = before is not None and before.is_verb and ("work" in before.forms and noun in _TASKS)
@@ -181,7 +190,7 @@ def is_place(words: Sequence[Word], match: Match) -> bool:
         return False
     if said == "over" and noun in _CROSSED and _GROUND & _verb_before(words, match.places[0]):
         return False
-    vague = noun in _NO_PLACES and said in ("on", "into", "at", "in")
+    vague = noun in _NO_PLACES and said in ("on", "upon", "into", "at", "in")
     return not vague and (after[0].text not in _IDIOMS or article != after[0].text)
 
 

@@ -27,7 +27,7 @@ from cvg.composition.predicates import mend_clauses
 
 _BEING = frozenset("is are was were 's".split())
 _ACROSS = frozenset(("over", "through", "under"))
-_SIGNS = frozenset("stop street road traffic neon warning exit wooden shop".split())
+_SIGNS = frozenset("stop street road traffic neon warning exit wooden shop store".split())
 _WAYS = frozenset("left right up down sky earth heaven".split())
 _COMMON = frozenset("land leave enter look turn stop start begin disappear appear vanish hide".split())
 # "a toy sewing machine" is one thing, "a bear dancing ballet" does another.
@@ -180,8 +180,12 @@ def _settle(words: Sequence[Word], word: Word, verbs: frozenset[str]) -> None:
     if word.text == "crossing" and before is not None and before.is_noun and after and after.text in _ACROSS:
         word.kind, word.tag = "VERB", "VBG"
         return
-    if word.is_noun and before is not None and (word.text in MEDIA or (word.text == "sign" and before.text in _SIGNS)):
-        return  # "studio shot", "a stop sign"
+    if word.is_noun and before is not None and word.text in MEDIA:
+        return  # "studio shot"
+    if word.text in ("sign", "signs") and before is not None and before.text in _SIGNS:
+        word.kind, word.tag = "NOUN", "NN" if word.text == "sign" else "NNS"
+        word.verbal = 0.0
+        return  # "a stop sign"
     if word.text in NOUNS and not (after and (after.kind == "DET" or after.tag == "PRP$")):
         if word.is_verb:
             word.kind, word.tag = "NOUN", "NN"

@@ -14,20 +14,21 @@ _UNREAL = frozenset("pretend fail try attempt refuse want stop avoid plan hope p
 # Participles that tell how somebody is: "seated", "perched".
 _STATES = frozenset("seat perch sprawl huddle crouch hunch curl lie stand kneel lean recline".split())
 _CAST = frozenset(
-    "light lamplight sunlight moonlight daylight shadow reflection night dusk silence darkness glow ray beam "
-    "background foreground atmosphere mood smell scent sound music wind breeze texture detail".split()
+    "light lamplight sunlight moonlight daylight shadow reflection night dusk silence pressure tension "
+    "darkness glow ray beam background foreground atmosphere mood smell scent sound music wind breeze "
+    "texture detail".split()
 )
 _OTHERS = frozenset("another other others someone somebody everyone".split())
 _SCENERY = frozenset(
     "wave wind breeze water sea smoke steam mist fog haze cloud sky air dust radio banner rope curtain campfire fire "
-    "headlight lamp city street river rain snow time scene".split()
+    "headlight lamp city street river rain snow time scene summer autumn winter season".split()
 )
 
 
 _STILL = frozenset(
     "tower building skyscraper mountain hill cliff peak ridge road path street trail track rail stair staircase step "
-    "bridge wall fence row line stalk trunk tree forest city town village castle spire column pillar price cost rate "
-    "tension temperature pressure value volume landscape valley field coast shore dune range column corridor "
+    "crack bridge wall fence row line stalk trunk tree forest city town village castle spire column pillar price "
+    "cost rate tension temperature pressure value volume landscape valley field coast shore dune range column corridor "
     "hallway tunnel chimney".split()
 )
 """What does not move, whatever is said of it: "a tower rises", "rows of vines run towards the hills"."""

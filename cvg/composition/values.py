@@ -22,6 +22,7 @@ _BEFORE_VALUE = frozenset(("of", "a", "an", "the", *_SHADES))
 _LINKS = frozenset(("and", ",", "-"))
 _PARTS = frozenset("third thirds quarter quarters half halves fifth fifths percent".split())
 _NAMES = {
+    "crystal": frozenset(("clear",)),
     "lime": frozenset("juice tree slice wedge wedges peel".split()),
     "iron": frozenset("man maiden".split()),
     "orange": frozenset("juice peel tree grove slice slices marmalade soda blossom zest".split()),
@@ -58,6 +59,8 @@ def stated_values(
             entity, noun = (subject.first, subject.last), subject.head
         else:
             continue
+        if words[noun].text in _COLOURS:
+            continue  # "shades of purple and deep blue"
         named = words[noun].text in _NAMES.get(word.text, ()) or _is_name(prompt, words, word)
         if phrase is not None and described is not None and (misread(phrase, words) or _becomes(phrase, words)):
             continue
