@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cvg.composition.fronting import Fronting, UnclearError
 from cvg.composition.match import Match
 from cvg.composition.phrases import DETERMINERS, GIVING, JOINTS, Phrase
+from cvg.composition.surroundings import FINITE
 
 MOVERS = frozenset(
     "push pull drag tow haul carry lift raise lower hoist throw toss kick hurl fling launch drop shoot blow roll slide "
@@ -104,6 +105,8 @@ class Chains(Fronting):
         if phrase is None or opener is None or self.words[verb - 1].text == "," or phrase.last != before:
             return None
         led = self._led(phrase)
+        if self.words[opener].text == "on" and "focus" in self.words[opener - 1].forms:
+            return phrase  # "a shot focusing on the woman walking"
         if self.words[opener].forms & _WEARING and self.words[verb].tag == "VBG":
             return self._heading(verb)  # "a rabbit wearing a purple robe walking"
         if self.words[opener].text == "with":
@@ -173,6 +176,11 @@ class Chains(Fronting):
         """Who has what is listed before a participle: "a lion with the ears of a bat, the tail of a rat, running"."""
         if self.words[verb].tag != "VBG" or not verb or self.words[verb - 1].text != ",":
             return None
+        acting = [place for place in range(verb) if self._acts(place) and self.words[place].tag in FINITE]
+        if acting and self.words[acting[-1]].sentence == self.words[verb].sentence:
+            between = self.words[acting[-1] + 1 : verb - 1]
+            simple = not any(word.is_sign or word.is_verb or word.text in JOINTS for word in between)
+            return self._heading(acting[-1]) if simple else None  # "a girl in a coat and skirt sits inside, leaning"
         first = next(word.index for word in self.words if word.sentence == self.words[verb].sentence)
         head = next((each for each in self._heads(verb) if each.first >= first), None)
         between = self.words[head.last + 1 : verb] if head is not None else []

@@ -184,6 +184,8 @@ def _is_shot(match: Match, phrase: Phrase, words: Sequence[Word]) -> bool:
     noun = words[phrase.head].text
     if match.label.category == CHANGE and noun == "screen":
         return False  # "a screen lights up"
+    if any(words[place].text == "camera" for place in range(phrase.first + 1, phrase.last + 1)):
+        return True  # "a slight tilt of the camera"
     if words[phrase.first].text == "camera" and (phrase.bare or words[phrase.first - 1].text == "the"):
         return True
     return noun in FRAME | MEDIA and (not match.sure or not match.label.has_object)

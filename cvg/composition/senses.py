@@ -17,7 +17,8 @@ _NO_PLACES = frozenset(
     "way left right side background foreground morning night day evening afternoon air distance phone wind moment "
     "move go sky curve turn corner haze mist fog darkness view silence space focus action place position song contact "
     "orbit bloom flight motion life existence pieces halves play path environment "
-    "adventure journey quest trip mission expedition voyage inspection family round phase era game season".split()
+    "adventure journey quest trip mission expedition voyage inspection family round phase era game season sleep "
+    "slumber trance lead".split()
 )
 """Nouns that make no place even with an article: "on the left", "into the distance"."""
 _OPENING = ("DET", "ADJ", "ADP", "NUM", "CCONJ", "PUNCT")
@@ -54,6 +55,11 @@ _THROUGH = frozenset("through over across above in along past around among betwe
 _HEEDING = frozenset("focus concentrate depend rely insist comment reflect agree spy bet".split())
 """Before "on" they name no place either."""
 _TASKS = frozenset("project assignment homework thesis report essay puzzle task problem book song script".split())
+_FAR = frozenset(
+    "out into across along upward upwards skyward endlessly far long toward towards to as from beyond over up "
+    "between".split()
+)
+"""After "stretch" they tell how far a thing reaches."""
 _SAID = {
     "give": frozenset(
         "presentation speech talk lecture hug kiss performance concert tour look smile nod wave bow call ride haircut "
@@ -64,6 +70,7 @@ _SAID = {
     "drive": frozenset(("away", "out", "off")),
     "blow": frozenset(("down", "away", "over", "off")),
     "pop": frozenset(("up", "out")),
+    "fall": frozenset(("sleep", "slumber", "trance")),
 }
 """Nouns with which a verb says something of its own: "gives a speech"."""
 _REMOVED = frozenset("brush wipe comb".split())
@@ -127,6 +134,8 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
     into = later[:1] == ["in"] and len(later) > 1 and later[1] not in DETERMINERS  # "falls in love"
     if "fall" in verb.forms and (into or "knees" in later):
         return True
+    if "stretch" in verb.forms and later[:1] and later[0] in _FAR and _OWNERS.isdisjoint(later):
+        return True  # "stretches out to the horizon"; but "stretches out its paws"
     if "prepare" in verb.forms and later[:1] in (["for"], ["to"]):
         return True
     if any(
@@ -135,7 +144,7 @@ def _is_other(words: Sequence[Word], match: Match) -> bool:
         return True
     if verb.forms & _REMOVED and "off" in later:
         return True  # "brushes the dust off"
-    if "break" in verb.forms and later[:1] in (["down"], ["up"], ["into"], ["out"]):
+    if "break" in verb.forms and later[:1] in (["down"], ["up"], ["into"], ["out"], ["through"], ["free"]):
         return True  # "breaks down in tears"
     if any(word.tag == "VB" and words[word.index - 1].is_noun for word in words[verb.index + 2 : verb.index + 5]):
         return True  # "watches a girl dance"
@@ -174,6 +183,8 @@ def is_place(words: Sequence[Word], match: Match) -> bool:
     if after[0].text in FRAME and article not in ("a", "an"):
         return False
     before = words[match.places[0] - 1] if match.places[0] else None
+    if match.label.rule in ("above", "below") and "wear" in _verb_before(words, match.places[0]):
+        return False  # "wearing a jacket over a vest"
     if match.label.rule == "behind" and before is not None and before.is_verb and "leave" in before.forms:
         return False  # "leaving behind a trail"
     if match.literal or match.verb is not None:

@@ -59,7 +59,8 @@ def stated_values(
             entity, noun = (subject.first, subject.last), subject.head
         else:
             continue
-        if words[noun].text in _COLOURS:
+        lit = words[noun].text.endswith("ing") and words[noun - 1].text in _LIGHT  # "golden light filtering"
+        if words[noun].text in _COLOURS or lit:
             continue  # "shades of purple and deep blue"
         named = words[noun].text in _NAMES.get(word.text, ()) or _is_name(prompt, words, word)
         if phrase is not None and described is not None and (misread(phrase, words) or _becomes(phrase, words)):
