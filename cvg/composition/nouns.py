@@ -103,10 +103,11 @@ def is_no_verb(words: Sequence[Word], word: Word) -> bool:
     if word.kind == "VERB":
         after = words[word.index + 1] if word.index + 1 < len(words) else None
         plain = word.tag in ("VB", "VBP") and word.index and words[word.index - 1].text in ("is", "are")
-        if plain and word.text in lemmas(word.text, "NOUN"):
+        known = lemmas(word.text, "NOUN")
+        if plain and word.text in known:
             return True  # "is squat", "is push up"
-        heads = word.index and word.dep == "nsubj" and words[word.index - 1].is_noun and after is not None
-        if heads and after.is_verb and word.text in lemmas(word.text, "NOUN"):
+        heads = word.index and word.dep == "nsubj" and words[word.index - 1].is_noun and word.text in known
+        if heads and after is not None and after.is_verb:
             return True  # "the door handle turned into"
         return not lemmas(word.text, "VERB") and is_only_noun(word.text)
     if word.kind != "ADV":

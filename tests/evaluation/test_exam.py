@@ -76,6 +76,8 @@ def test_prompts_of_compbenchs_form_are_marked_by_their_metadata(tmp_path: Path)
 
 def test_prompts_of_vbenchs_form_are_marked_by_their_metadata(tmp_path: Path) -> None:
     (tmp_path / "VBench_full_info.json").write_text(json.dumps(VBENCH))
+    (tmp_path / "vbench").mkdir()
+    (tmp_path / "vbench" / "VBench_full_info.json").write_text(json.dumps(VBENCH))  # a copy counts once
     figures = measure(vbench(tmp_path), WORLD)
     assert {name: (one.count, one.right) for name, one in figures.items()} == {"spatial": (1, 1), "attribute": (1, 1)}
 

@@ -76,10 +76,11 @@ def vbench(folder: Path) -> list[Exam]:
     """
     names = {"VBench_full_info.json": _first, "VBench2_full_info.json": _second}
     parents = (folder, folder / "vbench", folder / "vbench2", folder / "VBench-2.0" / "vbench2")
-    paths = [parent / name for name in names for parent in parents if (parent / name).exists()]
+    found = {name: [parent / name for parent in parents if (parent / name).exists()] for name in names}
+    paths = [places[0] for places in found.values() if places]
     if not paths:
         raise DataError(f"suite_dir {folder}: has no {' or '.join(names)}; {_REMEDY}")
-    exams = []
+    exams: list[Exam] = []
     for path in paths:
         for place, told in _entries(path):
             try:
