@@ -542,7 +542,7 @@ def test_a_classifier_is_evaluated_at_another_size(
     found = main(out=tmp_path / "longer.json", **options)
     assert found is not None and found.settings["size"] == [17, 64, 64]
     assert (
-        "size [17, 64, 64]: the classifier was trained on frames, rows, columns [13, 64, 64]" in capsys.readouterr().err
+        "size [17, 64, 64]: the classifier was trained on frames, rows, columns [5, 48, 48]" in capsys.readouterr().err
     )
     (video,) = (tmp_path / "videos" / "guided").rglob("*.mp4")
     assert read_video(video, 17, 64, 64).std() > 0

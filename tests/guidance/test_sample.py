@@ -281,7 +281,8 @@ def test_what_differs_from_training_is_warned_of_or_refused(
 ) -> None:
     sample.main(UP, out=tmp_path, loading=Loading(quantize="torchao-int8"), compare=False, **TINY)
     told = capsys.readouterr().err
-    assert told.count("warning: ") == 1 and "loaded now: quantisation torchao Int8Tensor instead of none" in told
+    assert told.count("warning: ") == 2 and "loaded now: quantisation torchao Int8Tensor instead of none" in told
+    assert f"size {list(TINY['size'])}: the classifier was trained on frames, rows, columns [13, 64, 64]" in told
     monkeypatch.setattr(making, "make_all", lambda *_: pytest.fail("began"))
     with pytest.raises(ModelError, match="instead of none.*load and call it as it was, or train with it"):
         sample.main(UP, out=tmp_path, loading=Loading(quantize="torchao-int8"), strict=True, **TINY)
