@@ -27,8 +27,7 @@ from cvg.generators import Generator, Loading, load_generator
 from cvg.generators.changes import set_scheduler
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import KINDS, sample_spec
-from data_prep.pretrain.loop import train
-from data_prep.pretrain.lora import add_lora, save_lora
+from data_prep.pretrain.lora import add_lora, save_lora, train_lora
 
 AT_ONCE = 32
 """Videos that are sampled together."""
@@ -151,18 +150,7 @@ def main(
         first = (at == 0).to(each)
         return {"loss": each.mean(), "first": (each * first).sum() / first.sum().clamp(min=1)}
 
-    average = train(
-        transformer,
-        draw,
-        losses,
-        out / "few_steps.training",
-        steps,
-        lr=lr,
-        muon_lr=lr,
-        hidden="no such layer",  # AdamW alone: a LoRA's two factors are no layers of their own
-        ema=0.995,
-        workers=workers,
-    )
+    average = train_lora(transformer, draw, losses, out / "few_steps.training", steps, lr, workers)
     lora = out / "lora"
     save_lora(average, model.pipeline, lora)
     shift = "" if flow_shift is None else f" --flow_shift {flow_shift:g}"

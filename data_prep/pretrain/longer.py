@@ -29,8 +29,7 @@ from cvg.shapes.renderer import SIZE, render
 from cvg.shapes.world import KINDS, Spec, sample_scene, sample_spec
 from data_prep.pretrain.clips import SCRAMBLED, caption, noised, partners
 from data_prep.pretrain.family import FamilyName, find
-from data_prep.pretrain.loop import train
-from data_prep.pretrain.lora import add_lora, save_lora
+from data_prep.pretrain.lora import add_lora, save_lora, train_lora
 from data_prep.pretrain.transformer import target
 
 AT_ONCE = 16
@@ -139,18 +138,7 @@ def main(
         early = (sigma / (alpha + sigma) > 0.8).float()
         return {"loss": error.mean(), "early": (error * early).sum() / early.sum().clamp(min=1)}
 
-    average = train(
-        transformer,
-        draw,
-        losses,
-        out / "longer.training",
-        steps,
-        lr=lr,
-        muon_lr=lr,
-        hidden="no such layer",  # AdamW alone: a LoRA's two factors are no layers of their own
-        ema=0.995,
-        workers=workers,
-    )
+    average = train_lora(transformer, draw, losses, out / "longer.training", steps, lr, workers)
     save_lora(average, model.pipeline, out / "lora")
     print(f"wrote {out / 'lora'}; sample with --lora {out / 'lora'} and a --size of {frames} frames")
 
