@@ -14,6 +14,8 @@ LABELS = LabelSet.load("world")
 EXAMS = read_exams(Path(__file__).parent / "fixtures/prompts.jsonl")
 # This was written after it; of what its first reading showed, some kinds of mistakes were mended.
 HELD_OUT = read_exams(Path(__file__).parent / "fixtures/held_out.jsonl")
+# As benchmarks are; the parser was not made with it, nor mended by it.
+PLAIN = read_exams(Path(__file__).parent / "fixtures/plain.jsonl")
 
 Said = set[tuple[str, ...]]
 
@@ -50,6 +52,14 @@ def test_the_part_that_was_held_out_is_read_no_worse_than_it_was() -> None:
     assert found.count == 1083
     assert found.right >= 1056, found
     assert found.wrong <= 5, found
+
+
+def test_prompts_as_benchmarks_have_them_are_read_and_none_wrongly() -> None:
+    found = measure(PLAIN, LABELS)
+    assert summed(list(found.values())).wrong == 0
+    for category, least in (("spatial", 0.97), ("motion", 0.95), ("attribute", 0.85), ("action", 0.85)):
+        (marks,) = [marks for name, marks in found.items() if name.startswith(category)]
+        assert marks.count == 30 and marks.right >= least * marks.count, category
 
 
 def test_prompts_that_were_kept_from_the_parser_are_read_no_worse_than_they_were() -> None:
