@@ -11,6 +11,8 @@ from torch import Tensor
 
 FamilyName = Literal["wan", "cogvideox"]
 
+EARLY = 0.8
+"""Share of the noise from which on a training step counts as early in the log."""
 MAX_TOKENS = 24
 """Text keys of every generator here."""
 TEXT_DIM = 128
@@ -81,6 +83,30 @@ class Family(ABC):
     @abstractmethod
     def noise_levels(self, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Timesteps, alphas and sigmas (B,) of training, for uniform draws (B,): z = alpha x0 + sigma eps."""
+
+
+def target(prediction: Literal["flow", "v"], clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What the network is to return for alpha clean + sigma noise: the velocity of a flow, or v."""
+    return noise - clean if prediction == "flow" else alpha * noise - sigma * clean
+
+
+def noisy_and_wanted(kind: Family, batch: dict[str, Any], device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A step of training, on its device.
+
+    Args:
+        kind: the family, which says how much noise there is.
+        batch: of :func:`data_prep.pretrain.clips.noised`.
+        device: torch device.
+
+    Returns:
+        z, the noisy latents (B, C, F, H, W); what the network is to return for them, of the same shape; timesteps (B,);
+        and 1 for those that are early in denoising, of much noise, else 0 (B,).
+    """
+    timestep, alpha, sigma = (level.to(device) for level in kind.noise_levels(batch["level"]))
+    clean, mixed, noise = (batch[name].to(device) for name in ("clean", "mixed", "noise"))
+    signal, weight = alpha.view(-1, 1, 1, 1, 1), sigma.view(-1, 1, 1, 1, 1)
+    early = (sigma / (alpha + sigma) > EARLY).float()
+    return signal * mixed + weight * noise, target(kind.prediction, clean, noise, signal, weight), timestep, early
 
 
 def find(name: FamilyName) -> Family:

@@ -28,9 +28,8 @@ from cvg.media.pixels import to_video
 from cvg.shapes.renderer import SIZE, render
 from cvg.shapes.world import KINDS, Spec, sample_scene, sample_spec
 from data_prep.pretrain.clips import SCRAMBLED, caption, noised, partners
-from data_prep.pretrain.family import FamilyName, find
+from data_prep.pretrain.family import FamilyName, find, noisy_and_wanted
 from data_prep.pretrain.lora import add_lora, save_lora, train_lora
-from data_prep.pretrain.transformer import target
 
 AT_ONCE = 16
 """Clips that are rendered and encoded together."""
@@ -130,12 +129,8 @@ def main(
     def losses(batch: dict[str, Any]) -> dict[str, Tensor]:
         with torch.no_grad():
             states = model.encode_prompts(batch["captions"])
-        timestep, alpha, sigma = (level.to(device) for level in kind.noise_levels(batch["level"]))
-        clean, mixed, noise = (batch[name].to(device) for name in ("clean", "mixed", "noise"))
-        signal, weight = alpha.view(-1, 1, 1, 1, 1), sigma.view(-1, 1, 1, 1, 1)
-        wanted = target(kind.prediction, clean, noise, signal, weight)
-        error = (model.predict(signal * mixed + weight * noise, timestep, states) - wanted).pow(2).mean((1, 2, 3, 4))
-        early = (sigma / (alpha + sigma) > 0.8).float()
+        noisy, wanted, timestep, early = noisy_and_wanted(kind, batch, device)
+        error = (model.predict(noisy, timestep, states) - wanted).pow(2).mean((1, 2, 3, 4))
         return {"loss": error.mean(), "early": (error * early).sum() / early.sum().clamp(min=1)}
 
     average = train_lora(transformer, draw, losses, out / "longer.training", steps, lr, workers)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
 from cvg.generators import wrap_pipeline
 from data_prep.pretrain.clips import SCRAMBLED, caption, encode_clips, noised, partners
-from data_prep.pretrain.family import Family, FamilyName, find
+from data_prep.pretrain.family import Family, FamilyName, find, noisy_and_wanted
 from data_prep.pretrain.loop import train
 from data_prep.pretrain.token_classifier import WithTokenClassifier, targets
 
@@ -57,11 +57,6 @@ def load_parts(out: Path, kind: Family) -> tuple[Any, Any]:
         parts.append(part.from_pretrained(folder).eval().requires_grad_(False))
     vae, encoder = parts
     return vae, encoder
-
-
-def target(prediction: Literal["flow", "v"], clean: Tensor, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What the network is to return for alpha clean + sigma noise: the velocity of a flow, or v."""
-    return noise - clean if prediction == "flow" else alpha * noise - sigma * clean
 
 
 def main(
@@ -137,17 +132,12 @@ def main(
         return {"states": states, "named": named, **noised(clip_data["latents"], chosen, alike, rng)}
 
     def losses(batch: dict[str, Any]) -> dict[str, Tensor]:
-        timestep, alpha, sigma = (level.to(device) for level in kind.noise_levels(batch["level"]))
-        clean, mixed, named, noise = (batch[name].to(device) for name in ("clean", "mixed", "named", "noise"))
+        noisy, wanted, timestep, early = noisy_and_wanted(kind, batch, device)
         states = {name: state.to(device) for name, state in batch["states"].items()}
-        signal, weight = alpha.view(-1, 1, 1, 1, 1), sigma.view(-1, 1, 1, 1, 1)
-        noisy = signal * mixed + weight * noise
-        wanted = target(kind.prediction, clean, noise, signal, weight)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
             velocity, logits = model(generator, noisy, timestep, states)
         error = (velocity.float() - wanted).pow(2).mean((1, 2, 3, 4))
-        early = (sigma / (alpha + sigma) > 0.8).float()
-        naming = F.cross_entropy(logits.float().transpose(1, 2), named.transpose(1, 2))
+        naming = F.cross_entropy(logits.float().transpose(1, 2), batch["named"].to(device).transpose(1, 2))
         return {
             "loss": error.mean() + NAMING * naming,
             "velocity": error.mean(),

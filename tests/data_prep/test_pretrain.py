@@ -41,7 +41,7 @@ from cvg.shapes.world import (
 )
 from data_prep.pretrain import captioned, clip, clips, loop, store, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
-from data_prep.pretrain.family import FamilyName, find
+from data_prep.pretrain.family import FamilyName, find, target
 from data_prep.pretrain.token_classifier import WithTokenClassifier, coverage, targets
 
 FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
@@ -133,8 +133,8 @@ def test_cogvideox_is_noised_as_by_its_scheduler() -> None:
     alpha, sigma = alphas[:, None], sigmas[:, None]
     torch.testing.assert_close(alpha * clean + sigma * noise, own.add_noise(clean, noise, timesteps))
     schedule = Schedule(timesteps, alphas, sigmas, "v")
-    target = transformer.target("v", clean, noise, alpha, sigma)
-    torch.testing.assert_close(target, own.get_velocity(clean, noise, timesteps))
+    wanted = target("v", clean, noise, alpha, sigma)
+    torch.testing.assert_close(wanted, own.get_velocity(clean, noise, timesteps))
     torch.testing.assert_close(schedule.noised(clean, noise, 20), own.add_noise(clean, noise, timesteps[20]))
 
 
