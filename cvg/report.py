@@ -10,7 +10,6 @@ from cvg.classifier import CompositionClassifier
 from cvg.common.cli import run
 from cvg.common.errors import PromptError, SettingsError, require
 from cvg.common.files import require_writable
-from cvg.common.sizes import Size
 from cvg.composition import Composition, LabelSet, parse
 from cvg.evaluation.rows import Evaluation, read_evaluation
 from cvg.evaluation.suites import Suite, SuiteSettings, load_suite
@@ -48,7 +47,7 @@ def sampled_again(result: Evaluation, count: int, loading: Loading) -> Section:
     name, size = result.generator["name"], settings["size"]
     guiding = GuidanceConfig(**settings["guiding"])
     generator, reader = rules.with_generator(classifier, labels, name, size, own, guiding)
-    sampler = GuidedSampler(generator, reader, guiding, size=size and Size(*size))
+    sampler = GuidedSampler(generator, reader, guiding, size=size)
     found: dict[tuple[str, int], Composition] = {}
     for row in result.rows:
         if len(found) >= count:

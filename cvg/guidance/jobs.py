@@ -86,7 +86,10 @@ def job_places(lines: Sequence[PromptLine], seeds: Sequence[int], out: Path) -> 
     places = [[out / f"{name}_seed{seed}" for seed in seeds] for name in names]
     twice = [place for place, count in Counter(itertools.chain(*places)).items() if count > 1]
     if twice:
-        raise SettingsError(f"two videos would be written to {min(twice)}; give each prompt and seed once")
+        raise SettingsError(
+            f"two videos would be written to {min(twice)}; give each prompt and seed once"
+            + (", and its pictures different names" if any(line.image for line in lines) else "")
+        )
     return places
 
 
@@ -158,8 +161,10 @@ def in_batches(jobs: Sequence[Job], settings: dict[str, Any]) -> list[tuple[Sequ
     parts, size = ((guided, settings), (others, plain)), settings["batch_size"]
     batches: list[tuple[Sequence[Job], dict[str, Any]]] = []
     for part, of in parts:
-        for pictures in dict.fromkeys(job.pictures for job in part):
-            alike = [job for job in part if job.pictures == pictures]
+        of_pictures: dict[Pictures, list[Job]] = {}
+        for job in part:
+            of_pictures.setdefault(job.pictures, []).append(job)
+        for pictures, alike in of_pictures.items():
             batches += [(alike[at : at + size], of | {"image": pictures.told}) for at in range(0, len(alike), size)]
     return batches
 
