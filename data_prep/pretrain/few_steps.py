@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cvg.common.cli import run
 from cvg.common.errors import SettingsError, require
-from cvg.common.files import atomic, read_json, write_json
+from cvg.common.files import atomic
 from cvg.common.sizes import Size
 from cvg.diffusion.schedule import Schedule
 from cvg.generators import Generator, Loading, load_generator
@@ -28,6 +28,7 @@ from cvg.generators.changes import set_scheduler
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import KINDS, sample_spec
 from data_prep.pretrain.lora import add_lora, save_lora, train_lora
+from data_prep.pretrain.made_of import require_same
 
 AT_ONCE = 32
 """Videos that are sampled together."""
@@ -49,12 +50,7 @@ def pairs(out: Path, generator: Generator, count: int, steps: int) -> tuple[Tens
         SettingsError: what OUT has was sampled otherwise.
     """
     folder = out / "pairs"
-    folder.mkdir(parents=True, exist_ok=True)
-    notes, made_of = folder / "made_of.json", {"steps": steps, "generator": generator.identity()}
-    if not notes.exists():
-        write_json(notes, made_of)
-    elif read_json(notes) != made_of:
-        raise SettingsError(f"{folder}: holds videos of another generator or of other steps; give another --out")
+    require_same(folder, {"steps": steps, "generator": generator.identity()})
     noise, final, prompts = [], [], []
     for first in tqdm(range(0, count, AT_ONCE), desc="sample videos", mininterval=5):
         indices = range(first, min(first + AT_ONCE, count))
@@ -124,11 +120,12 @@ def main(
         workers: processes that draw batches.
 
     Raises:
-        UserError: a number is too small, or OUT has videos of another generator or of other steps.
+        UserError: a number is too small, or OUT has videos or a training of other settings.
     """
     require(1, few=few, videos=videos, teacher_steps=teacher_steps, rank=rank, steps=steps, batch_size=batch_size)
     torch.manual_seed(0)
     model = load_generator(generator, Loading(device=device))
+    require_same(out / "few_steps.training", {"rank": rank, "few": few, "flow_shift": flow_shift})
     noise_NCFHW, clean_NCFHW, prompts = pairs(out, model, videos, teacher_steps)
     set_scheduler(model.pipeline, Loading(flow_shift=flow_shift), generator)
     schedule = model.schedule(few, VIDEO)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from cvg.common.cli import run
 from cvg.common.errors import SettingsError, require
-from cvg.common.files import atomic, read_json, write_json
+from cvg.common.files import atomic
 from cvg.common.sizes import Size
 from cvg.generators import Generator, Loading, load_generator
 from cvg.media.pixels import to_video
@@ -30,6 +30,7 @@ from cvg.shapes.world import KINDS, Spec, sample_scene, sample_spec
 from data_prep.pretrain.clips import SCRAMBLED, caption, noised, partners
 from data_prep.pretrain.family import FamilyName, find, noisy_and_wanted
 from data_prep.pretrain.lora import add_lora, save_lora, train_lora
+from data_prep.pretrain.made_of import require_same
 
 AT_ONCE = 16
 """Clips that are rendered and encoded together."""
@@ -50,12 +51,7 @@ def stretched_clips(out: Path, generator: Generator, frames: int, count: int) ->
         SettingsError: OUT has clips of another generator.
     """
     folder = out / f"clips-{frames}"
-    folder.mkdir(parents=True, exist_ok=True)
-    notes, made_of = folder / "made_of.json", generator.identity()
-    if not notes.exists():
-        write_json(notes, made_of)
-    elif read_json(notes) != made_of:
-        raise SettingsError(f"{folder}: holds clips of another generator; give another --out")
+    require_same(folder, {"generator": generator.identity()})
     latents, specs = [], []
     for first in tqdm(range(0, count, AT_ONCE), desc=f"clips of {frames} frames", mininterval=5):
         rngs = [np.random.default_rng([i, 11]) for i in range(first, min(first + AT_ONCE, count))]
@@ -105,7 +101,8 @@ def main(
         workers: processes that draw batches.
 
     Raises:
-        UserError: a number is too small, a length that the generator cannot have, or OUT has clips of another one.
+        UserError: a number is too small, a length that the generator cannot have, or OUT has clips or a training of
+            other settings.
     """
     require(1, clips=clips, rank=rank, steps=steps, tokens=tokens, **{f"frames {i}": n for i, n in enumerate(frames)})
     if not frames:
@@ -114,6 +111,7 @@ def main(
     kind, model = find(family), load_generator(generator, Loading(device=device))
     for length in frames:
         model.check_size(Size(length, SIZE, SIZE))
+    require_same(out / "longer.training", {"rank": rank, "frames": frames})
     made = [stretched_clips(out, model, length, clips) for length in frames]
     alike = [partners(specs) for _, specs in made]
     sizes = [max(1, tokens // math.prod(model.token_grid(latents[:1]))) for latents, _ in made]

@@ -72,8 +72,10 @@ def test_a_lora_is_trained_saved_and_loaded(
     few_steps.main(out=tmp_path, generator=name, flow_shift=shift, **TINY)
     assert file.exists()
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pairs").iterdir()} == sampled
-    with pytest.raises(UserError, match="of another generator or of other steps"):
+    with pytest.raises(UserError, match=r"pairs: made with steps 2; give another --out"):
         few_steps.main(out=tmp_path, generator=name, flow_shift=shift, **(TINY | {"teacher_steps": 3}))
+    with pytest.raises(UserError, match=r"training: made with rank 2; give another --out"):
+        few_steps.main(out=tmp_path, generator=name, flow_shift=shift, **(TINY | {"rank": 3}))
 
 
 def test_wrong_numbers_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
