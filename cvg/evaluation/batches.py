@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from cvg.common.errors import DataError, PromptError
 from cvg.composition.asking import UNKNOWN
 from cvg.evaluation.journal import Journal
-from cvg.evaluation.runner import BATCH_RUNS, Runner, Timing, control_runs
+from cvg.evaluation.runner import BATCH_RUNS, Runner, control_runs
 from cvg.evaluation.suites import Case, Suite
+from cvg.evaluation.timing import Timing
 
 
 @dataclass(frozen=True)

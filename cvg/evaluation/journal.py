@@ -16,7 +16,7 @@ from cvg.common.errors import DataError
 from cvg.common.files import atomic, sweep
 from cvg.common.typed import read, to_dict
 from cvg.evaluation.rows import Row
-from cvg.evaluation.runner import Timing
+from cvg.evaluation.timing import Timing
 
 _REMEDY = "delete the file to begin anew"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -17,6 +17,7 @@ from cvg.composition import Composition, LabelSet, RelationBatch
 from cvg.evaluation.early import EarlyVerdict, PlainRun, early_verdicts, run_plain
 from cvg.evaluation.rows import Candidate, Early, GuidedScore, Row, WrongTargetScore, ZeroStepScore
 from cvg.evaluation.suites import CANDIDATES, Case, Score, Suite, scores
+from cvg.evaluation.timing import Timing
 from cvg.guidance.rules import Rules, stated
 from cvg.guidance.sampler import GuidedSampler, Observe, SampleResult
 from cvg.guidance.traces import traces
@@ -27,16 +28,6 @@ WARM_UP_RUNS: Final = 2
 """Calls of the sampler to warm up."""
 BATCH_RUNS: Final = 2
 """Calls of the sampler a batch: unguided and guided."""
-
-
-@dataclass
-class Timing:
-    """Wall seconds per batch; ``early`` and ``verdict`` are what dropping and picking best-of-n candidates costs."""
-
-    unguided: list[float] = field(default_factory=list)
-    guided: list[float] = field(default_factory=list)
-    early: list[float] = field(default_factory=list)
-    verdict: list[float] = field(default_factory=list)
 
 
 def control_runs(trained: bool) -> int:

@@ -13,8 +13,8 @@ from cvg.common.statistics import independent, mcnemar, mean, paired_bootstrap, 
 from cvg.composition import LabelSet
 from cvg.evaluation.directions import directions, plainly
 from cvg.evaluation.rows import Candidate, Figures, PlainRow, Row
-from cvg.evaluation.runner import Timing
 from cvg.evaluation.suites import Score
+from cvg.evaluation.timing import Timing
 
 Entry = dict[str, Any]
 """One group of figures, as JSON has it."""

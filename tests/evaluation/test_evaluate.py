@@ -27,10 +27,11 @@ from cvg.evaluate import REMEDIES, main
 from cvg.evaluation.comparison import Comparison
 from cvg.evaluation.early import early_verdicts, reachable_guided_steps, run_plain
 from cvg.evaluation.rows import Row, read_evaluation, write_evaluation
-from cvg.evaluation.runner import Runner, Timing, untrained, wrong_target
+from cvg.evaluation.runner import Runner, untrained, wrong_target
 from cvg.evaluation.suites import Case, SuiteSettings, load_suite, scores
 from cvg.evaluation.suites.registry import SUITES
 from cvg.evaluation.summary import best_of, controls, gain, predictability, satisfied, summarise
+from cvg.evaluation.timing import Timing
 from cvg.generators import load_generator
 from cvg.guidance.sampler import GuidedSampler
 from cvg.judging import Reading
