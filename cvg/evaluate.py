@@ -151,7 +151,7 @@ def _check(classifier: str, generator: str | None, size: Size | None, guiding: G
     require(0, seed=seed)
     if classifier == RULES:
         rules.require_named(generator=generator, size=size)
-    if guiding.guided_steps < 1:
+    if guiding.guided_steps == 0:
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
 
 

@@ -26,6 +26,8 @@ def export(
     step_size: float | None = None,
     guidance_scale: float | None = None,
     rules: float | None = None,
+    spread: float | None = None,
+    guided_steps: int | None = None,
     evaluation: Path | None = None,
     videos: Path | None = None,
     push_to: str | None = None,
@@ -40,12 +42,16 @@ def export(
         step_size: length of an edit that suits this generator and classifier, for the commands that are given none.
         guidance_scale: of classifier-free guidance, likewise.
         rules: weight of the labels' formulas beside the classifier, likewise.
+        spread: weight of the entities' spread, likewise.
+        guided_steps: how many steps are guided, noisiest first, likewise.
         evaluation: what ``python -m cvg.evaluate`` wrote of just this classifier; its figures go onto the card.
         videos: the folder that evaluation kept its videos in; one pair of them moves on the card.
         push_to: Hub repository (owner/name) to upload the same to; it is made where it is not there.
         private: make that repository one that nobody else sees.
     """
-    chosen = SamplingSettings(step_size=step_size, guidance_scale=guidance_scale, rules=rules)
+    chosen = SamplingSettings(
+        step_size=step_size, guidance_scale=guidance_scale, rules=rules, spread=spread, guided_steps=guided_steps
+    )
     _check(checkpoint, classifier, out, evaluation, videos, push_to)
     found = read_evaluation(evaluation) if evaluation else None
     if checkpoint is not None:

@@ -20,6 +20,7 @@ _BACKBONE = "none, or vlm with a path (a model's folder or Hub id)"
 
 Captions = Annotated[list[str], Field(min_length=SLOTS, max_length=SLOTS, description="a template for each slot count")]
 Amount = Annotated[StrictFloat | None, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
+Count = Annotated[StrictInt | None, Field(ge=1, le=MOST, description="a whole number of at least 1")]
 
 
 class BackboneSettings(OpenRecord):
@@ -121,11 +122,15 @@ class SamplingSettings:
         step_size: length of a guided step's edit of the latents; None: that of `cvg.guidance.guide`.
         guidance_scale: of classifier-free guidance; None: the pipeline's own.
         rules: weight of the labels' formulas in the loss, beside the classifier's own term; None: they are not in it.
+        spread: weight of the entities' spread in the loss; None: that of `cvg.guidance.guide`.
+        guided_steps: how many of the steps are guided, noisiest first; None: that of `cvg.guidance.guide`.
     """
 
     step_size: Amount = None
     guidance_scale: Amount = None
     rules: Amount = None
+    spread: Amount = None
+    guided_steps: Count = None
 
 
 def _consistent(config: ClassifierConfig) -> ClassifierConfig:

@@ -252,13 +252,14 @@ class Runner:
         """Unguided videos of all seeds, each with the classifier's verdict on its last guided step's z_t."""
         asked = [case.asked for case in cases]
         candidates: list[list[Candidate]] = [[] for _ in cases]
-        right = [row.unguided.right for row in rows]
+        right, guided = [row.unguided.right for row in rows], self.sampler.config.guided_steps
+        assert guided is not None
         for number in range(len(cases[0].seeds)):
             if number:
                 plain = self._plain(cases, number)
                 early = early_verdicts(self.sampler, asked, plain.early)
                 right = [score.right for score in self._scores(plain.video_BCFHW, asked)]
-            used = [verdict for verdict in early if verdict.guided_step < self.sampler.config.guided_steps]
+            used = [verdict for verdict in early if verdict.guided_step < guided]
             log_probability_RY = max(used, key=lambda verdict: verdict.guided_step).log_probability_RY
             for index, case in enumerate(cases):
                 targets = [float(log_probability_RY[r, relations.target_R[r]]) for r in relations.rows((index,))]

@@ -13,6 +13,10 @@ RULES: Final = "rules"
 """In the place of a classifier's name: formulas guide, without training (:mod:`cvg.guidance.rules`)."""
 STEP_SIZE = 0.17
 """Of classifiers that name none."""
+SPREAD = 0.3
+"""Likewise the weight of the entities' spread."""
+GUIDED_STEPS = 4
+"""Likewise how many steps are guided."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,10 @@ class GuidanceConfig:
             with None no sample ever is.
         smoothing: the classifier is asked about this many noisy copies of a volume and its logits are averaged. Of use
             for classifiers that were trained with noise; others are asked once.
-        guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more.
-        spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`).
+        guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more. When
+            left out, the number that the classifier names, else 4.
+        spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`). When left
+            out, the one that the classifier names, else 0.3.
         rules: weight of the labels' formulas in the loss, beside the classifier (:mod:`cvg.guidance.terms.rules`). When
             left out, the one that the classifier names, else none.
         layers: the layers whose maps rules read; the first two thirds when left out. A classifier names its own.
@@ -45,8 +51,8 @@ class GuidanceConfig:
     repeat_below: float = 0.5
     threshold: float | None = 0.95
     smoothing: int = 1
-    guided_steps: int = 4
-    spread: float = 0.3
+    guided_steps: int | None = None
+    spread: float | None = None
     rules: float | None = None
     layers: list[int] | None = None
     heads: list[int] | None = None
@@ -77,7 +83,7 @@ class GuidanceConfig:
         return self.repeat_below if self.threshold is None else min(self.repeat_below, self.threshold)
 
     def preferred(self, sampling: SamplingSettings) -> GuidanceConfig:
-        """These settings, where none were given with the step size and the weight of rules that a classifier names."""
-        usual = {"step_size": STEP_SIZE, "rules": 0.0}
+        """These settings, where none were given with those that a classifier names, else with the usual ones."""
+        usual = {"step_size": STEP_SIZE, "spread": SPREAD, "rules": 0.0, "guided_steps": GUIDED_STEPS}
         named = {name: getattr(sampling, name) for name in usual if getattr(sampling, name) is not None}
         return replace(self, **{name: v for name, v in (usual | named).items() if getattr(self, name) is None})

@@ -115,7 +115,7 @@ class GuidedPipeline:
             bound = signature.bind(*args, **options)
             given = dict(zip(signature.parameters, args, strict=False)) | options
             bound.apply_defaults()
-        if given is None or not config.guided_steps:
+        if given is None or config.guided_steps == 0:
             return self.pipeline(*args, **options)
         with unchanged(self.pipeline), self._generator.called_with(bound.arguments):
             asked = self._reader(bound.arguments, entities, labels, compositions)

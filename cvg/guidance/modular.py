@@ -113,7 +113,7 @@ class CompositionGuidanceBlock(ModularPipelineBlocks):
             block_state.guidance_report, block_state.guidance_run = Report(), None
             steps = block_state.guided_steps
             config = self._guidance if steps is None else replace(self._guidance, guided_steps=steps)
-            if config.guided_steps:
+            if config.guided_steps != 0:
                 run = _Run(self, components, block_state, config)
                 block_state.guidance_report, block_state.guidance_run = run.guided.report, run
                 weakref.finalize(block_state, self._held.close)  # no block is called after the last step

@@ -23,9 +23,10 @@ from cvg.classifier import CompositionClassifier
 from cvg.classifier.checkpoint import load_checkpoint
 from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import UserError
+from cvg.common.typed import to_dict
 from cvg.composition import LabelSet
 from cvg.export import export
-from cvg.guidance.config import STEP_SIZE, GuidanceConfig
+from cvg.guidance.config import GUIDED_STEPS, SPREAD, STEP_SIZE, GuidanceConfig
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record
 from cvg.shards.shards import ShardInfo
@@ -379,17 +380,23 @@ def test_every_config_trains(config: str, shards: Path, tmp_path: Path) -> None:
 
 def test_an_export_carries_how_to_guide(trained: CompositionCLI, tmp_path: Path) -> None:
     checkpoint = str(Path(str(trained.trainer.log_dir)) / "checkpoints/last.ckpt")
-    export(checkpoint, tmp_path / "own", step_size=0.04, guidance_scale=3.0, rules=0.5)
+    export(checkpoint, tmp_path / "own", step_size=0.04, guidance_scale=3.0, rules=0.5, spread=1.0, guided_steps=2)
     export(checkpoint, tmp_path / "plain")
     own, plain = (CompositionClassifier.from_pretrained(tmp_path / name).config for name in ("own", "plain"))
-    assert own.sampling == SamplingSettings(step_size=0.04, guidance_scale=3.0, rules=0.5)
+    assert to_dict(own.sampling) == {
+        "step_size": 0.04,
+        "guidance_scale": 3.0,
+        "rules": 0.5,
+        "spread": 1.0,
+        "guided_steps": 2,
+    }
     assert plain.sampling == SamplingSettings()
     config = GuidanceConfig().preferred(own.sampling)
-    assert (config.step_size, config.rules) == (0.04, 0.5)
-    config = GuidanceConfig(rules=0.0, step_size=0.1).preferred(own.sampling)
-    assert (config.step_size, config.rules) == (0.1, 0.0)
+    assert (config.step_size, config.rules, config.spread, config.guided_steps) == (0.04, 0.5, 1.0, 2)
+    config = GuidanceConfig(rules=0.0, step_size=0.1, spread=0.0, guided_steps=0).preferred(own.sampling)
+    assert (config.step_size, config.rules, config.spread, config.guided_steps) == (0.1, 0.0, 0.0, 0)
     config = GuidanceConfig().preferred(plain.sampling)
-    assert (config.step_size, config.rules) == (STEP_SIZE, 0.0)
+    assert config == GuidanceConfig(step_size=STEP_SIZE, rules=0.0, spread=SPREAD, guided_steps=GUIDED_STEPS)
     with pytest.raises(UserError, match="'step_size' is -1"):
         export(checkpoint, tmp_path / "wrong", step_size=-1.0)
     assert not (tmp_path / "wrong").exists()
