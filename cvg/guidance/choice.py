@@ -86,12 +86,15 @@ class _Run:
         """What the scheduler remembers there; None before its first step."""
 
 
+FOLLOWED = ("guided_steps", "smoothing")
+"""Settings of guidance that the choice of a seed follows; the others are for gradients."""
+
+
 class BestSeed:
     """Samples the best of several seeds of each prompt.
 
     Args:
-        sampler: generator, classifier, and which of its steps are looked at (``guided_steps`` and ``smoothing`` of its
-            settings; the others are for gradients).
+        sampler: generator, classifier, and which of its steps are looked at (:data:`FOLLOWED` of its settings).
     """
 
     def __init__(self, sampler: GuidedSampler) -> None:

@@ -129,6 +129,7 @@ def test_the_best_of_several_seeds_is_written_with_what_was_tried(
     assert seeds == candidate_seeds(7, 2) == candidate_seeds(7, 3)[:2] and seeds[0] == 7
     best = max(told["tried"], key=lambda one: one["log_probability"])
     assert told["kept_seed"] == best["seed"] and told["candidates"] == 2 and calls == []
+    assert told["guiding"] == {"guided_steps": 4, "smoothing": 1}  # what it follows: nothing is moved
     said = capsys.readouterr().out
     assert f"kept seed {best['seed']} of 7, {seeds[1]}\n" in said
     assert f"up (red circle): probability {best['probabilities'][0]:.2f} (of all: " in said
