@@ -30,6 +30,7 @@ from cvg.common.fingerprint import same_generator
 from cvg.common.versions import versions
 from cvg.evaluation.suites import CANDIDATES, load_suite
 from cvg.generators import Loading, load_generator
+from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.rules import Rules
 
 SHIPPED = {"shapes-wan": "shapes-classifier", "shapes-cogvideox": "shapes-cogvideox-classifier"}
@@ -49,10 +50,11 @@ def rivals_on(ring: Ring, others: Sequence[tuple[str, CompositionClassifier]]) -
         others: further classifiers of this generator, by the names of their rows.
     """
     rules = Rules.of(ring.generator, ring.classifier.labels, ring.size)
+    plain = {count: GuidanceConfig(guided_steps=count, rules=0.0) for count in (4, 2)}
     return [
         Unguided("unguided", ring),
         Guided("classifier", ring, ring.classifier),
-        Guided("classifier, two guided steps", ring, ring.classifier, guided_steps=2),
+        *(Guided(f"classifier alone, {n} guided steps", ring, ring.classifier, config) for n, config in plain.items()),
         Guided("rules", ring, rules, step_sizes=RULES_STEP_SIZES),
         *(Guided(name, ring, classifier) for name, classifier in others),
         BestOf(f"best of {WHOLE}, by the classifier", ring, WHOLE),

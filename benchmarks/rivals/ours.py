@@ -59,7 +59,7 @@ class Guided(Ours):
         name: the row.
         ring: where it runs.
         reader: what gives the verdicts.
-        guided_steps: how many, noisiest first; the default when None.
+        config: how guided steps are taken, where that is not left to the reader.
         step_sizes: to choose from; none: the one that the classifier names.
     """
 
@@ -68,13 +68,11 @@ class Guided(Ours):
         name: str,
         ring: Ring,
         reader: CompositionClassifier | Rules,
-        guided_steps: int | None = None,
+        config: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
         step_sizes: tuple[float, ...] = (),
     ) -> None:
         super().__init__(name, ring)
-        self.reader, self.step_sizes = reader, step_sizes
-        config = GuidanceConfig()
-        self.config = config if guided_steps is None else replace(config, guided_steps=guided_steps)
+        self.reader, self.step_sizes, self.config = reader, step_sizes, config
         self.weights = modules_of(reader)
 
     @functools.cached_property

@@ -15,6 +15,7 @@ from cvg.common.clock import wall_clock
 from cvg.composition import Composition
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import nearest_steps
+from cvg.guidance.choice import looks
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler, Observe
 
@@ -107,7 +108,7 @@ def run_plain(
     """
     schedule, in_use = sampler.generator.schedule(steps, sampler.size), sampler.guided_steps(steps)
     at = {step: guided_step for guided_step, step in reachable_guided_steps(sampler, in_use, schedule).items()}
-    last = max(in_use, default=0)
+    last = max((step for step, guided_step in at.items() if guided_step < looks(sampler)), default=0)
     early: list[EarlyLatents] = []
     began = wall_clock(sampler.generator.device)
     early_seconds = 0.0

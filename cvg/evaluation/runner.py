@@ -18,6 +18,7 @@ from cvg.evaluation.early import EarlyVerdict, PlainRun, early_verdicts, run_pla
 from cvg.evaluation.rows import Candidate, Early, GuidedScore, Row, WrongTargetScore, ZeroStepScore
 from cvg.evaluation.suites import CANDIDATES, Case, Score, Suite, scores
 from cvg.evaluation.timing import Timing
+from cvg.guidance.choice import looks
 from cvg.guidance.rules import Rules, stated
 from cvg.guidance.sampler import GuidedSampler, Observe, SampleResult
 from cvg.guidance.traces import traces
@@ -249,17 +250,16 @@ class Runner:
     def _with_candidates(
         self, rows: Sequence[Row], cases: Sequence[Case], early: Sequence[EarlyVerdict], relations: RelationBatch
     ) -> list[Row]:
-        """Unguided videos of all seeds, each with the classifier's verdict on its last guided step's z_t."""
+        """Unguided videos of all seeds, each with the classifier's verdict on the last z_t that it looks at."""
         asked = [case.asked for case in cases]
         candidates: list[list[Candidate]] = [[] for _ in cases]
-        right, guided = [row.unguided.right for row in rows], self.sampler.config.guided_steps
-        assert guided is not None
+        right = [row.unguided.right for row in rows]
         for number in range(len(cases[0].seeds)):
             if number:
                 plain = self._plain(cases, number)
                 early = early_verdicts(self.sampler, asked, plain.early)
                 right = [score.right for score in self._scores(plain.video_BCFHW, asked)]
-            used = [verdict for verdict in early if verdict.guided_step < guided]
+            used = [verdict for verdict in early if verdict.guided_step < looks(self.sampler)]
             log_probability_RY = max(used, key=lambda verdict: verdict.guided_step).log_probability_RY
             for index, case in enumerate(cases):
                 targets = [float(log_probability_RY[r, relations.target_R[r]]) for r in relations.rows((index,))]

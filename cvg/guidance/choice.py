@@ -86,15 +86,25 @@ class _Run:
         """What the scheduler remembers there; None before its first step."""
 
 
-FOLLOWED = ("guided_steps", "smoothing")
-"""Settings of guidance that the choice of a seed follows; the others are for gradients."""
+def looks(sampler: GuidedSampler) -> int:
+    """How many of the classifier's noise levels a choice among seeds looks at: the number given, else all.
+
+    A look costs one pass without gradients, and the later it is, the surer is the verdict.
+    """
+    given = sampler.given.guided_steps
+    return len(sampler.classifier.config.sigmas) if given is None else given
+
+
+def followed(sampler: GuidedSampler) -> dict[str, int]:
+    """The settings of guidance that a choice among seeds follows; the others are for gradients."""
+    return {"guided_steps": looks(sampler), "smoothing": sampler.config.smoothing}
 
 
 class BestSeed:
     """Samples the best of several seeds of each prompt.
 
     Args:
-        sampler: generator, classifier, and which of its steps are looked at (:data:`FOLLOWED` of its settings).
+        sampler: generator, classifier, and how it is looked at (:func:`followed`).
     """
 
     def __init__(self, sampler: GuidedSampler) -> None:
@@ -131,7 +141,7 @@ class BestSeed:
         if len(counts) != 1 or 0 in counts or len(seeds) != len(prompts):
             raise SettingsError(f"seeds {list(seeds)}: give every one of {len(prompts)} prompts as many, at least one")
         plan = self.sampler.plan(prompts, compositions, steps, guidance_scale, size)
-        at = self.sampler.guided_steps(steps, plan.size)
+        at = self.sampler.guided_steps(steps, plan.size, looks(self.sampler))
         if not at:
             raise SettingsError("guided_steps is 0: there is no verdict to choose by; look at one step at least")
         if self.sampler.generator.draws_of_image:

@@ -12,7 +12,7 @@ from cvg.common.bars import StepBar
 from cvg.common.files import write_json
 from cvg.common.sizes import Size
 from cvg.common.versions import versions
-from cvg.guidance.choice import FOLLOWED, BestSeed, candidate_seeds
+from cvg.guidance.choice import BestSeed, candidate_seeds, followed
 from cvg.guidance.jobs import Job, asked, in_batches
 from cvg.guidance.sampler import GuidedSampler, SampleResult
 from cvg.guidance.traces import in_words, low, traces
@@ -131,15 +131,15 @@ def settings_of(
         guidance_scale: of classifier-free guidance; the one that the classifier names when None.
         size: of the videos.
     """
-    usual, guiding = sampler.classifier.config.sampling.guidance_scale, asdict(sampler.config)
-    followed = {"on": guiding, "score": {name: guiding[name] for name in FOLLOWED}, "off": None}
+    usual = sampler.classifier.config.sampling.guidance_scale
+    guiding = {"on": asdict(sampler.config), "score": followed(sampler), "off": None}
     return {
         "guidance": guidance,
         "generator": sampler.generator.identity(),
         "classifier": sampler.classifier.identity(classifier),
         "guidance_scale": usual if guidance_scale is None else guidance_scale,
         "size": size._asdict(),
-        "guiding": followed[guidance],
+        "guiding": guiding[guidance],
     }
 
 

@@ -46,8 +46,7 @@ class SampleResult:
         compositions: what each prompt was understood to ask.
         probabilities: what the classifier thought while the videos were guided. For each denoising step that was
             guided, a list of tensors (R,): the probability of the target label of every relation (those of all prompts,
-            one after the other) before each move of the latents. At the last guided step one more follows, after its
-            last move. Empty when unguided.
+            one after the other) before each move of the latents; at the last one also after it. Empty when unguided.
         seconds: wall time of sampling and decoding.
     """
 
@@ -130,6 +129,7 @@ class GuidedSampler:
         size: of videos whose call names none; the one that the classifier was trained for when None.
 
     Attributes:
+        given: the config as it was given; what it leaves out, :attr:`config` has from the classifier.
         differing: what to tell of a generator that is loaded otherwise than in the classifier's training, when it was
             last looked at; None where it is not.
 
@@ -150,23 +150,24 @@ class GuidedSampler:
     ) -> None:
         self.generator = generator if isinstance(generator, Generator) else wrap_pipeline(generator)
         self.classifier = classifier.eval().requires_grad_(False).to(self.generator.device)
-        self.config = (config or GuidanceConfig()).preferred(classifier.config.sampling)
-        self.parser, self.terms = parser, terms
+        self.given, self.parser, self.terms = config or GuidanceConfig(), parser, terms
+        self.config = self.given.preferred(classifier.config.sampling)
         self.size = Size(*size) if size else self.generator.pixel_size(classifier.config.token_grid)
         self.check_generator()
 
-    def guided_steps(self, steps: int, size: Size | None = None) -> dict[int, int]:
+    def guided_steps(self, steps: int, size: Size | None = None, count: int | None = None) -> dict[int, int]:
         """The denoising steps that are guided, each with its index among the classifier's noise levels.
 
         Args:
             steps: denoising steps in all.
             size: of the videos; the one the classifier was trained for when None.
+            count: how many of the noise levels, noisiest first; as many as are to be guided when None.
 
         Raises:
             SettingsError: the schedule has no step near a noise level of the classifier, or one step for two of them.
         """
         require(1, steps=steps)
-        wanted = self.classifier.config.sigmas[: self.config.guided_steps]
+        wanted = self.classifier.config.sigmas[: self.config.guided_steps if count is None else count]
         found = self._near(steps, size, wanted)
         if len(found) < len(wanted):
             more = range(steps + 1, 0 if self.generator.fixed_steps else _MOST_STEPS)
@@ -212,8 +213,7 @@ class GuidedSampler:
                 not finite.
         """
         plan, device = self.plan(prompts, compositions, steps, guidance_scale, size), self.generator.device
-        began = wall_clock(device)
-        guiding = None
+        began, guiding = wall_clock(device), None
         if guided:
             self.check_generator()  # adapters and networks may have been exchanged since
             for told in self.call_differences(steps, plan.size, plan.guidance_scale):

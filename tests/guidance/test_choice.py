@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import UserError
 from cvg.composition import parse
 from cvg.guidance import choice
-from cvg.guidance.choice import BestSeed
+from cvg.guidance.choice import BestSeed, followed
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
 from cvg.guidance.sampler import GuidedSampler
@@ -91,6 +92,18 @@ def test_the_others_stop_where_the_choice_is_made() -> None:
     BestSeed(run)(PROMPTS, SEEDS, COMPOSITIONS, STEPS, observe=lambda step, z: steps.append(step))
     assert steps == [0, 1, 2, 3] * 2 + list(range(STEPS))
     assert "step" not in vars(run.generator.pipeline.scheduler)
+
+
+@pytest.mark.parametrize(("given", "last"), [(None, 3), (2, 2)])
+def test_all_noise_levels_are_looked_at_but_where_a_number_is_given(given: int | None, last: int) -> None:
+    """However many the classifier would have guided."""
+    made, steps = sampler(), []
+    made.classifier.config.sampling = SamplingSettings(guided_steps=1)
+    run = GuidedSampler(made.generator, made.classifier, GuidanceConfig(guided_steps=given))
+    assert len(run.guided_steps(STEPS)) == (given or 1)
+    BestSeed(run)(PROMPTS, SEEDS, COMPOSITIONS, STEPS, observe=lambda step, z: steps.append(step))
+    assert steps == [*range(last + 1)] * 2 + list(range(STEPS))
+    assert followed(run) == {"guided_steps": given or 3, "smoothing": 1}
 
 
 @pytest.mark.parametrize("seeds", [[[0, 1]], [[0, 1], [2]], [[], []]])
