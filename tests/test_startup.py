@@ -33,6 +33,14 @@ def test_nothing_that_computes_is_loaded(what: str, args: tuple[str, ...]) -> No
     assert ended.stdout.splitlines()[-1] == "loaded:", ended.stdout + ended.stderr
 
 
+@pytest.mark.parametrize("command", ["cvg.parse", "cvg.export"])
+def test_what_needs_no_pipeline_does_not_load_diffusers(command: str) -> None:
+    what = f"import runpy; runpy.run_module({command!r}, run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", LOADED.format(what), "--help"], capture_output=True, text=True)
+    loaded = ended.stdout.splitlines()[-1]
+    assert loaded.startswith("loaded:") and "diffusers" not in loaded, ended.stdout + ended.stderr
+
+
 def test_lazy_packages_have_what_their_stubs_name() -> None:
     import cvg.classifier
     import cvg.generators
