@@ -73,8 +73,11 @@ class Looks:
 def ways(
     generator: Generator, classifier: CompositionClassifier, fixed: Sequence[int], sure: Sequence[float], still: float
 ) -> dict[str, GuidedSampler | None]:
-    """What is compared, by the names of rows: unguided (None), so many fixed steps, adaptive ones so sure."""
-    plain = GuidanceConfig()
+    """What is compared, by the names of rows: unguided (None), so many fixed steps, adaptive ones so sure.
+
+    The classifier guides alone, and adaptive steps may be all of its.
+    """
+    plain = GuidanceConfig(guided_steps=len(classifier.config.sigmas), rules=0.0)
     found: dict[str, GuidedSampler | None] = {"unguided": None}
     for count in fixed:
         found[f"fixed {count}"] = GuidedSampler(generator, classifier, replace(plain, guided_steps=count))
