@@ -9,6 +9,7 @@ relation what the video shows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from cvg.composition import Composition, Label, LabelSet
 from cvg.evaluation.suites import Case, load_suite
 from cvg.evaluation.summary import SIDES, gain, share
 from cvg.generators import load_generator
+from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
 from cvg.judging import Reading, load_judge
 from cvg.media.pixels import to_frames
 from cvg.reporting.table import interval
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, sample_scene, sample_spec
+from data_prep.pretrain.made_of import require_same
 
 LABELS = LabelSet.load("shapes")
 BATCH = 16
@@ -48,17 +51,22 @@ def rendered(count: int, seed: int) -> tuple[Videos, list[Composition]]:
     return np.stack(videos), asked
 
 
-def generated(cases: Sequence[Case], steps: int, guided: bool, folder: Path) -> Videos:
+def generated(cases: Sequence[Case], steps: int, guiding: GuidanceConfig | None, folder: Path) -> Videos:
     """Videos of the small generator; batches that were made before are not made again.
 
     Args:
         cases: prompts and seeds.
         steps: denoising steps.
-        guided: by the shipped classifier.
+        guiding: how the shipped classifier guides; not at all when None.
         folder: keeps a file per batch.
+
+    Raises:
+        SettingsError: the folder has videos that were guided otherwise.
     """
     classifier = CompositionClassifier.from_pretrained("shapes-classifier")
-    sampler = GuidedSampler(load_generator(classifier.config.generator["name"]), classifier)
+    sampler = GuidedSampler(load_generator(classifier.config.generator["name"]), classifier, guiding)
+    guided = guiding is not None
+    require_same(folder, asdict(sampler.config) if guided else {})
     found = []
     for start in tqdm(range(0, len(cases), BATCH), desc=folder.name, unit="batch"):
         batch = cases[start : start + BATCH]
@@ -151,6 +159,7 @@ def main(
     guided: int = 100,
     steps: int = 20,
     seed: int = 0,
+    guiding: GuidanceConfig = GuidanceConfig(),  # noqa: B008  (frozen)
     device: str = "cpu",
     out: Path = Path("runs/judges"),
 ) -> None:
@@ -162,6 +171,7 @@ def main(
         guided: how many of the prompts are guided too.
         steps: denoising steps.
         seed: of prompts, clips and noise.
+        guiding: how guided steps are taken.
         device: torch device of the judges.
         out: working folder.
     """
@@ -173,10 +183,10 @@ def main(
     cases = load_suite("shapes").cases(videos, seed)
     asked = [case.asked for case in cases]
     sets = {"rendered": rendered(videos, seed)}
-    for name, count in (("unguided", videos), ("guided", guided)):
+    for name, count, how in (("unguided", videos, None), ("guided", guided, guiding)):
         if count:
             folder = out / f"{name}-seed{seed}-steps{steps}"
-            sets[name] = generated(cases[:count], steps, name == "guided", folder), asked[:count]
+            sets[name] = generated(cases[:count], steps, how, folder), asked[:count]
     results: list[dict[str, Any]] = []
     rights: dict[str, dict[str, list[bool]]] = {}
     print(HEADER, flush=True)
