@@ -56,9 +56,10 @@ def test_rows_compare_videos_one_by_one() -> None:
 
 def test_ways_differ_in_their_steps_alone() -> None:
     generator = wrap_pipeline(tiny_pipeline(), "tiny")
-    found = ways(generator, tiny_classifier(generator), [2], [0.5, 0.9], 0.1)
+    classifier = tiny_classifier(generator)
+    found = ways(generator, classifier, [2], [0.5, 0.9], 0.1)
     assert list(found) == ["unguided", "fixed 2", "adaptive 0.5", "adaptive 0.9"] and found["unguided"] is None
     fixed, adaptive = found["fixed 2"], found["adaptive 0.9"]
     assert isinstance(fixed, GuidedSampler) and isinstance(adaptive, AdaptiveSampler)
-    assert (fixed.config.guided_steps, adaptive.config.guided_steps) == (2, 4)
+    assert (fixed.config.guided_steps, adaptive.config.guided_steps) == (2, len(classifier.config.sigmas))
     assert (adaptive.sure, adaptive.still) == (0.9, 0.1)
