@@ -70,5 +70,5 @@ def low(video: str, relation: str, probability: float) -> str | None:
     """What to warn of where a relation's probability is low after all guidance; None where it is not."""
     if probability >= LOW:
         return None
-    told = f"the probability of {relation} stayed at {probability:.2f}; the video is likely not what was asked"
+    told = f"the probability of {relation} stayed at {probability:.2f}; look whether the video is what was asked"
     return f"{video}: {told}"

@@ -137,7 +137,7 @@ def called(generator: Generator, classifier: Any, how: GuidanceConfig, case: Con
     options = {"prompt": PROMPTS[0], **generator.options(case.size), **call(generator)}
     options |= {"num_inference_steps": case.steps, "output_type": "latent", "return_dict": False}
     options |= {"generator": torch.Generator().manual_seed(0)}
-    if how.guided_steps:
+    if how.guided_steps != 0:
         return cvg.guide(generator, classifier, **asdict(how))(**options)[0]
     options.pop("compositions", None)
     return generator.pipeline(**options)[0]
