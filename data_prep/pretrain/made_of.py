@@ -11,18 +11,20 @@ from cvg.common.files import read_json, write_json
 
 
 def require_same(folder: Path, made_of: Mapping[str, Any]) -> None:
-    """Note in a folder what its files are made of; where that is noted already, it has to be the same.
+    """Note in an empty folder what its files will be made of; where that is noted already, it has to be the same.
 
     Args:
         folder: made where it is not there.
         made_of: what they depend on, as JSON has it.
 
     Raises:
-        SettingsError: the note says something else, all of which is named.
+        SettingsError: the note says something else, all of which is named, or is missing beside other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "made_of.json"
     if not note.exists():
+        if any(folder.iterdir()):
+            raise SettingsError(f"{folder}: has files, and no {note.name} that says of what; give another --out")
         write_json(note, made_of)
     elif (found := read_json(note)) != made_of:
         other = [f"{name} {found.get(name)}" for name in sorted(made_of) if found.get(name) != made_of[name]]

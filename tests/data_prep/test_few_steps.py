@@ -17,6 +17,7 @@ from cvg.diffusion.schedule import Prediction, Schedule
 from cvg.generators import Loading, load_generator
 from cvg.shapes.world import KINDS, sample_spec
 from data_prep.pretrain import few_steps
+from data_prep.pretrain.made_of import require_same
 
 TINY = {"videos": 4, "teacher_steps": 2, "rank": 2, "batch_size": 2, "steps": 3}
 
@@ -76,6 +77,13 @@ def test_a_lora_is_trained_saved_and_loaded(
         few_steps.main(out=tmp_path, generator=name, flow_shift=shift, **(TINY | {"teacher_steps": 3}))
     with pytest.raises(UserError, match=r"training: made with rank 2; give another --out"):
         few_steps.main(out=tmp_path, generator=name, flow_shift=shift, **(TINY | {"rank": 3}))
+
+
+def test_files_of_unknown_settings_are_not_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"has files, and no made_of.json"):
+        require_same(tmp_path, {"rank": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
 
 def test_wrong_numbers_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
