@@ -27,6 +27,7 @@ from cvg.common.cli import run
 from cvg.common.errors import DataError, ModelError, SettingsError, require
 from cvg.common.files import alone, atomic, read_json, require_writable, write_json
 from cvg.common.fingerprint import same_generator
+from cvg.common.typed import to_dict
 from cvg.common.versions import versions
 from cvg.evaluation.suites import CANDIDATES, load_suite
 from cvg.generators import Loading, load_generator
@@ -107,6 +108,9 @@ def main(
     path = out / "rivals.json"
     require_writable(path, out / "rivals.md")
     settings: dict[str, Any] = {"seed": seed, "tune_prompts": tune_prompts, "tune_seed": tune_seed, "steps": steps}
+    # What a row's name stands for: a classifier that guides otherwise now is not to be mixed with what it was.
+    shipped = {name: CompositionClassifier.from_pretrained(classifier) for name, classifier in SHIPPED.items()}
+    settings["sampling"] = {name: to_dict(classifier.config.sampling) for name, classifier in shipped.items()}
     settings |= {"batch_size": batch_size, **vars(loading), "threads": torch.get_num_threads(), "versions": versions()}
     with alone(out):
         record = _begun(path, json.loads(json.dumps(settings)))
