@@ -32,7 +32,7 @@ from cvg.media.pixels import to_frames
 from cvg.reporting.table import interval
 from cvg.shapes.renderer import render
 from cvg.shapes.world import KINDS, sample_scene, sample_spec
-from data_prep.pretrain.made_of import require_same
+from data_prep.made_of import require_same
 
 LABELS = LabelSet.load("shapes")
 BATCH = 16

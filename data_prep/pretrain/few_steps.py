@@ -27,8 +27,8 @@ from cvg.generators import Generator, Loading, load_generator
 from cvg.generators.changes import set_scheduler
 from cvg.shapes.renderer import FRAMES, SIZE
 from cvg.shapes.world import KINDS, sample_spec
+from data_prep.made_of import require_same
 from data_prep.pretrain.lora import add_lora, save_lora, train_lora
-from data_prep.pretrain.made_of import require_same
 
 AT_ONCE = 32
 """Videos that are sampled together."""

@@ -27,10 +27,10 @@ from cvg.generators import Generator, Loading, load_generator
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import SIZE, render
 from cvg.shapes.world import KINDS, Spec, sample_scene, sample_spec
+from data_prep.made_of import require_same
 from data_prep.pretrain.clips import SCRAMBLED, caption, noised, partners
 from data_prep.pretrain.family import FamilyName, find, noisy_and_wanted
 from data_prep.pretrain.lora import add_lora, save_lora, train_lora
-from data_prep.pretrain.made_of import require_same
 
 AT_ONCE = 16
 """Clips that are rendered and encoded together."""

@@ -16,8 +16,8 @@ from cvg.common.files import read_json
 from cvg.diffusion.schedule import Prediction, Schedule
 from cvg.generators import Loading, load_generator
 from cvg.shapes.world import KINDS, sample_spec
+from data_prep.made_of import require_same
 from data_prep.pretrain import few_steps
-from data_prep.pretrain.made_of import require_same
 
 TINY = {"videos": 4, "teacher_steps": 2, "rank": 2, "batch_size": 2, "steps": 3}
 
