@@ -43,7 +43,9 @@ MIXED, FAINTER = 0.5, 0.5
 """Share of clips that a fainter one is mixed into, and how much of it at most."""
 
 
-def encode_clips(out: Path, generator: Generator, count: int, workers: int = 0) -> tuple[dict[str, Tensor], list[Spec]]:
+def encode_clips(
+    out: Path, generator: Generator, count: int, kinds: Sequence[str] = ALL_KINDS, workers: int = 0
+) -> tuple[dict[str, Tensor], list[Spec]]:
     """Normalised latents (N, C, F, H, W) of rendered clips and what their tokens show, kept in OUT; and the specs.
 
     What OUT has is used again if it is of as many clips, of the same kinds, encoded by the same VAE.
@@ -51,17 +53,18 @@ def encode_clips(out: Path, generator: Generator, count: int, workers: int = 0) 
     Args:
         out: working folder.
         generator: whose VAE encodes.
-        count: clips, of all kinds in turn.
+        count: clips, of the kinds in turn.
+        kinds: of composition.
         workers: processes that render.
     """
     path, specs_path = out / "latents.safetensors", out / "latents.json"
-    made_of = {"clips": count, "kinds": list(ALL_KINDS), "vae": fingerprint([(generator.pipeline.vae, {})])}
+    made_of = {"clips": count, "kinds": list(kinds), "vae": fingerprint([(generator.pipeline.vae, {})])}
     kept = json.loads(specs_path.read_text()) if path.exists() and specs_path.exists() else {}
     if kept.get("made_of") != made_of:
 
         def draw(index: int) -> tuple[list[Spec], Tensor, Tensor]:
             rng = np.random.default_rng([index, 3])
-            specs = [sample_spec(rng, ALL_KINDS[(index * AT_ONCE + i) % len(ALL_KINDS)]) for i in range(AT_ONCE)]
+            specs = [sample_spec(rng, kinds[(index * AT_ONCE + i) % len(kinds)]) for i in range(AT_ONCE)]
             scenes = [sample_scene(spec, rng) for spec in specs]
             shares = torch.from_numpy(np.stack([coverage(scene) for scene in scenes])).half()
             return specs, torch.from_numpy(np.stack([render(scene) for scene in scenes])), shares

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from cvg.common import hub
 from cvg.common.cli import run
 from cvg.composition import LabelSet
 from cvg.shapes.renderer import COLORS, SHAPES
@@ -99,6 +100,19 @@ class WithReadouts(nn.Module):
         return [readout(states[where_E2[:, 0], where_E2[:, 1]]) for readout in self.readouts]
 
 
+def go_on(encoder: Any, tokenizer: PreTrainedTokenizerFast, start: str | Path) -> None:
+    """Give an encoder the weights of a pipeline's; pieces that the other tokenizer has too keep their embeddings."""
+    other = type(encoder).from_pretrained(start, subfolder="text_encoder")
+    pieces = AutoTokenizer.from_pretrained(start, subfolder="tokenizer", trust_remote_code=False).get_vocab()
+    weights = other.state_dict()
+    table = encoder.get_input_embeddings().weight.detach().clone()
+    for piece, row in tokenizer.get_vocab().items():
+        if piece in pieces:
+            table[row] = other.get_input_embeddings().weight[pieces[piece]]
+    tables = [name for name, weight in weights.items() if len(weight) == len(pieces)]
+    encoder.load_state_dict({**weights, **dict.fromkeys(tables, table)})
+
+
 def batch(seed: int, count: int, tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Token ids (B, N), mask (B, N), entity positions (E, 2) and attribute classes (E, attributes)."""
     rng = np.random.default_rng([seed, 2])
@@ -127,6 +141,8 @@ def main(
     device: str = "cpu",
     minutes: float | None = None,
     workers: int = 0,
+    start: str | None = None,
+    lr: float = 2e-3,
 ) -> None:
     """Make the tokenizer and train the text encoder; writes OUT/tokenizer and OUT/text_encoder (CPU, minutes).
 
@@ -138,12 +154,18 @@ def main(
         device: torch device.
         minutes: end by then, with fewer steps if need be; what an earlier run took is not counted.
         workers: processes that draw captions.
+        start: pipeline folder, or shipped name, whose text encoder training starts from, so that a transformer which
+            reads that one's states can go on with this one's; from nothing when left out.
+        lr: peak learning rate; lower it to go on from trained weights.
     """
     torch.manual_seed(0)
     kind = find(family)
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(out / "tokenizer")
-    model = WithReadouts(kind.text_encoder(len(tokenizer)), kind.masked).to(device)
+    encoder = kind.text_encoder(len(tokenizer))
+    if start is not None:
+        go_on(encoder, tokenizer, hub.path(start))
+    model = WithReadouts(encoder, kind.masked).to(device)
 
     def losses(drawn: tuple[Tensor, ...]) -> dict[str, Tensor]:
         ids, mask, where, classes = (each.to(device) for each in drawn)
@@ -158,8 +180,8 @@ def main(
         losses,
         out / "text_encoder.training",
         steps,
-        lr=2e-3,
-        muon_lr=2e-3,
+        lr=lr,
+        muon_lr=lr,
         hidden="block.",
         ema=0.99,
         minutes=minutes,

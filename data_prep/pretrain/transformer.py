@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from cvg.common import hub
 from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
 from cvg.generators import wrap_pipeline
+from cvg.shapes.world import known_kinds
 from data_prep.pretrain.clips import SCRAMBLED, caption, encode_clips, noised, partners
 from data_prep.pretrain.family import Family, FamilyName, find, noisy_and_wanted
 from data_prep.pretrain.loop import train
@@ -32,7 +35,7 @@ from data_prep.pretrain.token_classifier import WithTokenClassifier, targets
 
 NAMING = 0.5
 """Weight of the token classifier's loss."""
-OFTENER = {"two_relations": 2.0, "three_relations": 2.0, "interaction": 1.5, "action": 1.5}
+OFTENER = {"two_relations": 2.0, "three_relations": 2.0, "depth": 1.5, "interaction": 3.0, "action": 4.0}
 """How often clips of a kind are drawn, others being 1: of several relations or of many labels, they take longer."""
 
 
@@ -59,6 +62,18 @@ def load_parts(out: Path, kind: Family) -> tuple[Any, Any]:
     return vae, encoder
 
 
+def often_drawn(kinds: Mapping[str, float] | None) -> dict[str, float]:
+    """How often clips of each kind are drawn: of those that are named, else of all, as :data:`OFTENER` says.
+
+    Raises:
+        SettingsError: a kind that there is not, or a weight that is not above 0.
+    """
+    for kind, weight in (kinds or {}).items():
+        if not (math.isfinite(weight) and weight > 0):
+            raise SettingsError(f"kinds {kind!r}: its weight is {weight}; give more than 0, or leave it out")
+    return {kind: (kinds or OFTENER).get(kind, 1.0) for kind in known_kinds([*(kinds or ())])}
+
+
 def main(
     out: Path = Path("runs/pretrain"),
     steps: int = 5000,
@@ -75,6 +90,7 @@ def main(
     family: FamilyName = "wan",
     minutes: float | None = None,
     workers: int = 0,
+    kinds: dict[str, float] | None = None,
 ) -> None:
     """Train the transformer and assemble the pipeline folder, OUT/shapes-wan or OUT/shapes-cogvideox.
 
@@ -96,11 +112,14 @@ def main(
         minutes: end by then, with fewer steps if need be; what encoding the clips or an earlier run took is not
             counted.
         workers: processes that render clips and draw captions.
+        kinds: kinds of composition, each with how often its clips are drawn; all of the world, those of several
+            relations or of many labels oftener, where none are named.
 
     Raises:
-        UserError: stages 1 and 2 in OUT are missing, or another family's.
+        UserError: stages 1 and 2 in OUT are missing, or another family's; or kinds that there are not, or of no weight.
     """
     torch.manual_seed(0)
+    often = often_drawn(kinds)
     kind = find(family)
     vae, encoder = load_parts(out, kind)
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer", trust_remote_code=False)
@@ -113,8 +132,8 @@ def main(
     # Captions are read on the CPU, with the batch: a tokenizer takes longer than a GPU takes for a step.
     reader = wrap_pipeline(copy.deepcopy(pipeline), kind.name)
     generator = wrap_pipeline(pipeline.to(device), kind.name)
-    clip_data, specs = encode_clips(out, generator, clips, workers)
-    share = np.array([OFTENER.get(spec.kind, 1.0) for spec in specs])
+    clip_data, specs = encode_clips(out, generator, clips, list(often), workers)
+    share = np.array([often[spec.kind] for spec in specs])
     share /= share.sum()
     alike = partners(specs)
     lies = SCRAMBLED if scrambled is None else dict.fromkeys(SCRAMBLED, scrambled)

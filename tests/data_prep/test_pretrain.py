@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -394,6 +395,32 @@ def test_a_folder_is_stored_in_half_and_keeps_its_card(tmp_path: Path) -> None:
         store.main(tmp_path / "trained", tmp_path / "out")
 
 
+def test_a_text_encoder_goes_on_from_a_shipped_one_with_more_words(tmp_path: Path) -> None:
+    """Before its first step it says of words that both know what the shipped one says."""
+    tokenizer, kind = text.build_tokenizer(), find("wan")
+    encoder = kind.text_encoder(len(tokenizer)).eval()
+    text.go_on(encoder, tokenizer, hub.path("shapes-wan"))
+    shipped = load_generator("shapes-wan")
+    known, new = "a red circle to the left of a blue square", "a red circle growing"
+    assert len(tokenizer.tokenize(new)) == 4 < len(shipped.pipeline.tokenizer.tokenize(new))
+    with torch.no_grad():
+        states = encoder(torch.tensor([tokenizer(known)["input_ids"]])).last_hidden_state
+        wanted = shipped.pipeline.text_encoder(
+            torch.tensor([shipped.pipeline.tokenizer(known)["input_ids"]])
+        ).last_hidden_state
+    torch.testing.assert_close(states, wanted.float())
+
+
+def test_kinds_are_drawn_as_often_as_they_are_named_for() -> None:
+    assert transformer.often_drawn({"action": 8, "motion": 0.5}) == {"action": 8, "motion": 0.5}
+    every = transformer.often_drawn(None)
+    assert [*every] == [*ALL_KINDS] and every["motion"] == 1 < every["action"]
+    with pytest.raises(UserError, match=r"kinds 'action': its weight is 0"):
+        transformer.often_drawn({"action": 0})
+    with pytest.raises(UserError, match="kind 'flying': unknown"):
+        transformer.often_drawn({"flying": 1})
+
+
 def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vae: not there; train stages 1 and 2"):
         transformer.main(tmp_path)
@@ -413,8 +440,8 @@ def test_latents_are_kept_for_what_they_were_made_of(
     parts = family.text_encoder(len(tokenizer)), family.vae(), family.transformer()
     generator = wrap_pipeline(family.pipeline(tokenizer, *parts), family.name)
 
-    def encoded(count: int) -> tuple[Tensor, bool]:
-        latents, specs = clips.encode_clips(tmp_path, generator, count)
+    def encoded(count: int, kinds: Sequence[str] = ALL_KINDS) -> tuple[Tensor, bool]:
+        latents, specs = clips.encode_clips(tmp_path, generator, count, kinds)
         assert len(specs) == len(latents["latents"])
         return latents["latents"], "encode clips" in capsys.readouterr().err
 
@@ -424,6 +451,10 @@ def test_latents_are_kept_for_what_they_were_made_of(
     assert not made and torch.equal(first, again)
     more, made = encoded(4)
     assert made and torch.equal(more[:2], first) and len(more) == 4
+    still, made = encoded(4, ["change"])
+    assert made and not torch.equal(still, more)
+    more, made = encoded(4)
+    assert made
     with torch.no_grad():
         parts[1].encoder.conv_in.weight.mul_(1.5)
     other, made = encoded(4)
