@@ -34,10 +34,10 @@ def act(label: str, rng: np.random.Generator) -> Candidates:
         # From a constant speed to one that slows down at the turning point, as a ball's at the top.
         way = 1 - np.abs(2 * TIME_F - 1) ** rng.uniform(1.0, 1.6)
         axis = AXES[3] if label == "bouncing" else AXES[rng.integers(2)]
-        return _alone(radius, drift + rng.uniform(0.3, 0.42) * way[:, None] * axis)
+        return _alone(radius, drift + rng.uniform(0.2, 0.28) * way[:, None] * axis)
     if label not in ("stopping", "setting off"):
         raise ValueError(f"label {label!r}: no action")
-    track = (AXES[rng.integers(4)] * rng.uniform(0.3, 0.42) + drift[-1]) * np.clip(2 * TIME_F, 0, 1)[:, None]
+    track = (AXES[rng.integers(4)] * rng.uniform(0.2, 0.28) + drift[-1]) * np.clip(2 * TIME_F, 0, 1)[:, None]
     return _alone(radius, track if label == "stopping" else track[::-1])
 
 

@@ -34,7 +34,7 @@ PAGES = sorted(
     if "history" not in path.parts  # commands of their time
 )
 FENCE = re.compile(r"^(?:<!-- needs: (?P<needs>[\w ,]+) -->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
-ELSEWHERE = {"git", "hf", "mv", "pip", "source", "torchrun"}
+ELSEWHERE = {"cp", "git", "hf", "mv", "pip", "source", "torchrun"}
 """Commands that are not this project's."""
 
 

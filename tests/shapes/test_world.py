@@ -173,14 +173,14 @@ def check_action(label: str, sprite: Sprite) -> None:
     if label in ("bouncing", "back and forth"):
         axis = 1 if label == "bouncing" else 0
         out = track[6, axis] - track[[0, -1], axis]
-        assert (np.abs(out) >= 0.28).all() and np.ptp(np.sign(out)) == 0
+        assert (np.abs(out) >= 0.18).all() and (np.abs(out) <= 0.3).all() and np.ptp(np.sign(out)) == 0
         assert label != "bouncing" or (out > 0).all()
         assert np.linalg.norm(track[-1] - track[0]) <= 0.05 and np.ptp(track[:, 1 - axis]) <= 0.03
         return
     rest, going = (slice(6, None), slice(None, 7)) if label == "stopping" else (slice(None, 7), slice(6, None))
     assert extent(track[rest]) <= 0.01
     length, direction = along_an_axis(track[going][-1] - track[going][0])
-    assert length >= 0.28 and (np.diff(track[going], axis=0) @ direction > 0.02).all()
+    assert 0.18 <= length <= 0.3 and (np.diff(track[going], axis=0) @ direction > 0.02).all()
     assert abs((track[-1] - track[0]) @ direction[::-1]) <= 0.05
 
 
