@@ -5,6 +5,7 @@ without, for the same number of optimiser steps, at several learning rates; the 
 exported and guides the same held-out prompts from the same noise.
 
     python -m benchmarks.aggregators --shards '[runs/demo/shards]'
+    python -m benchmarks.aggregators --shards '[runs/demo/shards]' --configs '[shapes, shapes_none]'    # no VLM
     python -m benchmarks.aggregators --shards '[runs/500, runs/1500-more, runs/6000-more]' --prompts 200 --seed 7
 """
 
@@ -37,16 +38,22 @@ def validation(folder: Path) -> tuple[float, dict[str, float]]:
 
 
 def chosen(
-    out: Path, shards: Sequence[str], config: str, depth: int, mirrored: bool, rates: Sequence[float], steps: int
+    out: Path,
+    shards: Sequence[str],
+    configs: Sequence[str],
+    depth: int,
+    mirrored: bool,
+    rates: Sequence[float],
+    steps: int,
 ) -> tuple[Path, dict[str, Any], bool]:
     """One classifier per learning rate; the folder of the one that reads the validation records best.
 
     Args:
         out: their folder of work.
         shards: folders of shards.
-        config: name of the configuration in lightning_configs that lies under all of this.
+        configs: names of the configurations in lightning_configs that lie under all of this, one over the other.
         depth: of the aggregator.
-        mirrored: whether maps are mirrored at random, as the configuration says.
+        mirrored: whether maps are mirrored at random, as the configurations say.
         rates: learning rates.
         steps: optimiser steps of each.
 
@@ -59,7 +66,7 @@ def chosen(
         given = ["--model.depth", str(depth), "--model.lr", str(rate)]
         given += ["--trainer.max_epochs", "-1", "--trainer.max_steps", str(steps)]
         given += [] if mirrored else ["--data.mirror", "null"]
-        classifier, ran = trained(folder, shards, [config], given)
+        classifier, ran = trained(folder, shards, configs, given)
         new |= ran
         loss, figures = validation(folder)
         gap = figures.get("val/leakage_gap")
@@ -89,7 +96,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main(
     shards: list[str],
     out: Path = Path("runs/aggregators"),
-    config: str = "shapes",
+    configs: list[str] = ["shapes"],  # noqa: B006  (never changed)
     depths: list[int] = [0, 1, 2, 4],  # noqa: B006  (never changed)
     mirrored: list[bool] = [True, False],  # noqa: B006  (never changed)
     rates: list[float] = [1e-2, 3e-3, 1e-3],  # noqa: B006  (never changed)
@@ -105,7 +112,7 @@ def main(
     Args:
         shards: folders of shards of one generator. Trainings take the first, the first two, and so on, to all.
         out: working folder.
-        config: name of the configuration in lightning_configs that the trainings share.
+        configs: names of the configurations in lightning_configs that the trainings share, one over the other.
         depths: of the aggregator: Transformer layers; 0 is the weighted mean.
         mirrored: with mirrored maps, without, or both.
         rates: learning rates, of which each classifier has the one with the least validation loss.
@@ -119,21 +126,21 @@ def main(
     Raises:
         SettingsError: nothing to compare.
     """
-    if not (shards and depths and mirrored and rates):
-        raise SettingsError("shards, depths, mirrored, rates: give at least one of each")
+    if not (shards and configs and depths and mirrored and rates):
+        raise SettingsError("shards, configs, depths, mirrored, rates: give at least one of each")
     require(0, **{f"depths[{index}]": depth for index, depth in enumerate(depths)})
     require(1, training_steps=training_steps, prompts=prompts, steps=steps, batch_size=batch_size)
     counts = [ShardInfo.load(folder).count("train") for folder in shards]
     require_writable(out / "aggregators.json")
     asked = ["--prompts", str(prompts), "--seed", str(seed), "--steps", str(steps), "--controls", "false"]
     asked += ["--batch_size", str(batch_size), "--device", device]
-    settings = {"shards": shards, "config": config, "rates": rates, "training_steps": training_steps}
+    settings = {"shards": shards, "configs": configs, "rates": rates, "training_steps": training_steps}
     settings |= {"prompts": prompts, "seed": seed, "steps": steps}
     rows: list[dict[str, Any]] = []
     for used, mirror, depth in itertools.product(range(1, len(shards) + 1), mirrored, depths):
         folder = out / f"{sum(counts[:used])}-records" / ("mirrored" if mirror else "as-they-are") / f"depth-{depth}"
         folder.mkdir(parents=True, exist_ok=True)
-        classifier, told, new = chosen(folder, shards[:used], config, depth, mirror, rates, training_steps)
+        classifier, told, new = chosen(folder, shards[:used], configs, depth, mirror, rates, training_steps)
         result = folder / "evaluation.json"
         command = ["cvg.evaluate", "--classifier", str(classifier), "--out", str(result), *asked]
         run_step(Step("evaluate", command, result), folder, after=new)

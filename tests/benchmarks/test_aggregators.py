@@ -34,7 +34,7 @@ def test_the_rate_that_reads_best_at_its_best_epoch_counts(tmp_path: Path, monke
         return out / "classifier", out.name == "lr-0.001"
 
     monkeypatch.setattr(aggregators, "trained", trained)
-    folder, told, new = aggregators.chosen(tmp_path, ["a"], "shapes", 2, False, [1e-2, 1e-3], 50)
+    folder, told, new = aggregators.chosen(tmp_path, ["a"], ["shapes"], 2, False, [1e-2, 1e-3], 50)
     assert folder == tmp_path / "lr-0.01" / "classifier" and new
     assert told == {"lr": 0.01, "loss": 0.2, "leakage_gap": 0.1}
     assert all(
