@@ -99,7 +99,7 @@ def main(
     configs: list[str] = ["shapes"],  # noqa: B006  (never changed)
     depths: list[int] = [0, 1, 2, 4],  # noqa: B006  (never changed)
     mirrored: list[bool] = [True, False],  # noqa: B006  (never changed)
-    rates: list[float] = [1e-2, 3e-3, 1e-3],  # noqa: B006  (never changed)
+    rates: list[float] = [1e-1, 3e-2, 1e-2, 3e-3],  # noqa: B006  (never changed)
     training_steps: int = 300,
     prompts: int = 96,
     seed: int = 0,
