@@ -17,13 +17,15 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from cvg.common import hub
 from cvg.common.cli import run
+from cvg.common.errors import SettingsError
 from cvg.composition import LabelSet
 from cvg.shapes.renderer import COLORS, SHAPES
 from cvg.shapes.world import ALL_KINDS, LABELS, TEMPLATES, Spec, sample_spec
+from data_prep.made_of import require_same
 from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, FamilyName, find
 from data_prep.pretrain.loop import train
 
@@ -101,16 +103,29 @@ class WithReadouts(nn.Module):
 
 
 def go_on(encoder: Any, tokenizer: PreTrainedTokenizerFast, start: str | Path) -> None:
-    """Give an encoder the weights of a pipeline's; pieces that the other tokenizer has too keep their embeddings."""
+    """Give an untrained encoder the weights of a pipeline's; what its tokenizer has more keeps untrained embeddings.
+
+    Args:
+        encoder: of the family's class; changed in place.
+        tokenizer: of its texts.
+        start: the pipeline: a folder, or a Hub id.
+
+    Raises:
+        SettingsError: the pipeline's text encoder is of another class.
+    """
+    found = AutoConfig.from_pretrained(start, subfolder="text_encoder", trust_remote_code=False).architectures
+    if found != [type(encoder).__name__]:
+        raise SettingsError(f"start {start}: its text encoder is {found}, not {type(encoder).__name__}; see --family")
     other = type(encoder).from_pretrained(start, subfolder="text_encoder")
     pieces = AutoTokenizer.from_pretrained(start, subfolder="tokenizer", trust_remote_code=False).get_vocab()
-    weights = other.state_dict()
     table = encoder.get_input_embeddings().weight.detach().clone()
     for piece, row in tokenizer.get_vocab().items():
         if piece in pieces:
             table[row] = other.get_input_embeddings().weight[pieces[piece]]
-    tables = [name for name, weight in weights.items() if len(weight) == len(pieces)]
-    encoder.load_state_dict({**weights, **dict.fromkeys(tables, table)})
+    other.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    encoder.load_state_dict(other.state_dict())
+    with torch.no_grad():
+        encoder.get_input_embeddings().weight.copy_(table)
 
 
 def batch(seed: int, count: int, tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -157,9 +172,13 @@ def main(
         start: pipeline folder, or shipped name, whose text encoder training starts from, so that a transformer which
             reads that one's states can go on with this one's; from nothing when left out.
         lr: peak learning rate; lower it to go on from trained weights.
+
+    Raises:
+        UserError: START has another family's text encoder, or OUT has a training that started otherwise.
     """
     torch.manual_seed(0)
     kind = find(family)
+    require_same(out / "text_encoder.training", {"family": family, "start": start})
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(out / "tokenizer")
     encoder = kind.text_encoder(len(tokenizer))

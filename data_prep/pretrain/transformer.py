@@ -28,6 +28,7 @@ from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
 from cvg.generators import wrap_pipeline
 from cvg.shapes.world import known_kinds
+from data_prep.made_of import require_same
 from data_prep.pretrain.clips import SCRAMBLED, caption, encode_clips, noised, partners
 from data_prep.pretrain.family import Family, FamilyName, find, noisy_and_wanted
 from data_prep.pretrain.loop import train
@@ -35,7 +36,7 @@ from data_prep.pretrain.token_classifier import WithTokenClassifier, targets
 
 NAMING = 0.5
 """Weight of the token classifier's loss."""
-OFTENER = {"two_relations": 2.0, "three_relations": 2.0, "depth": 1.5, "interaction": 3.0, "action": 4.0}
+OFTENER = {"two_relations": 2.0, "three_relations": 2.0, "depth": 1.5, "interaction": 3.0, "action": 2.0}
 """How often clips of a kind are drawn, others being 1: of several relations or of many labels, they take longer."""
 
 
@@ -116,12 +117,14 @@ def main(
             relations or of many labels oftener, where none are named.
 
     Raises:
-        UserError: stages 1 and 2 in OUT are missing, or another family's; or kinds that there are not, or of no weight.
+        UserError: stages 1 and 2 in OUT are missing, or another family's; kinds that there are not, or of no weight;
+            or OUT has a training of other kinds, or that started otherwise.
     """
     torch.manual_seed(0)
     often = often_drawn(kinds)
     kind = find(family)
     vae, encoder = load_parts(out, kind)
+    require_same(out / "transformer.training", {"family": family, "start": start, "kinds": often})
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer", trust_remote_code=False)
     transformer = kind.transformer()
     if start is not None:

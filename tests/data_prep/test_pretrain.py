@@ -395,7 +395,7 @@ def test_a_folder_is_stored_in_half_and_keeps_its_card(tmp_path: Path) -> None:
         store.main(tmp_path / "trained", tmp_path / "out")
 
 
-def test_a_text_encoder_goes_on_from_a_shipped_one_with_more_words(tmp_path: Path) -> None:
+def test_a_text_encoder_goes_on_from_a_shipped_one_with_more_words() -> None:
     """Before its first step it says of words that both know what the shipped one says."""
     tokenizer, kind = text.build_tokenizer(), find("wan")
     encoder = kind.text_encoder(len(tokenizer)).eval()
@@ -409,6 +409,8 @@ def test_a_text_encoder_goes_on_from_a_shipped_one_with_more_words(tmp_path: Pat
             torch.tensor([shipped.pipeline.tokenizer(known)["input_ids"]])
         ).last_hidden_state
     torch.testing.assert_close(states, wanted.float())
+    with pytest.raises(UserError, match=r"T5EncoderModel.*not UMT5EncoderModel; see --family"):
+        text.go_on(encoder, tokenizer, hub.path("shapes-cogvideox"))
 
 
 def test_kinds_are_drawn_as_often_as_they_are_named_for() -> None:
@@ -468,7 +470,11 @@ def test_the_stages_make_a_generator(name: FamilyName, tmp_path: Path, monkeypat
     monkeypatch.setattr(vae, "clips", lambda seed, count, frames=FRAMES: make(seed, min(count, 2), frames))
     vae.main(tmp_path, steps=2, family=name)
     text.main(tmp_path, steps=2, batch_size=2, family=name)
+    with pytest.raises(UserError, match=r"text_encoder.training: made with start None; give another --out"):
+        text.main(tmp_path, steps=2, batch_size=2, family=name, start=find(name).name)
     transformer.main(tmp_path, steps=2, batch_size=2, clips=32, family=name)
+    with pytest.raises(UserError, match=r"transformer.training: made with kinds .*; give another --out"):
+        transformer.main(tmp_path, steps=2, batch_size=2, clips=32, family=name, kinds={"motion": 1.0})
     generator = load_generator(str(tmp_path / find(name).name))
     composition = parse(PROMPT, LABELS)
     noise = generator.initial_latents([torch.Generator().manual_seed(0)], VIDEO)
