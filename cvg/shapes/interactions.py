@@ -32,7 +32,7 @@ def interact(label: str, shapes: Sequence[str], rng: np.random.Generator) -> Can
 def _circling(shapes: Pair, rng: np.random.Generator) -> Candidates:
     mine, theirs = _radii(6.0, 7.0, rng)
     centre = drifting(0.015, rng)
-    way = _turning(rng.uniform(305, 345, CANDIDATES), rng)
+    way = _turning(rng.uniform(262, 290, CANDIDATES), rng)
     far = _clear_of(way, reaches(shapes[1], theirs, shapes[0], mine), _uniform(1.5, 4.0, rng) * PIXEL)
     return _together((mine, theirs), (centre + far[:, None, None] * way, centre))
 

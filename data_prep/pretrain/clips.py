@@ -38,7 +38,10 @@ SCRAMBLED: dict[str, float] = {
     "change": 0.4,
     "three_relations": 0.22,
 }
-"""Per kind, how often a relation of a caption is not what the clip shows but drawn: six captions in ten are right."""
+"""Per kind, how often a relation of a caption is not what the clip shows but drawn: six captions in ten are right.
+
+Colours of ``attribute`` are exchanged and not drawn: above one half, the model learns to exchange them.
+"""
 MIXED, FAINTER = 0.5, 0.5
 """Share of clips that a fainter one is mixed into, and how much of it at most."""
 

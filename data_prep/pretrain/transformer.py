@@ -75,12 +75,26 @@ def often_drawn(kinds: Mapping[str, float] | None) -> dict[str, float]:
     return {kind: (kinds or OFTENER).get(kind, 1.0) for kind in known_kinds([*(kinds or ())])}
 
 
+def often_wrong(scrambled: float | Mapping[str, float] | None) -> dict[str, float]:
+    """How often a relation of a caption is drawn, by kind: :data:`SCRAMBLED`, but where another probability is given.
+
+    Raises:
+        SettingsError: a kind that there is not, or no probability.
+    """
+    given = scrambled if isinstance(scrambled, Mapping) else dict.fromkeys(SCRAMBLED, scrambled)
+    known_kinds([*given])
+    for kind, share in given.items():
+        if share is not None and not 0 <= share <= 1:
+            raise SettingsError(f"scrambled {kind!r}: {share} is no probability; give 0 to 1")
+    return SCRAMBLED | {kind: share for kind, share in given.items() if share is not None}
+
+
 def main(
     out: Path = Path("runs/pretrain"),
     steps: int = 5000,
     batch_size: int = 32,
     clips: int = 12800,
-    scrambled: float | None = None,
+    scrambled: float | dict[str, float] | None = None,
     dropped: float = 0.1,
     device: str = "cpu",
     bfloat16: bool = False,
@@ -100,8 +114,8 @@ def main(
         steps: optimiser steps.
         batch_size: clips per step.
         clips: rendered clips in all.
-        scrambled: probability that a relation of a caption is drawn at random within its group, of all kinds alike
-            instead of each kind's own.
+        scrambled: probability that a relation of a caption is drawn at random within its group: one for all kinds, or
+            one for each kind that is named; others have their own.
         dropped: probability of an empty caption, for classifier-free guidance.
         device: torch device.
         bfloat16: compute in bfloat16, weights and optimiser in float32; slower on CPUs that emulate it.
@@ -117,11 +131,11 @@ def main(
             relations or of many labels oftener, where none are named.
 
     Raises:
-        UserError: stages 1 and 2 in OUT are missing, or another family's; kinds that there are not, or of no weight;
-            or OUT has a training of other kinds, or that started otherwise.
+        UserError: stages 1 and 2 in OUT are missing, or another family's; kinds that there are not, of no weight, or of
+            no probability; or OUT has a training of other kinds, or that started otherwise.
     """
     torch.manual_seed(0)
-    often = often_drawn(kinds)
+    often, lies = often_drawn(kinds), often_wrong(scrambled)
     kind = find(family)
     vae, encoder = load_parts(out, kind)
     require_same(out / "transformer.training", {"family": family, "start": start, "kinds": often})
@@ -139,7 +153,6 @@ def main(
     share = np.array([often[spec.kind] for spec in specs])
     share /= share.sum()
     alike = partners(specs)
-    lies = SCRAMBLED if scrambled is None else dict.fromkeys(SCRAMBLED, scrambled)
     model = WithTokenClassifier(transformer.train().requires_grad_(True)).to(device)
     if compile:
         transformer.compile()

@@ -423,6 +423,16 @@ def test_kinds_are_drawn_as_often_as_they_are_named_for() -> None:
         transformer.often_drawn({"flying": 1})
 
 
+def test_captions_are_wrong_as_often_as_is_said_for_all_kinds_or_for_some() -> None:
+    assert transformer.often_wrong(None) == clips.SCRAMBLED
+    assert set(transformer.often_wrong(0.3).values()) == {0.3}
+    assert transformer.often_wrong({"depth": 0.2}) == clips.SCRAMBLED | {"depth": 0.2} != clips.SCRAMBLED
+    with pytest.raises(UserError, match=r"scrambled 'depth': 20 is no probability; give 0 to 1"):
+        transformer.often_wrong({"depth": 20})
+    with pytest.raises(UserError, match="kind 'flying': unknown"):
+        transformer.often_wrong({"flying": 0.5})
+
+
 def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vae: not there; train stages 1 and 2"):
         transformer.main(tmp_path)

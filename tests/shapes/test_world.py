@@ -195,7 +195,7 @@ def check_interaction(label: str, scene: Scene) -> None:
     apart, gap = mine - theirs, rims(scene)
     if label == "circling":
         angle = np.unwrap(np.arctan2(apart[:, 1], apart[:, 0]))
-        assert abs(angle[-1] - angle[0]) >= np.radians(300) and extent(theirs) <= 0.03 and gap.min() > 0.01
+        assert abs(angle[-1] - angle[0]) >= np.radians(255) and extent(theirs) <= 0.03 and gap.min() > 0.01
     elif label == "following":
         length, forward = along_an_axis(theirs[-1] - theirs[0])
         assert length >= 0.22 and (mine[-1] - mine[0]) @ forward >= 0.22
