@@ -81,12 +81,14 @@ def often_wrong(scrambled: float | Mapping[str, float] | None) -> dict[str, floa
     Raises:
         SettingsError: a kind that there is not, or no probability.
     """
+    if scrambled is None:
+        return SCRAMBLED
     given = scrambled if isinstance(scrambled, Mapping) else dict.fromkeys(SCRAMBLED, scrambled)
     known_kinds([*given])
     for kind, share in given.items():
-        if share is not None and not 0 <= share <= 1:
+        if not 0 <= share <= 1:
             raise SettingsError(f"scrambled {kind!r}: {share} is no probability; give 0 to 1")
-    return SCRAMBLED | {kind: share for kind, share in given.items() if share is not None}
+    return SCRAMBLED | {**given}
 
 
 def main(
