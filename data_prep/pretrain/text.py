@@ -178,12 +178,13 @@ def main(
     """
     torch.manual_seed(0)
     kind = find(family)
-    require_same(out / "text_encoder.training", {"family": family, "start": start})
     tokenizer = build_tokenizer()
-    tokenizer.save_pretrained(out / "tokenizer")
     encoder = kind.text_encoder(len(tokenizer))
     if start is not None:
         go_on(encoder, tokenizer, hub.path(start))
+    # Only now: a START that cannot be is not noted, or the right one would be refused for it.
+    require_same(out / "text_encoder.training", {"family": family, "start": start})
+    tokenizer.save_pretrained(out / "tokenizer")
     model = WithReadouts(encoder, kind.masked).to(device)
 
     def losses(drawn: tuple[Tensor, ...]) -> dict[str, Tensor]:

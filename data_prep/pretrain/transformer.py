@@ -88,7 +88,7 @@ def often_wrong(scrambled: float | Mapping[str, float] | None) -> dict[str, floa
     for kind, share in given.items():
         if not 0 <= share <= 1:
             raise SettingsError(f"scrambled {kind!r}: {share} is no probability; give 0 to 1")
-    return SCRAMBLED | {**given}
+    return {**SCRAMBLED, **given}
 
 
 def main(
@@ -140,12 +140,13 @@ def main(
     often, lies = often_drawn(kinds), often_wrong(scrambled)
     kind = find(family)
     vae, encoder = load_parts(out, kind)
-    require_same(out / "transformer.training", {"family": family, "start": start, "kinds": often})
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer", trust_remote_code=False)
     transformer = kind.transformer()
     if start is not None:
         begun = type(transformer).from_pretrained(hub.path(start), subfolder="transformer")
         transformer.load_state_dict(begun.state_dict())
+    # Only now: a START that cannot be is not noted, or the right one would be refused for it.
+    require_same(out / "transformer.training", {"family": family, "start": start, "kinds": often})
     # The adapter's, so that all is as in sampling: latents, text states, and how the network is called.
     pipeline = kind.pipeline(tokenizer, encoder, vae, transformer)
     # Captions are read on the CPU, with the batch: a tokenizer takes longer than a GPU takes for a step.

@@ -413,6 +413,12 @@ def test_a_text_encoder_goes_on_from_a_shipped_one_with_more_words() -> None:
         text.go_on(encoder, tokenizer, hub.path("shapes-cogvideox"))
 
 
+def test_a_start_that_cannot_be_leaves_nothing_that_refuses_the_right_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not UMT5EncoderModel"):
+        text.main(tmp_path, family="wan", start="shapes-cogvideox")
+    assert not any(tmp_path.iterdir())
+
+
 def test_kinds_are_drawn_as_often_as_they_are_named_for() -> None:
     assert transformer.often_drawn({"action": 8, "motion": 0.5}) == {"action": 8, "motion": 0.5}
     every = transformer.often_drawn(None)
