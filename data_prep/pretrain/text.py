@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cvg.common import hub
 from cvg.common.cli import run
-from cvg.common.errors import SettingsError
 from cvg.composition import LabelSet
 from cvg.shapes.renderer import COLORS, SHAPES
 from cvg.shapes.world import ALL_KINDS, LABELS, TEMPLATES, Spec, sample_spec
 from data_prep.made_of import require_same
 from data_prep.pretrain.family import MAX_TOKENS, TEXT_DIM, FamilyName, find
 from data_prep.pretrain.loop import train
+from data_prep.pretrain.parts import trained_part
 
 
 def build_tokenizer(
@@ -111,12 +111,9 @@ def go_on(encoder: Any, tokenizer: PreTrainedTokenizerFast, start: str | Path) -
         start: the pipeline: a folder, or a Hub id.
 
     Raises:
-        SettingsError: the pipeline's text encoder is of another class.
+        SettingsError: the pipeline has no text encoder of this class.
     """
-    found = AutoConfig.from_pretrained(start, subfolder="text_encoder", trust_remote_code=False).architectures
-    if found != [type(encoder).__name__]:
-        raise SettingsError(f"start {start}: its text encoder is {found}, not {type(encoder).__name__}; see --family")
-    other = type(encoder).from_pretrained(start, subfolder="text_encoder")
+    other = trained_part(start, "text_encoder", type(encoder))
     pieces = AutoTokenizer.from_pretrained(start, subfolder="tokenizer", trust_remote_code=False).get_vocab()
     table = encoder.get_input_embeddings().weight.detach().clone()
     for piece, row in tokenizer.get_vocab().items():

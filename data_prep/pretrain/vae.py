@@ -20,6 +20,7 @@ from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import ALL_KINDS, sample_scene, sample_spec
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.loop import train
+from data_prep.pretrain.parts import trained_part
 
 
 def clips(seed: int, count: int, frames: int = FRAMES) -> Tensor:
@@ -78,7 +79,7 @@ def main(
         workers: processes that draw clips, for a GPU that would wait for them.
 
     Raises:
-        SettingsError: ``decoder_only`` without ``start``.
+        SettingsError: ``decoder_only`` without ``start``, or START has another family's VAE.
     """
     if decoder_only and start is None:
         raise SettingsError("decoder_only: needs a VAE to keep the encoder of; name one with --start")
@@ -86,7 +87,7 @@ def main(
     kind = find(family)
     vae = kind.vae()
     if start is not None:
-        vae = type(vae).from_pretrained(hub.path(start), subfolder="vae")
+        vae = trained_part(hub.path(start), "vae", type(vae))
     vae = vae.to(device)
     if decoder_only:
         vae.encoder.requires_grad_(False)

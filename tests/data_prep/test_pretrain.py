@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import numpy as np
@@ -40,7 +41,7 @@ from cvg.shapes.world import (
     sample_spec,
     turns,
 )
-from data_prep.pretrain import captioned, clip, clips, loop, store, text, transformer, vae
+from data_prep.pretrain import captioned, clip, clips, drawing, loop, store, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
 from data_prep.pretrain.family import FamilyName, find, target
 from data_prep.pretrain.token_classifier import WithTokenClassifier, coverage, targets
@@ -409,42 +410,54 @@ def test_a_text_encoder_goes_on_from_a_shipped_one_with_more_words() -> None:
             torch.tensor([shipped.pipeline.tokenizer(known)["input_ids"]])
         ).last_hidden_state
     torch.testing.assert_close(states, wanted.float())
-    with pytest.raises(UserError, match=r"T5EncoderModel.*not UMT5EncoderModel; see --family"):
+    with pytest.raises(UserError, match=r"its text_encoder is T5EncoderModel, .* takes UMT5EncoderModel"):
         text.go_on(encoder, tokenizer, hub.path("shapes-cogvideox"))
 
 
-def test_a_start_that_cannot_be_leaves_nothing_that_refuses_the_right_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not UMT5EncoderModel"):
-        text.main(tmp_path, family="wan", start="shapes-cogvideox")
-    assert not any(tmp_path.iterdir())
+@pytest.mark.parametrize("stage", [vae, text, transformer], ids=lambda module: module.__name__.rsplit(".")[-1])
+def test_a_start_of_another_family_leaves_nothing_that_refuses_the_right_one(stage: ModuleType, tmp_path: Path) -> None:
+    shipped = Path(hub.path("shapes-wan"))
+    before = {"tokenizer", "vae", "text_encoder"} if stage is transformer else set()
+    for part in before:
+        shutil.copytree(shipped / part, tmp_path / part)
+    with pytest.raises(UserError, match=r"its \w+ is \w*(T5|CogVideoX)\w*, and .*Wan|MT5\w*; give another --family"):
+        stage.main(out=tmp_path, family="wan", start="shapes-cogvideox")
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_start_that_is_no_pipeline_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no vae; give a whole pipeline"):
+        vae.main(out=tmp_path, start=str(tmp_path))
 
 
 def test_kinds_are_drawn_as_often_as_they_are_named_for() -> None:
-    assert transformer.often_drawn({"action": 8, "motion": 0.5}) == {"action": 8, "motion": 0.5}
-    every = transformer.often_drawn(None)
+    assert drawing.often_drawn({"action": 8, "motion": 0.5}) == {"action": 8, "motion": 0.5}
+    every = drawing.often_drawn(None)
     assert [*every] == [*ALL_KINDS] and every["motion"] == 1 < every["action"]
     with pytest.raises(UserError, match=r"kinds 'action': its weight is 0"):
-        transformer.often_drawn({"action": 0})
+        drawing.often_drawn({"action": 0})
     with pytest.raises(UserError, match="kind 'flying': unknown"):
-        transformer.often_drawn({"flying": 1})
+        drawing.often_drawn({"flying": 1})
 
 
 def test_captions_are_wrong_as_often_as_is_said_for_all_kinds_or_for_some() -> None:
-    assert transformer.often_wrong(None) == clips.SCRAMBLED
-    assert set(transformer.often_wrong(0.3).values()) == {0.3}
-    assert transformer.often_wrong({"depth": 0.2}) == clips.SCRAMBLED | {"depth": 0.2} != clips.SCRAMBLED
+    assert drawing.often_wrong(None, ALL_KINDS) == clips.SCRAMBLED
+    assert drawing.often_wrong(0.3, ["depth", "motion"]) == {"depth": 0.3, "motion": 0.3}
+    assert drawing.often_wrong({"depth": 0.2}, ALL_KINDS) == clips.SCRAMBLED | {"depth": 0.2} != clips.SCRAMBLED
     with pytest.raises(UserError, match=r"scrambled 'depth': 20 is no probability; give 0 to 1"):
-        transformer.often_wrong({"depth": 20})
+        drawing.often_wrong({"depth": 20}, ALL_KINDS)
     with pytest.raises(UserError, match="kind 'flying': unknown"):
-        transformer.often_wrong({"flying": 0.5})
+        drawing.often_wrong({"flying": 0.5}, ALL_KINDS)
+    with pytest.raises(UserError, match=r"scrambled 'depth': no clips of this kind are drawn"):
+        drawing.often_wrong({"depth": 0.5}, ["motion"])
 
 
 def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vae: not there; train stages 1 and 2"):
         transformer.main(tmp_path)
-    (tmp_path / "vae").mkdir()
-    (tmp_path / "vae" / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKLWan"}))
-    with pytest.raises(UserError, match=r"vae: its class is AutoencoderKLWan.*AutoencoderKLCogVideoX.*--family"):
+    for name in ("vae", "text_encoder"):
+        shutil.copytree(Path(hub.path("shapes-wan")) / name, tmp_path / name)
+    with pytest.raises(UserError, match=r"its vae is AutoencoderKLWan.*AutoencoderKLCogVideoX.*--family"):
         transformer.main(tmp_path, family="cogvideox")
 
 
