@@ -14,7 +14,6 @@ from pathlib import Path
 from cvg.common.cli import run
 from cvg.common.errors import require
 from cvg.composition import LabelSet
-from data_prep.pretrain.tiny import STEPS, make_classifier, make_generator, make_vlm
 from data_prep.steps import Step, run_step
 
 PROMPTS = {
@@ -40,6 +39,8 @@ def make_prompts(folder: Path) -> None:
 
 def make_models(out: Path) -> None:
     """Write prompts, generator, classifier and vision-language model below a folder; what is whole stays."""
+    from data_prep.pretrain import tiny  # here and below: help is to come without the libraries that compute
+
     labels = LabelSet.load("world")
     words = words_of(prompt for lines in PROMPTS.values() for prompt in lines)
     whole = out / "models.done"
@@ -47,9 +48,9 @@ def make_models(out: Path) -> None:
         for name in ("compbench", "generator", "classifier", "vlm"):
             shutil.rmtree(out / name, ignore_errors=True)
         make_prompts(out / "compbench")
-        make_generator(out / "generator", words)
-        make_classifier(out / "classifier", out / "generator", labels)
-        make_vlm(out / "vlm", words)
+        tiny.make_generator(out / "generator", words)
+        tiny.make_classifier(out / "classifier", out / "generator", labels)
+        tiny.make_vlm(out / "vlm", words)
         whole.touch()
 
 
@@ -61,12 +62,14 @@ def main(out: Path = Path("runs/world"), maps: int = 1, batch_size: int = 8) -> 
         maps: prompts whose entity maps the report shows.
         batch_size: videos at a time.
     """
+    from data_prep.pretrain import tiny
+
     require(1, batch_size=batch_size)
     require(0, maps=maps)
     make_models(out)
     evaluate = ["cvg.evaluate", "--suite", "t2v-compbench", "--suite_dir", str(out / "compbench")]
     evaluate += ["--classifier", str(out / "classifier"), "--generator", str(out / "generator")]
-    evaluate += ["--judge", f"detector+vlm:{out / 'vlm'}", "--videos", str(out / "videos"), "--steps", str(STEPS)]
+    evaluate += ["--judge", f"detector+vlm:{out / 'vlm'}", "--videos", str(out / "videos"), "--steps", str(tiny.STEPS)]
     evaluate += ["--batch_size", str(batch_size), "--controls", "false", "--out", str(out / "evaluation.json")]
     report = ["cvg.report", "--evaluation", str(out / "evaluation.json"), "--out", str(out / "report.html")]
     report += ["--maps", str(maps)]

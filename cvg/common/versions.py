@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 
-import diffusers
 import torch
 
 import cvg
@@ -16,5 +16,5 @@ def versions() -> dict[str, str]:
         "cvg": cvg.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
+        "diffusers": version("diffusers"),
     }

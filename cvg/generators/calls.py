@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cvg.common.sizes import Size
 from cvg.generators.conditioning import Conditioning, States
 from cvg.generators.family import Family
-from cvg.generators.stated_steps import stated_steps
+from cvg.generators.flow import stated_steps
 
 MASKED: Mapping[str, str] = {
     "encoder_hidden_states": "prompt_embeds",

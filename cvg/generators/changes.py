@@ -9,19 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
-import diffusers
 import torch
 
 from cvg.common.errors import ModelError, SettingsError
+from cvg.generators.flow import SHIFTS, check_timesteps, is_flow, shift_of_flow
 from cvg.generators.loras import check_loras
 from cvg.generators.settings import Loading, Quantize, listed
-from cvg.generators.stated_steps import StatedSteps, check_timesteps
+
+# diffusers is imported by the functions that use it: every command imports this file, and help is to come at once.
 
 NETWORKS: Final = ("transformer", "transformer_2", "unet")
 """What pipelines call the networks that denoise."""
 _PACKAGES: Final = {"bnb": "bitsandbytes", "torchao": "torchao", "gguf": "gguf"}
-_SHIFTS: Final = ("flow_shift", "shift")
-"""What schedulers call the shift of their noise levels."""
 
 
 def check_changes(loading: Loading, device: torch.device) -> None:
@@ -83,6 +82,8 @@ def quantised_parts(folder: str | Path, index: dict[str, Any], loading: Loading)
     Raises:
         SettingsError: there are not as many files as networks.
     """
+    import diffusers
+
     if loading.quantize is None:
         return {}
     names = [name for name in NETWORKS if isinstance(index.get(name), list | tuple) and index[name][-1]]
@@ -103,6 +104,8 @@ def quantised_parts(folder: str | Path, index: dict[str, Any], loading: Loading)
 
 def _settings(loading: Loading) -> Any:
     """The settings of diffusers for a way of quantising."""
+    import diffusers
+
     if loading.quantize == "bnb-8bit":
         return diffusers.BitsAndBytesConfig(load_in_8bit=True)
     if loading.quantize == "bnb-4bit":
@@ -120,6 +123,8 @@ def _from_gguf(network: Any, file: str, folder: str | Path, name: str, loading: 
 
     Files of some other model make the libraries raise nearly anything.
     """
+    import diffusers
+
     dtype = getattr(torch, loading.dtype)
     quantised = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
     try:
@@ -138,6 +143,8 @@ def _from_gguf(network: Any, file: str, folder: str | Path, name: str, loading: 
 
 def _scheduler_class(name: str) -> Any:
     """The scheduler of diffusers by its name. Raises SettingsError, with what there is, where it is none."""
+    import diffusers
+
     found = getattr(diffusers, name, None) if name in known_schedulers() else None
     if not hasattr(found, "from_config"):
         raise SettingsError(f"scheduler {name}: expected a scheduler of diffusers: {', '.join(known_schedulers())}")
@@ -146,6 +153,8 @@ def _scheduler_class(name: str) -> Any:
 
 def known_schedulers() -> Sequence[str]:
     """The names of diffusers' schedulers for tensors of PyTorch."""
+    import diffusers
+
     return sorted(name for name in dir(diffusers) if name.endswith("Scheduler") and not name.startswith("Flax"))
 
 
@@ -165,7 +174,7 @@ def set_scheduler(pipeline: Any, loading: Loading, name: str) -> None:
     before = dict(pipeline.scheduler.config)
     kind = type(pipeline.scheduler) if loading.scheduler is None else _scheduler_class(loading.scheduler)
     known = inspect.signature(kind).parameters
-    shift_of = [key for key in _SHIFTS if key in known]
+    shift_of = [key for key in SHIFTS if key in known]
     changed: dict[str, Any] = {}
     if is_flow(pipeline.scheduler):
         if "use_flow_sigmas" in known:
@@ -187,27 +196,15 @@ def set_scheduler(pipeline: Any, loading: Loading, name: str) -> None:
         raise SettingsError(f"scheduler {kind.__name__}: does not take the settings of {name} ({reason})") from error
 
 
-def _stated(scheduler: Any, timesteps: list[float], name: str) -> StatedSteps:
+def _stated(scheduler: Any, timesteps: list[float], name: str) -> Any:
     """What steps at these timesteps in a scheduler's place."""
     if not is_flow(scheduler) or scheduler.config.get("invert_sigmas"):
         raise SettingsError(
             f"timesteps: {type(scheduler).__name__}, the scheduler of {name}, is not one of flow matching from 1000 "
             "down, for which they can be stated; leave them out"
         )
+    from cvg.generators.stated_steps import StatedSteps
+
     most = int(scheduler.config.num_train_timesteps)
     check_timesteps(timesteps, most)
     return StatedSteps(timesteps, num_train_timesteps=most)
-
-
-def is_flow(scheduler: Any) -> bool:
-    """Whether a scheduler is one of flow matching."""
-    config = scheduler.config
-    return config.get("prediction_type", "flow_prediction") == "flow_prediction"
-
-
-def shift_of_flow(scheduler: Any) -> float | None:
-    """The shift of a flow-matching scheduler's noise levels; None where it has none, or one of a video's size."""
-    config = scheduler.config
-    if config.get("use_dynamic_shifting"):
-        return None
-    return next((float(config[key]) for key in _SHIFTS if config.get(key) is not None), None)

@@ -7,7 +7,6 @@ from typing import Any
 
 import PIL.Image
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from typing_extensions import override
 
@@ -58,6 +57,8 @@ class ImageToVideo(Generator):
 
     @override
     def initial_latents(self, generators: Sequence[torch.Generator], size: Size) -> Tensor:
+        from diffusers.utils.torch_utils import randn_tensor  # here, or help of every command would load it
+
         frames, height, width = size
         temporal, spatial = self.compression
         shape = (self.latent_channels, (frames - 1) // temporal + 1, height // spatial, width // spatial)

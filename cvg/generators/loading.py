@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-import diffusers
 import torch
-from diffusers import DiffusionPipeline
 
 from cvg.common import hub
 from cvg.common.devices import find_device
@@ -24,6 +22,8 @@ from cvg.generators.offload import offload_components, offload_layers
 from cvg.generators.registry import adapter_of, wrap_pipeline
 from cvg.generators.settings import Dtype, Loading
 
+# diffusers is imported by the functions that use it: every command imports this file, and help is to come at once.
+
 
 def load_generator(name: str, loading: Loading = Loading()) -> Generator:  # noqa: B008  (frozen)
     """Load a pipeline with ``from_pretrained`` and wrap it.
@@ -35,6 +35,8 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:  # noq
     Raises:
         ModelError: it cannot be found or loaded, its class has no adapter, or an option does not go with it.
     """
+    import diffusers
+
     target = check_loading(loading)
     path = hub.path(name)
     with _loadable(name):
@@ -77,6 +79,8 @@ def check_image(name: str, given: bool, last: bool = False) -> None:
             one alone, and is given a last one.
         ModelError: it cannot be found, or its class has no adapter.
     """
+    import diffusers
+
     with _loadable(name):
         kind = _index(hub.path(name))["_class_name"]
         takes = issubclass(adapter_of(kind, name), ImageToVideo)
@@ -113,7 +117,9 @@ def _check_settings(folder: Path) -> None:
 
 def _index(path: str | Path) -> dict[str, Any]:
     """A pipeline's model_index.json, which names its class. Code that comes with it never runs."""
-    index = DiffusionPipeline.load_config(path)
+    import diffusers
+
+    index = diffusers.DiffusionPipeline.load_config(path)
     for part in index.values():
         # They would ask whether to run code that comes with the model; "AutoencoderKL" of diffusers is none of them.
         if isinstance(part, list | tuple) and part[0] == "transformers" and str(part[-1]).startswith("Auto"):

@@ -7,12 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from safetensors import safe_open
 
 from cvg.common import hub
 from cvg.common.errors import ModelError, SettingsError
 from cvg.generators.settings import Loading, listed
+
+SAVED = "pytorch_lora_weights.safetensors"
+"""What diffusers calls the file of a LoRA that it saves."""
 
 
 def check_loras(loading: Loading) -> None:
@@ -51,12 +53,12 @@ def _lora_file(lora: str) -> Path | None:
     """
     path = Path(hub.path(lora) if hub.is_shipped_name(lora) else lora).expanduser()
     if path.is_dir():
-        path = path / LORA_WEIGHT_NAME_SAFE
+        path = path / SAVED
     if path.is_file() and path.suffix == ".safetensors":
         return path
     if Path(lora).expanduser().exists() or not hub.HUB_ID.fullmatch(lora):
         raise SettingsError(
-            f"lora {lora}: no .safetensors file of this machine, no folder with a {LORA_WEIGHT_NAME_SAFE}, no LoRA "
+            f"lora {lora}: no .safetensors file of this machine, no folder with a {SAVED}, no LoRA "
             "that ships, and no Hub id (owner/name)"
         )
     return None

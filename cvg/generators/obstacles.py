@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from accelerate.hooks import AlignDevicesHook
-from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch import nn
 
 from cvg.common.errors import ModelError
@@ -129,6 +128,8 @@ def _without(hook: Any) -> Iterator[None]:
 @contextmanager
 def _natively(processor: Any) -> Iterator[None]:
     """Within it an attention processor uses PyTorch's own attention."""
+    from diffusers.models.attention_dispatch import AttentionBackendName
+
     before = processor._attention_backend
     processor._attention_backend = AttentionBackendName.NATIVE
     try:
@@ -142,5 +143,7 @@ def _backend(module: nn.Module) -> str:
     processor: Any = getattr(module, "processor", None)
     if not hasattr(processor, "_attention_backend"):
         return NATIVE[0]
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
     chosen = processor._attention_backend or _AttentionBackendRegistry.get_active_backend()[0]
     return str(getattr(chosen, "value", chosen))

@@ -13,8 +13,7 @@ from huggingface_hub.errors import HFValidationError
 
 from cvg.common.fingerprint import differences, sixteen
 from cvg.common.quantised import kind_of
-from cvg.generators.changes import is_flow, shift_of_flow
-from cvg.generators.stated_steps import stated_steps
+from cvg.generators.flow import is_flow, shift_of_flow, stated_steps
 
 
 def circumstances(generator: Any) -> dict[str, str]:

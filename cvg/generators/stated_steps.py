@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,16 +50,3 @@ class StatedSteps(FlowMatchEulerDiscreteScheduler):
                 f"for {len(stated)}"
             )
         super().set_timesteps(sigmas=[each / self.config.num_train_timesteps for each in stated], device=device)
-
-
-def check_timesteps(timesteps: Sequence[float], most: float = math.inf) -> None:
-    """Raise SettingsError unless timesteps fall, from at most ``most``, and all of them are above 0."""
-    falling = all(later < earlier for earlier, later in itertools.pairwise(timesteps))
-    if not timesteps or not falling or not all(math.isfinite(each) and 0 < each <= most for each in timesteps):
-        within = "above 0" if most == math.inf else f"from {most:g} to above 0"
-        raise SettingsError(f"timesteps {list(timesteps)}: give falling numbers {within}, such as 1000, 750, 500, 250")
-
-
-def stated_steps(scheduler: Any) -> list[float] | None:
-    """The timesteps that a scheduler has of its own; None where it makes them for a number of steps."""
-    return [float(each) for each in scheduler.config.stated] if isinstance(scheduler, StatedSteps) else None

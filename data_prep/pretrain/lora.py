@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from cvg.common.files import atomic
+from cvg.generators.loras import SAVED
 from data_prep.pretrain.loop import Batch, train
 
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2", "ff.net.0.proj", "ff.net.2"]
@@ -52,7 +52,7 @@ def train_lora(
 def save_lora(transformer: nn.Module, pipeline: Any, folder: Path) -> None:
     """Write a trained transformer's LoRA as the pipeline reads it, ``--lora FOLDER``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic(folder / LORA_WEIGHT_NAME_SAFE) as temporary:
+    with atomic(folder / SAVED) as temporary:
         type(pipeline).save_lora_weights(
             temporary.parent,
             transformer_lora_layers=get_peft_model_state_dict(transformer),
