@@ -33,6 +33,7 @@ from cvg.guidance import rules
 from cvg.guidance.cautions import cautions, require_as_trained
 from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.stated import stated
 from cvg.reporting.table import columns, render, score_rows
 
 REMEDIES: dict[type[Exception], str] = {DifferenceError: "without --strict it is a warning"}
@@ -118,7 +119,7 @@ def main(
         own = replace(loading, device=crew.device(loading.device))
         world = load_suite(suite, LabelSet.load(labels) if labels else None, own.device, asking)
         trained = rules.load_classifier(classifier, world.labels if labels else None)
-        known = rules.stated(world.labels) if trained is None else trained.labels.names
+        known = stated(world.labels) if trained is None else trained.labels.names
         cases = within(world.cases(prompts, seed), known)
         if videos:
             check_names(world, cases)

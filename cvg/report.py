@@ -17,6 +17,7 @@ from cvg.generators import Loading
 from cvg.guidance import rules
 from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.stated import stated_part
 from cvg.reporting import page
 from cvg.reporting.clips import clip_section
 from cvg.reporting.inspection import inspection_sections
@@ -55,7 +56,7 @@ def sampled_again(result: Evaluation, count: int, loading: Loading) -> Section:
         with suppress(PromptError):  # said by hand, or read with another label set
             asked: Composition | None = parse(row.prompt, labels)
             if classifier is None and asked is not None:
-                asked, _ = rules.stated_part(asked, labels)
+                asked, _ = stated_part(asked, labels)
             found |= {} if asked is None else {(row.prompt, row.seed): asked}
     compositions, seeds = list(found.values()), [seed for _, seed in found]
     return overlay_section(sampler, compositions, seeds, settings["steps"], settings["guidance_scale"])

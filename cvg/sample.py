@@ -232,7 +232,7 @@ def _understood(line: PromptLine, labels: LabelSet, needed: bool, ruled: bool) -
     Where rules guide (``ruled``), it is what they know of that. What they do not know is told; what is ``needed`` and
     wholly unknown to them is refused.
     """
-    from cvg.guidance import rules
+    from cvg.guidance.stated import stated_part, unstated
     from cvg.guidance.traces import in_words
 
     if needed:
@@ -245,9 +245,9 @@ def _understood(line: PromptLine, labels: LabelSet, needed: bool, ruled: bool) -
         composition = found.composition
     left_out: list[str] = []
     if ruled:
-        mine, left_out = rules.stated_part(composition, labels)
+        mine, left_out = stated_part(composition, labels)
         if mine is None:
-            error = rules.unstated(labels, left_out[0])
+            error = unstated(labels, left_out[0])
             if needed:
                 raise error
             print(f"{line.prompt!r} is sampled plainly ({error})")

@@ -11,7 +11,7 @@ from cvg.common.errors import PromptError
 from cvg.composition import Composition, Entity, LabelSet, Relation, parse
 from cvg.composition.language import tokens_of
 from cvg.composition.phrases import noun_phrases, word_pattern
-from cvg.guidance.rules import stated_part, unstated
+from cvg.guidance.stated import stated_part, unstated
 
 ROLES = ("subject", "object")
 """Of an entity in a relation, by its slot."""

@@ -73,6 +73,7 @@ class GroupForm:
     entities: Annotated[StrictInt, Field(ge=1, le=SLOTS, description=COUNTS)]
     labels: Annotated[dict[Any, Any], Field(max_length=4096, description="a mapping of labels")]
     category: Annotated[Text | None, Field(description="the kind that its labels are counted under")] = None
+    bound: Annotated[bool, Field(description="whether its labels are attributes that entities are bound to")] = False
     words: Annotated[
         dict[Text, list[Text]], Field(max_length=_MOST, description="lists of words by name, for <NAME> in patterns")
     ] = Field(default_factory=dict)

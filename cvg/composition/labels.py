@@ -49,6 +49,8 @@ class Label:
         rule: the geometric rule by which tracks show it (:mod:`cvg.judging`), or None.
         question: a yes/no question about a video, with ``{subject}`` and ``{object}`` to fill in, or None.
         patterns: further ways in which sentences state it, over lemmas; see :mod:`cvg.composition.patterns`.
+        bound: whether it is an attribute that a generator may give to another entity of the prompt: a colour, a
+            material. Rules guide towards it (:mod:`cvg.guidance.stated`).
     """
 
     name: str
@@ -60,6 +62,7 @@ class Label:
     rule: str | None = field(default=None, compare=False)
     question: str | None = field(default=None, compare=False)
     patterns: tuple[str, ...] = field(default=(), compare=False)
+    bound: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "category", self.category or self.group)
@@ -96,7 +99,7 @@ class LabelSet:
     Args:
         groups: ``{group: {"entities": 1 to SLOTS, "labels": {name: [wording, ...]}}}``, as in the YAML files. A label
             may be a mapping of ``wordings``, ``mirror``, ``rule``, ``question`` and ``patterns``, a group may have a
-            ``category``, and ``words`` for its patterns.
+            ``category``, ``words`` for its patterns, and be ``bound``.
 
     Raises:
         DataError: a malformed entry, a repeated label or wording, a group of fewer than two labels, or mirror images
@@ -166,6 +169,8 @@ class LabelSet:
             entry = groups.setdefault(label.group, {"entities": label.entities, "labels": {}})
             if label.category != label.group:
                 entry["category"] = label.category
+            if label.bound:
+                entry["bound"] = True
             said: dict[str, Any] = {"mirror": dict(label.mirrors), "rule": label.rule, "question": label.question}
             said = {name: value for name, value in (said | {"patterns": list(label.patterns)}).items() if value}
             entry["labels"][label.name] = {"wordings": list(label.wordings), **said} if said else list(label.wordings)
@@ -287,4 +292,5 @@ def _label(name: str, group: str, said: GroupForm, form: LabelForm) -> Label:
         form.rule,
         form.question,
         patterns,
+        said.bound,
     )

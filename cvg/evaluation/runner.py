@@ -19,8 +19,9 @@ from cvg.evaluation.rows import Candidate, Early, GuidedScore, Row, WrongTargetS
 from cvg.evaluation.suites import CANDIDATES, Case, Score, Suite, scores
 from cvg.evaluation.timing import Timing
 from cvg.guidance.choice import looks
-from cvg.guidance.rules import Rules, stated
+from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler, Observe, SampleResult
+from cvg.guidance.stated import stated
 from cvg.guidance.traces import traces
 from cvg.media.pixels import to_frames
 from cvg.media.video import write_video

@@ -9,8 +9,9 @@ from cvg.common.errors import DifferenceError
 from cvg.common.sizes import Size
 from cvg.composition import Composition, Entity
 from cvg.generators.vocabulary import vocabulary_warnings
-from cvg.guidance.rules import Rules, silent_about
+from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.stated import silent_about
 
 
 def require_as_trained(sampler: GuidedSampler, steps: int, size: Size | None, guidance_scale: float | None) -> None:

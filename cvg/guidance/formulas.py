@@ -20,6 +20,8 @@ NEAR = 0.15
 """How far from where it should be an entity may lie, for labels that want it at one place (on, inside, next to)."""
 BODY = 2.0
 """Sides of an entity by the deviation of its attention: sqrt(12) for an even square, less for a peak."""
+IN_ONE_PLACE = 0.25
+"""Sides of an entity, in sides of the frame, up to which its attention counts as being in one place."""
 LEAST_VARIANCE = 1e-6
 DIAGONAL = 0.5**0.5
 
@@ -60,6 +62,16 @@ def seen(place_RFHW: Tensor) -> Seen:
     around = (y - centre_y[..., None, None]).square() + (x - centre_x[..., None, None]).square()
     variance = (place_RFHW * around).sum((-1, -2)).clamp(min=LEAST_VARIANCE) / 2
     return Seen(torch.stack([centre_x, centre_y], -1), BODY * variance.sqrt())
+
+
+def gathered(subject: Seen) -> Tensor:
+    """Log of how much an entity's attention is in one place: (R,), from 0 down, the lower the more it is spread.
+
+    It is minus the logarithm of its variance, mean over latent frames, beyond that of :data:`IN_ONE_PLACE`: what guides
+    towards attributes, which have no geometry of their own. Where entities' attention mixes, so do their colours; an
+    entity that is kept in one place keeps its own (docs/history/experiments.md, what guides colours).
+    """
+    return 2 * (math.log(IN_ONE_PLACE) - subject.side_RF.log()).mean(1).clamp(max=0)
 
 
 def travelled(track_RFD: Tensor) -> Tensor:

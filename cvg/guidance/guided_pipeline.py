@@ -27,8 +27,9 @@ from cvg.guidance.asked import ByHand, Reader
 from cvg.guidance.call_report import Report
 from cvg.guidance.cautions import cautions
 from cvg.guidance.config import GuidanceConfig
-from cvg.guidance.rules import Rules, load_classifier, stated_part, unstated
+from cvg.guidance.rules import Rules, load_classifier
 from cvg.guidance.sampler import GuidedSampler, GuidedSteps
+from cvg.guidance.stated import stated_part, unstated
 from cvg.guidance.terms.base import Term
 
 SETTINGS = tuple(setting.name for setting in fields(GuidanceConfig))

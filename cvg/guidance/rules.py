@@ -6,8 +6,8 @@ They are also the plainest thing that a trained classifier must be better than.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from cvg.classifier import CompositionClassifier
 from cvg.classifier.config import SamplingSettings
-from cvg.common.errors import PromptError, SettingsError
+from cvg.common.errors import SettingsError
 from cvg.common.sizes import Grid, Size
-from cvg.composition import Composition, LabelSet, RelationBatch
-from cvg.composition.labels import Label
+from cvg.composition import LabelSet, RelationBatch
 from cvg.generators import Generator, Loading, load_generator
 from cvg.generators.image_to_video import ImageToVideo
 from cvg.generators.loading import check_image
 from cvg.grounding.slots import slot_maps
 from cvg.guidance.config import RULES, GuidanceConfig
-from cvg.guidance.formulas import FORMULAS, Formula, seen
+from cvg.guidance.formulas import gathered, seen
 from cvg.guidance.places import place
+from cvg.guidance.stated import formula_of, stated, unstated
 from cvg.guidance.verdict import Verdict
 
 TEMPERATURE = 0.05
@@ -182,52 +182,6 @@ def _loaded(name: str, loading: Loading, image: bool, last_image: bool) -> Gener
     return generator
 
 
-def formula_of(label: Label) -> Formula | None:
-    """The formula of a label's rule; None where it has none."""
-    return FORMULAS[label.entities - 1].get(label.rule or "")
-
-
-def stated(labels: LabelSet) -> list[str]:
-    """The labels that rules can guide towards: those with a formula, and another one in their group to be told from."""
-    groups = [[label.name for label in group if formula_of(label)] for group in labels.groups.values()]
-    return [name for names in groups if len(names) > 1 for name in names]
-
-
-def stated_part(composition: Composition, labels: LabelSet) -> tuple[Composition | None, list[str]]:
-    """What rules can guide of what a prompt asks for.
-
-    Args:
-        composition: of labels of the set.
-        labels: the label set.
-
-    Returns:
-        The composition with the relations that rules know, None where it has none; and the labels of the others.
-    """
-    known, relations = stated(labels), composition.relations
-    mine = tuple(relation for relation in relations if relation.label in known)
-    left_out = [relation.label for relation in relations if relation.label not in known]
-    return (replace(composition, relations=mine) if mine else None), left_out
-
-
-def unstated(labels: LabelSet, name: str) -> PromptError:
-    """What is raised where rules alone are to guide towards a label that :func:`stated` leaves out."""
-    known = ", ".join(stated(labels)) or "none of this label set"
-    return PromptError(
-        f"label {name!r}: no rule on attention maps states it; rules know {known}; guide it with a trained classifier"
-    )
-
-
-def silent_about(labels: LabelSet, asked: Iterable[Composition]) -> list[str]:
-    """What to tell of labels to whose guidance by a classifier rules add nothing, one line a label."""
-    known = stated(labels)
-    names = dict.fromkeys(relation.label for composition in asked for relation in composition.relations)
-    return [
-        f"rules add nothing to the guidance towards {name!r}: no rule on attention maps states it"
-        for name in names
-        if name not in known
-    ]
-
-
 def require_named(**named: object) -> None:
     """Raise SettingsError where what rules cannot do without, and a classifier brings along, is None."""
     if missing := [name for name, value in named.items() if value is None]:
@@ -267,10 +221,28 @@ class StepRules:
         place_B11EFHW = place(maps_BLAEFHW)[:, None, None]
         slots_RK = [self.relations.slots_RK[row] for row in rows]
         place_RKFHW = slot_maps(place_B11EFHW, owners, slots_RK)[:, 0, 0]
-        score_RY = self._scores(place_RKFHW, rows)
-        log_probability_RY = (score_RY / TEMPERATURE).log_softmax(-1)
+        log_probability_RY = (self._scores(place_RKFHW, rows) / TEMPERATURE).log_softmax(-1)
+        log_probability_RY = self._bound(log_probability_RY, place_RKFHW, rows)
         targets = [self.relations.target_R[row] for row in rows]
         return Verdict(rows, log_probability_RY, log_probability_RY[range(len(rows)), targets], place_RKFHW)
+
+    def _bound(self, log_probability_RY: Tensor, place_RKFHW: Tensor, rows: Sequence[int]) -> Tensor:
+        """The same, with the attributes that entities are bound to: each has as much as its entity is in one place.
+
+        Maps do not tell one attribute of a group from another, so the others share what is left.
+        """
+        target_R = [self.relations.target_R[row] for row in rows]
+        mine = [i for i, target in enumerate(target_R) if self.labels.labels[target].bound]
+        if not mine:
+            return log_probability_RY
+        log_target_R = gathered(seen(place_RKFHW[mine, 0]))
+        updated_RY = log_probability_RY.clone()
+        for i, log_target in zip(mine, log_target_R, strict=True):
+            group = list(self.relations.group_R[rows[i]])
+            left = torch.log1p(-log_target.detach().exp()) - math.log(len(group) - 1)
+            updated_RY[i, group] = left
+            updated_RY[i, target_R[i]] = log_target
+        return updated_RY
 
     def _scores(self, place_RKFHW: Tensor, rows: Sequence[int]) -> Tensor:
         """Score of every label of each relation's group; minus infinity outside it, and where there is no formula.

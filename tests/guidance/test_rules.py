@@ -11,14 +11,15 @@ from torch import Tensor
 
 from cvg.common.errors import PromptError, SettingsError
 from cvg.common.sizes import Size
-from cvg.composition import Composition, LabelSet, RelationBatch, build
+from cvg.composition import Composition, LabelSet, RelationBatch, build, parse
 from cvg.generators import Generator
 from cvg.guidance.config import GuidanceConfig
-from cvg.guidance.formulas import ALONE, BETWEEN, seen, travelled
+from cvg.guidance.formulas import ALONE, BETWEEN, IN_ONE_PLACE, seen, travelled
 from cvg.guidance.guide import Guide
 from cvg.guidance.places import place
-from cvg.guidance.rules import Rules, StepRules, formula_of, stated
+from cvg.guidance.rules import Rules, StepRules
 from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.stated import formula_of, stated, stated_part
 from cvg.guidance.terms.base import EntityMaps, Taps
 from cvg.guidance.terms.rules import RulesTerm
 from cvg.judging.rules import RULES
@@ -209,6 +210,30 @@ def test_a_label_without_a_formula_is_refused_and_never_seen(generator: Generato
     assert stated(labels) == rules.identity("rules")["labels"] == ["left", "right"]
     found = probabilities(labels, "left", maps_of(SHOWN["moves left"][0]))
     assert found["sits"] == 0 and found["left"] > 0.9
+
+
+def test_an_attribute_is_as_probable_as_its_entity_is_in_one_place() -> None:
+    labels, spread_out = LabelSet.load("world"), maps_of(MIDDLE, MIDDLE, widths=(0.5,) * 4)
+    near, far = (probabilities(labels, "red", maps) for maps in (maps_of(MIDDLE, MIDDLE), spread_out))
+    assert near["red"] > 0.9 > 0.5 > far["red"]
+    assert sum(far.values()) == pytest.approx(1) and far["blue"] == far["orange"]
+    side = seen(place(spread_out)[0, :1]).side_RF
+    assert far["red"] == pytest.approx(float((IN_ONE_PLACE / side).log().mul(2).mean().exp()), rel=1e-5)
+
+
+def test_attributes_are_guided_beside_places_and_sizes_are_not() -> None:
+    labels = LabelSet.load("world")
+    composition = parse("a small red car to the left of a blue van", labels)
+    part, left_out = stated_part(composition, labels)
+    assert part is not None and {relation.label for relation in part.relations} == {"left of", "red", "blue"}
+    assert left_out == ["small"]
+    batch = RelationBatch.of([part], labels)
+    taps, maps = Taps.of([0], [0]), torch.rand(1, 1, 1, len(part.entities), FRAMES, ROWS, COLUMNS).requires_grad_()
+    verdict = StepRules(labels, batch)(maps, [0], 0)
+    term = RulesTerm(1.0, StepRules(labels, batch), taps)(EntityMaps(maps, taps), verdict)
+    torch.testing.assert_close(term, -verdict.log_target_R.sum())
+    (gradient,) = torch.autograd.grad(term, maps)
+    assert gradient.isfinite().all() and (gradient.flatten(-3).abs().amax(-1) > 0).all()
 
 
 def test_any_generator_is_guided_with_no_training(generator: Generator) -> None:

@@ -17,7 +17,7 @@ from cvg.common.errors import ModelError, PromptError, SettingsError
 from cvg.common.files import read_json
 from cvg.composition import LabelSet, parse
 from cvg.generators import Loading
-from cvg.guidance import making, rules, traces
+from cvg.guidance import making, stated, traces
 from cvg.guidance.choice import candidate_seeds
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.sampler import GuidedSampler
@@ -195,17 +195,17 @@ def test_where_rules_add_nothing_to_a_classifier_it_is_told() -> None:
             }
         }
     )
-    assert rules.stated(labels) == []  # a formula with none to be told from says nothing
-    (line,) = rules.silent_about(labels, [parse("a red circle moving left", labels)])
+    assert stated.stated(labels) == []  # a formula with none to be told from says nothing
+    (line,) = stated.silent_about(labels, [parse("a red circle moving left", labels)])
     assert line == "rules add nothing to the guidance towards 'left': no rule on attention maps states it"
     shapes = LabelSet.load("shapes")
-    assert rules.silent_about(shapes, [parse("a red circle moving left", shapes)]) == []
+    assert stated.silent_about(shapes, [parse("a red circle moving left", shapes)]) == []
 
 
 def test_the_command_warns_of_labels_that_rules_add_nothing_to(
     tmp_path: Path, small: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "stated", lambda labels: [])
+    monkeypatch.setattr(stated, "stated", lambda labels: [])
     for weight, warned in ((1.0, True), (0.0, False)):
         sample.main(UP, out=tmp_path / f"{weight}", guiding=GuidanceConfig(rules=weight), **small)
         assert ("warning: rules add nothing to the guidance towards 'up'" in capsys.readouterr().err) == warned
