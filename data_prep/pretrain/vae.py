@@ -5,6 +5,8 @@ python -m data_prep.pretrain.vae --out runs/pretrain
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,44 @@ from cvg.common.cli import run
 from cvg.common.errors import SettingsError
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import FRAMES, render
-from cvg.shapes.world import ALL_KINDS, sample_scene, sample_spec
+from cvg.shapes.world import ALL_KINDS, LABELS, sample_scene, sample_spec
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.loop import train
 from data_prep.pretrain.parts import trained_part
 
 
-def clips(seed: int, count: int, frames: int = FRAMES) -> Tensor:
-    """Rendered clips of training entities and of any kind, or their first frames: (B, 3, F, H, W) in [-1, 1]."""
+def clips(seed: int, count: int, frames: int = FRAMES, often: Mapping[str, float] | None = None) -> Tensor:
+    """Rendered clips of training entities, or their first frames.
+
+    Args:
+        seed: of all that is drawn.
+        count: clips.
+        frames: of each.
+        often: how often clips of each kind of composition are drawn, and of single labels, which are the names of no
+            kind; all kinds alike when None.
+
+    Returns:
+        (B, 3, F, H, W) in [-1, 1].
+    """
     rng = np.random.default_rng([seed, 1])
-    kinds = [str(kind) for kind in rng.choice(ALL_KINDS, count)]
-    videos = np.stack([render(sample_scene(sample_spec(rng, kind), rng))[:frames] for kind in kinds])
-    return to_video(videos)
+    often = often or dict.fromkeys(ALL_KINDS, 1.0)
+    share = np.array([*often.values()]) / sum(often.values())
+    names = [str(name) for name in rng.choice([*often], count, p=share)]
+    specs = [
+        sample_spec(rng, name) if name in ALL_KINDS else sample_spec(rng, LABELS[name].group, labels=[name])
+        for name in names
+    ]
+    return to_video(np.stack([render(sample_scene(spec, rng))[:frames] for spec in specs]))
+
+
+def require_drawable(often: Mapping[str, float]) -> None:
+    """Raise SettingsError for names of neither a kind nor a label that is one by itself, or weights that are none."""
+    alone = [label.name for label in LABELS.labels if label.group in ALL_KINDS and label.group != "attribute"]
+    for name, weight in often.items():
+        if name not in ALL_KINDS and name not in alone:
+            raise SettingsError(f"kinds {name!r}: unknown; give some of {', '.join([*ALL_KINDS, *alone])}")
+        if not (math.isfinite(weight) and weight > 0):
+            raise SettingsError(f"kinds {name!r}: its weight is {weight}; give more than 0, or leave it out")
 
 
 def loss(vae: Any, video: Tensor, seed: int) -> dict[str, Tensor]:
@@ -59,6 +87,7 @@ def main(
     decoder_only: bool = False,
     family: FamilyName = "wan",
     workers: int = 0,
+    kinds: dict[str, float] | None = None,
 ) -> None:
     """Train the video VAE on rendered clips, and save it as OUT/vae with the statistics that standardise its latents.
 
@@ -77,12 +106,16 @@ def main(
             trained on these latents can then be used with the new VAE.
         family: generator family whose VAE class is trained.
         workers: processes that draw clips, for a GPU that would wait for them.
+        kinds: kinds of composition, or single labels such as circling, each with how often its clips are drawn; what
+            moves fast in a frame takes longest. All kinds alike when left out.
 
     Raises:
-        SettingsError: ``decoder_only`` without ``start``, or START has another family's VAE.
+        SettingsError: ``decoder_only`` without ``start``, START has another family's VAE, or kinds that cannot be
+            drawn.
     """
     if decoder_only and start is None:
         raise SettingsError("decoder_only: needs a VAE to keep the encoder of; name one with --start")
+    require_drawable(kinds or {})
     torch.manual_seed(0)
     kind = find(family)
     vae = kind.vae()
@@ -96,7 +129,8 @@ def main(
     short = 0.35 * steps if start is None else 0
 
     def draw(index: int) -> tuple[int, Tensor]:
-        return index, clips(index, 2 * batch_size, 5) if index < short else clips(index, batch_size)
+        count, frames = (2 * batch_size, 5) if index < short else (batch_size, FRAMES)
+        return index, clips(index, count, frames, kinds)
 
     def losses(batch: tuple[int, Tensor]) -> dict[str, Tensor]:
         index, video = batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import Sequence
@@ -22,11 +23,15 @@ from cvg.classifier.backbones import build
 from cvg.classifier.config import BackboneSettings
 from cvg.common import hub
 from cvg.common.errors import UserError
+from cvg.composition import build as composed
 from cvg.composition import parse
 from cvg.diffusion.schedule import Schedule
 from cvg.diffusion.trajectory import invert, replay
 from cvg.generators import Generator, load_generator, wrap_pipeline
 from cvg.judging.geometry import holds, margins_for
+from cvg.media.pixels import to_frames
+from cvg.shapes.entities import Sight, find_entities
+from cvg.shapes.oracle import ShapesOracle
 from cvg.shapes.renderer import COLORS, FRAMES, SIZE, Scene, patch_shares
 from cvg.shapes.world import (
     ALL_KINDS,
@@ -428,6 +433,28 @@ def test_a_start_of_another_family_leaves_nothing_that_refuses_the_right_one(sta
 def test_a_start_that_is_no_pipeline_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no vae; give a whole pipeline"):
         vae.main(out=tmp_path, start=str(tmp_path))
+
+
+def test_a_vae_sees_clips_of_the_kinds_and_labels_that_are_named() -> None:
+    circling = 0
+    for video in vae.clips(3, 24, often={"circling": 3, "motion": 1}):
+        frames = to_frames(video)
+        names = [*find_entities(frames, Sight(covered=True))[0].entities]
+        asked = [
+            composed("a {e0} {r0} a {e1}", pair, [("circling", (0, 1))], ["circling"])
+            for pair in itertools.permutations(names)
+            if len(pair) == 2
+        ]
+        circling += any(reading.labels == ("circling",) for reading in ShapesOracle()([frames] * len(asked), asked))
+    assert 12 <= circling <= 22
+
+
+@pytest.mark.parametrize(
+    ("kinds", "what"), [({"flying": 1}, "unknown"), ({"in red": 1}, "unknown"), ({"motion": 0}, "its weight is 0")]
+)
+def test_a_vae_refuses_what_cannot_be_drawn(kinds: dict[str, float], what: str) -> None:
+    with pytest.raises(UserError, match=rf"kinds '{next(iter(kinds))}': {what}"):
+        vae.main(kinds=kinds)
 
 
 def test_kinds_are_drawn_as_often_as_they_are_named_for() -> None:
