@@ -194,6 +194,8 @@ class Guide:
         One length for all is too short for entities that must change sides, and too long for those nearly in place.
         """
         assert self.config.step_size is not None
-        return [
-            self.config.step_size * (1 - self.config.fade * p) for p in self.relations.least(probability_R.tolist())
-        ]
+        least_B = self.relations.least(probability_R.tolist())
+        eta_B = [self.config.step_size * (1 - self.config.fade * p) for p in least_B]
+        if isinstance(self.classify, StepRules):
+            return [self.classify.pace(sample) * eta for sample, eta in enumerate(eta_B)]
+        return eta_B

@@ -32,6 +32,8 @@ TEMPERATURE = 0.05
 """Of the softmax over a group's scores; lengths are in frame sides."""
 SHARE = 2 / 3
 """Of the layers that are tapped where none are named: early and middle ones say where things will be."""
+GENTLE = 0.15
+"""Length of the edits of a sample that is asked for attributes alone, in those of others: longer ones deform shapes."""
 SCHEDULE, GUIDED = 12, (1, 2, 3, 4)
 """Noise levels where none are named: those of these steps of a schedule of so many, as classifiers are trained on."""
 
@@ -213,6 +215,11 @@ class StepRules:
     def knows(self, label: int) -> bool:
         """Whether rules can guide towards the label of this class index; see :func:`stated`."""
         return label in self.known
+
+    def pace(self, sample: int) -> float:
+        """Share of the usual length that a sample's edits have: :data:`GENTLE` where only attributes are asked for."""
+        targets = [self.relations.target_R[row] for row in self.relations.rows([sample])]
+        return GENTLE if all(self.labels.labels[target].bound for target in targets) else 1.0
 
     def __call__(self, maps_BLAEFHW: Tensor, samples: Sequence[int], guided_step: int) -> Verdict:
         """The verdict on some samples, differentiable in their maps; arguments as of ``StepClassifier``."""

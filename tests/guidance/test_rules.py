@@ -17,7 +17,7 @@ from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.formulas import ALONE, BETWEEN, IN_ONE_PLACE, seen, travelled
 from cvg.guidance.guide import Guide
 from cvg.guidance.places import place
-from cvg.guidance.rules import Rules, StepRules
+from cvg.guidance.rules import GENTLE, Rules, StepRules
 from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.stated import formula_of, stated, stated_part
 from cvg.guidance.terms.base import EntityMaps, Taps
@@ -234,6 +234,15 @@ def test_attributes_are_guided_beside_places_and_sizes_are_not() -> None:
     torch.testing.assert_close(term, -verdict.log_target_R.sum())
     (gradient,) = torch.autograd.grad(term, maps)
     assert gradient.isfinite().all() and (gradient.flatten(-3).abs().amax(-1) > 0).all()
+
+
+def test_edits_for_attributes_alone_are_shorter(generator: Generator) -> None:
+    labels = LabelSet.load("world")
+    prompts = ["a red car and a blue van", "a red car to the left of a van"]
+    asked = [part for prompt in prompts if (part := stated_part(parse(prompt, labels), labels)[0])]
+    config = GuidanceConfig(step_size=0.2, fade=0.0)
+    guide = Guide(generator, Rules.of(generator, labels, SIZE), asked, config)
+    assert guide._step_sizes(torch.zeros(len(guide.relations))) == [pytest.approx(0.2 * GENTLE), 0.2]
 
 
 def test_any_generator_is_guided_with_no_training(generator: Generator) -> None:
