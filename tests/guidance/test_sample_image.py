@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from diffusers import DiffusionPipeline
 
 from cvg import evaluate, sample
 from cvg.common.cli import run
@@ -17,7 +18,6 @@ from cvg.common.errors import DataError, SettingsError
 from cvg.common.files import read_json
 from cvg.common.sizes import Size
 from cvg.evaluation.suites import SuiteSettings, load_suite
-from cvg.generators import loading
 from cvg.guidance.config import GuidanceConfig
 from tests.guidance.test_image_to_video import BUILDS, PROMPT
 
@@ -107,7 +107,7 @@ def sampled(model: Path | str, image: Path | None, out: Path, **more: Any) -> An
 def test_what_does_not_go_together_is_refused_before_a_model_is_loaded(
     pipelines: dict[str, Path], picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading.DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     text = tmp_path / "text.png"
     text.write_text("no picture")
     with pytest.raises(DataError, match="there is no such file"):
