@@ -52,7 +52,12 @@ def silence() -> None:
         warnings.filterwarnings("ignore", message=message)
     hush_loggers()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # with it, the tokenizers warn in each forked process
-    _hide_loading_bars()
+    os.environ[_HIDDEN] = "1"
+    hide_loading_bars()
+
+
+_HIDDEN = "CVG_HIDDEN_BARS"
+"""Set where a command silences; processes that it starts see it too."""
 
 
 def hush_loggers() -> None:
@@ -61,8 +66,13 @@ def hush_loggers() -> None:
         logging.getLogger(name).addFilter(_IS_NEWS[beginnings])
 
 
-def _hide_loading_bars() -> None:
-    """Hide the bars of reading a model's parts from disk, which takes moments; those of downloads stay."""
+def hide_loading_bars() -> None:
+    """Hide the bars of reading a model's parts from disk, which takes moments; those of downloads stay.
+
+    Nothing, where nothing was silenced. Call it again once diffusers is imported.
+    """
+    if _HIDDEN not in os.environ:
+        return
     if diffusers := sys.modules.get("diffusers"):  # where it is not imported, no pipeline is loaded
         diffusers.utils.logging.disable_progress_bar()
     if "torch" in sys.modules:  # a VLM may be loaded later on

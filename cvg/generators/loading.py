@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 
-from cvg.common import hub
+from cvg.common import hub, quiet
 from cvg.common.devices import find_device
 from cvg.common.errors import ModelError, SettingsError, UserError
 from cvg.common.files import MOST_CONFIG, read_json
@@ -37,6 +37,7 @@ def load_generator(name: str, loading: Loading = Loading()) -> Generator:  # noq
     """
     import diffusers
 
+    quiet.hide_loading_bars()
     target = check_loading(loading)
     path = hub.path(name)
     with _loadable(name):
