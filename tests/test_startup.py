@@ -52,3 +52,8 @@ def test_lazy_packages_have_what_their_stubs_name() -> None:
         assert all(getattr(package, name) is not None for name in package.__all__)
         with pytest.raises(AttributeError):
             _ = package.nothing
+
+
+def test_help_of_a_benchmark_says_nothing_of_installed_libraries() -> None:
+    ended = subprocess.run([sys.executable, "-m", "benchmarks.scale", "--help"], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "") and "usage:" in ended.stdout

@@ -46,18 +46,18 @@ LOGGERS: Final = {
 """Logger -> beginnings of what it logs."""
 
 
+_silenced = False
+
+
 def silence() -> None:
     """Silence these in this process, and in those that it starts. Call it once the command's modules are imported."""
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     hush_loggers()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # with it, the tokenizers warn in each forked process
-    os.environ[_HIDDEN] = "1"
+    global _silenced
+    _silenced = True
     hide_loading_bars()
-
-
-_HIDDEN = "CVG_HIDDEN_BARS"
-"""Set where a command silences; processes that it starts see it too."""
 
 
 def hush_loggers() -> None:
@@ -69,9 +69,9 @@ def hush_loggers() -> None:
 def hide_loading_bars() -> None:
     """Hide the bars of reading a model's parts from disk, which takes moments; those of downloads stay.
 
-    Nothing, where nothing was silenced. Call it again once diffusers is imported.
+    It does so where a command is silenced, and not where CVG is used as a library. Call it once diffusers is imported.
     """
-    if _HIDDEN not in os.environ:
+    if not _silenced:
         return
     if diffusers := sys.modules.get("diffusers"):  # where it is not imported, no pipeline is loaded
         diffusers.utils.logging.disable_progress_bar()

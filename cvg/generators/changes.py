@@ -198,13 +198,13 @@ def set_scheduler(pipeline: Any, loading: Loading, name: str) -> None:
 
 def _stated(scheduler: Any, timesteps: list[float], name: str) -> Any:
     """What steps at these timesteps in a scheduler's place."""
+    from cvg.generators.stated_steps import StatedSteps
+
     if not is_flow(scheduler) or scheduler.config.get("invert_sigmas"):
         raise SettingsError(
             f"timesteps: {type(scheduler).__name__}, the scheduler of {name}, is not one of flow matching from 1000 "
             "down, for which they can be stated; leave them out"
         )
-    from cvg.generators.stated_steps import StatedSteps
-
     most = int(scheduler.config.num_train_timesteps)
     check_timesteps(timesteps, most)
     return StatedSteps(timesteps, num_train_timesteps=most)

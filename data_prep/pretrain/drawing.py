@@ -20,15 +20,20 @@ OFTENER = {"two_relations": 2.0, "three_relations": 2.0, "depth": 1.5, "interact
 """How often clips of a kind are drawn, others being 1: of several relations or of many labels, they take longer."""
 
 
+def require_weights(kinds: Mapping[str, float]) -> None:
+    """Raise SettingsError for a kind, or a label, whose weight is not above 0."""
+    for kind, weight in kinds.items():
+        if not (math.isfinite(weight) and weight > 0):
+            raise SettingsError(f"kinds {kind!r}: its weight is {weight}; give more than 0, or leave it out")
+
+
 def often_drawn(kinds: Mapping[str, float] | None) -> dict[str, float]:
     """How often clips of each kind are drawn: of those that are named, else of all, as :data:`OFTENER` says.
 
     Raises:
         SettingsError: a kind that there is not, or a weight that is not above 0.
     """
-    for kind, weight in (kinds or {}).items():
-        if not (math.isfinite(weight) and weight > 0):
-            raise SettingsError(f"kinds {kind!r}: its weight is {weight}; give more than 0, or leave it out")
+    require_weights(kinds or {})
     return {kind: (kinds or OFTENER).get(kind, 1.0) for kind in known_kinds([*(kinds or ())])}
 
 

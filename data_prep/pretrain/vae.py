@@ -5,7 +5,6 @@ python -m data_prep.pretrain.vae --out runs/pretrain
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cvg.common.errors import SettingsError
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import ALL_KINDS, LABELS, sample_scene, sample_spec
+from data_prep.pretrain.drawing import require_weights
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.loop import train
 from data_prep.pretrain.parts import trained_part
@@ -32,8 +32,8 @@ def clips(seed: int, count: int, frames: int = FRAMES, often: Mapping[str, float
         seed: of all that is drawn.
         count: clips.
         frames: of each.
-        often: how often clips of each kind of composition are drawn, and of single labels, which are the names of no
-            kind; all kinds alike when None.
+        often: kinds of composition, or single labels, each with how often its clips are drawn; all kinds alike when
+            None.
 
     Returns:
         (B, 3, F, H, W) in [-1, 1].
@@ -50,13 +50,11 @@ def clips(seed: int, count: int, frames: int = FRAMES, often: Mapping[str, float
 
 
 def require_drawable(often: Mapping[str, float]) -> None:
-    """Raise SettingsError for names of neither a kind nor a label that is one by itself, or weights that are none."""
-    alone = [label.name for label in LABELS.labels if label.group in ALL_KINDS and label.group != "attribute"]
-    for name, weight in often.items():
-        if name not in ALL_KINDS and name not in alone:
-            raise SettingsError(f"kinds {name!r}: unknown; give some of {', '.join([*ALL_KINDS, *alone])}")
-        if not (math.isfinite(weight) and weight > 0):
-            raise SettingsError(f"kinds {name!r}: its weight is {weight}; give more than 0, or leave it out")
+    """Raise SettingsError for what is no kind and no label that all entities can show, and for weights not above 0."""
+    alone = [label.name for label in LABELS.labels if label.group not in ("attribute", "change")]
+    if unknown := [name for name in often if name not in (*ALL_KINDS, *alone)]:
+        raise SettingsError(f"kinds {unknown[0]!r}: unknown; give some of {', '.join([*ALL_KINDS, *alone])}")
+    require_weights(often)
 
 
 def loss(vae: Any, video: Tensor, seed: int) -> dict[str, Tensor]:

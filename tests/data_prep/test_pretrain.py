@@ -425,7 +425,9 @@ def test_a_start_of_another_family_leaves_nothing_that_refuses_the_right_one(sta
     before = {"tokenizer", "vae", "text_encoder"} if stage is transformer else set()
     for part in before:
         shutil.copytree(shipped / part, tmp_path / part)
-    with pytest.raises(UserError, match=r"its \w+ is \w*(T5|CogVideoX)\w*, and .*Wan|MT5\w*; give another --family"):
+    with pytest.raises(
+        UserError, match=r"its \w+ is \w*(T5|CogVideoX)\w*, and .* takes (\w*Wan\w*|UMT5\w*); give another --family"
+    ):
         stage.main(out=tmp_path, family="wan", start="shapes-cogvideox")
     assert {path.name for path in tmp_path.iterdir()} == before
 
@@ -450,7 +452,13 @@ def test_a_vae_sees_clips_of_the_kinds_and_labels_that_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "what"), [({"flying": 1}, "unknown"), ({"in red": 1}, "unknown"), ({"motion": 0}, "its weight is 0")]
+    ("kinds", "what"),
+    [
+        ({"flying": 1}, "unknown"),
+        ({"in red": 1}, "unknown"),
+        ({"turning red": 1}, "unknown"),
+        ({"motion": 0}, "its weight is 0"),
+    ],
 )
 def test_a_vae_refuses_what_cannot_be_drawn(kinds: dict[str, float], what: str) -> None:
     with pytest.raises(UserError, match=rf"kinds '{next(iter(kinds))}': {what}"):
