@@ -22,13 +22,14 @@ def trained_part(source: str | Path, name: PartName, wanted: type[Any]) -> Any:
         wanted: its class in the family that is trained.
 
     Raises:
-        SettingsError: the pipeline has none, or one of another class; some classes of diffusers would load it all the
-            same, with random weights in place of what it lacks.
+        SettingsError: the pipeline has none that can be read, or one of another class; some classes of diffusers would
+            load it all the same, with random weights in place of what it lacks.
     """
     try:
         config = AutoModel.load_config(source, subfolder=name)
     except OSError as error:
-        raise SettingsError(f"{source}: has no {name}; give a whole pipeline") from error
+        why = str(error).strip().splitlines()[0].rstrip(".")
+        raise SettingsError(f"{source}: no {name} can be read there ({why}); give a whole pipeline") from error
     found = config.get("_class_name") or next(iter(config.get("architectures") or ["unknown"]))
     if found != wanted.__name__:
         raise SettingsError(

@@ -84,3 +84,20 @@ def targets(shares_B2FHW: Tensor, specs: list[Spec]) -> Tensor:
             row[:, ENTITIES.index(entity)] = share[slot]
     wanted[..., -1] = (1 - wanted.sum(-1)).clamp_min(0)
     return wanted
+
+
+def weights(named: Tensor, latents: Tensor, entities: float) -> Tensor:
+    """What the error of each position of the latents counts, by what its token shows: (B, 1, F, H, W).
+
+    Args:
+        named: what the classifier is to say, of :func:`targets`.
+        latents: (B, C, F, H, W). Where a token joins latent frames, the first token has fewer of them, as in the
+            adapters.
+        entities: what a token counts that shows entities alone; one of the background counts 1, others in proportion.
+    """
+    shown_BFHW = (1 - named[..., -1]).unflatten(1, (-1, SIZE // 8, SIZE // 8))
+    for dim, wanted in enumerate(latents.shape[2:], 1):
+        joined = -(-wanted // shown_BFHW.shape[dim])
+        repeated = shown_BFHW.repeat_interleave(joined, dim)
+        shown_BFHW = repeated.narrow(dim, repeated.shape[dim] - wanted, wanted)
+    return 1 + (entities - 1) * shown_BFHW.unsqueeze(1)

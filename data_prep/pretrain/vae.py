@@ -19,6 +19,7 @@ from cvg.common.errors import SettingsError
 from cvg.media.pixels import to_video
 from cvg.shapes.renderer import FRAMES, render
 from cvg.shapes.world import ALL_KINDS, LABELS, sample_scene, sample_spec
+from data_prep.made_of import require_same
 from data_prep.pretrain.drawing import require_weights
 from data_prep.pretrain.family import FamilyName, find
 from data_prep.pretrain.loop import train
@@ -108,8 +109,8 @@ def main(
             moves fast in a frame takes longest. All kinds alike when left out.
 
     Raises:
-        SettingsError: ``decoder_only`` without ``start``, START has another family's VAE, or kinds that cannot be
-            drawn.
+        SettingsError: ``decoder_only`` without ``start``, START has another family's VAE, kinds that cannot be drawn,
+            or OUT has a training of other kinds, or that started otherwise.
     """
     if decoder_only and start is None:
         raise SettingsError("decoder_only: needs a VAE to keep the encoder of; name one with --start")
@@ -119,6 +120,9 @@ def main(
     vae = kind.vae()
     if start is not None:
         vae = trained_part(hub.path(start), "vae", type(vae))
+    # Only now: a START that cannot be is not noted, or the right one would be refused for it.
+    made_of = {"family": family, "start": start, "decoder_only": decoder_only, "kinds": kinds}
+    require_same(out / "vae.training", made_of)
     vae = vae.to(device)
     if decoder_only:
         vae.encoder.requires_grad_(False)

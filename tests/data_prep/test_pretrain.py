@@ -48,8 +48,8 @@ from cvg.shapes.world import (
 )
 from data_prep.pretrain import captioned, clip, clips, drawing, loop, store, text, transformer, vae
 from data_prep.pretrain.cogvideox import scheduler
-from data_prep.pretrain.family import FamilyName, find, target
-from data_prep.pretrain.token_classifier import WithTokenClassifier, coverage, targets
+from data_prep.pretrain.family import FamilyName, find, noisy_and_wanted, target
+from data_prep.pretrain.token_classifier import WithTokenClassifier, coverage, targets, weights
 
 FAMILIES: tuple[FamilyName, ...] = get_args(FamilyName)
 PROMPT = "a red circle to the left of a blue square"
@@ -122,6 +122,59 @@ def test_the_token_classifier_sees_each_video_token(untrained: tuple[FamilyName,
     assert velocity.shape == noise.shape and logits.shape == (1, 256, len(ENTITIES) + 1)
     difference = (seen[1] - seen[0]).abs().mean(-1)[0].view(4, 8, 8)
     assert (difference.flatten(1).argmax(-1) == 63).all()
+
+
+def test_an_entity_weighs_where_its_token_is(untrained: tuple[FamilyName, Generator]) -> None:
+    _, generator = untrained
+    model = WithTokenClassifier(generator.network)
+    noise = generator.initial_latents([torch.Generator().manual_seed(0)], VIDEO)
+    seen: list[Tensor] = []
+    handle = model.token_classifier.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    for token in (0, 63, 64, 100, 255):
+        named = torch.zeros(1, 256, len(ENTITIES) + 1)
+        named[..., -1] = 1
+        named[0, token, -1], named[0, token, 7] = 0.25, 0.75
+        weight = weights(named, noise, 5)
+        assert weight.shape == (1, 1, *noise.shape[2:])
+        assert weight.min() == 1 and weight.max() == 4  # three quarters of the token show the entity
+        seen.clear()
+        with torch.no_grad():
+            states = generator.encode_prompts([PROMPT])
+            for z in (noise, noise + (weight > 1)):
+                model(generator, z, torch.tensor([500]), states)
+        assert (seen[1] - seen[0]).abs().mean(-1)[0].argmax() == token
+        torch.testing.assert_close(weights(named, noise, 1), torch.ones_like(weight))
+    handle.remove()
+
+
+def test_entities_weigh_once_noise_is_not_much(untrained: tuple[FamilyName, Generator]) -> None:
+    name, generator = untrained
+    kind = find(name)
+    model = WithTokenClassifier(generator.network)
+    clean = generator.initial_latents([torch.Generator().manual_seed(i) for i in range(2)], VIDEO)
+    named = torch.zeros(2, 256, len(ENTITIES) + 1)
+    named[:, :128, -1], named[:, 128:, 3] = 1, 1
+    batch = {
+        "states": generator.encode_prompts([PROMPT, PROMPT]),
+        "named": named,
+        "clean": clean,
+        "mixed": clean,
+        "noise": torch.randn(clean.shape, generator=torch.Generator().manual_seed(5)),
+        "level": torch.tensor([0.05, 0.95]),  # little noise, and much
+    }
+    with torch.no_grad():
+        plain, weighted = (transformer.losses(model, kind, generator, weigh, False, batch) for weigh in (1.0, 4.0))
+        noisy, wanted, timestep, early = noisy_and_wanted(kind, batch, "cpu")
+        velocity, _ = model(generator, noisy, timestep, batch["states"])
+    assert early.tolist() == [0, 1]
+    error = (velocity - wanted).pow(2)
+    half = error.shape[2] // 2  # of seven latent frames, three: two tokens of two, of which the first has one
+    expected = (error[1].mean() + torch.cat([error[0, :, :half], 4 * error[0, :, half:]], 1).mean()) / 2
+    for out in (plain, weighted):
+        torch.testing.assert_close(out["velocity"], error.mean())
+        torch.testing.assert_close(out["early"], error[1].mean())
+    torch.testing.assert_close(plain["loss"], error.mean() + transformer.NAMING * plain["naming"])
+    torch.testing.assert_close(weighted["loss"], expected + transformer.NAMING * plain["naming"])
 
 
 def test_wan_is_noised_as_its_flow() -> None:
@@ -433,7 +486,11 @@ def test_a_start_of_another_family_leaves_nothing_that_refuses_the_right_one(sta
 
 
 def test_a_start_that_is_no_pipeline_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no vae; give a whole pipeline"):
+    with pytest.raises(UserError, match=r"no vae can be read there \(.*no file named config.json.*; give a whole"):
+        vae.main(out=tmp_path, start=str(tmp_path))
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae/config.json").write_text("{")
+    with pytest.raises(UserError, match=r"no vae can be read there \(.*not a valid JSON file.*; give a whole pipeline"):
         vae.main(out=tmp_path, start=str(tmp_path))
 
 
@@ -490,6 +547,10 @@ def test_captions_are_wrong_as_often_as_is_said_for_all_kinds_or_for_some() -> N
 def test_parts_that_are_missing_or_of_another_family_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vae: not there; train stages 1 and 2"):
         transformer.main(tmp_path)
+    for weight in (0.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=r"entities_weigh: .* is no weight; give more than 0"):
+            transformer.main(tmp_path, entities_weigh=weight)
+    assert not [*tmp_path.iterdir()]
     for name in ("vae", "text_encoder"):
         shutil.copytree(Path(hub.path("shapes-wan")) / name, tmp_path / name)
     with pytest.raises(UserError, match=r"its vae is AutoencoderKLWan.*AutoencoderKLCogVideoX.*--family"):
@@ -531,8 +592,10 @@ def test_latents_are_kept_for_what_they_were_made_of(
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_stages_make_a_generator(name: FamilyName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = vae.clips
-    monkeypatch.setattr(vae, "clips", lambda seed, count, frames=FRAMES: make(seed, min(count, 2), frames))
+    monkeypatch.setattr(vae, "clips", lambda seed, count, *args: make(seed, min(count, 2), *args))
     vae.main(tmp_path, steps=2, family=name)
+    with pytest.raises(UserError, match=r"vae.training: made with kinds None; give another --out"):
+        vae.main(tmp_path, steps=2, family=name, kinds={"circling": 1.0})
     text.main(tmp_path, steps=2, batch_size=2, family=name)
     with pytest.raises(UserError, match=r"text_encoder.training: made with start None; give another --out"):
         text.main(tmp_path, steps=2, batch_size=2, family=name, start=find(name).name)
