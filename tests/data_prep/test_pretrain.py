@@ -168,7 +168,7 @@ def test_entities_weigh_once_noise_is_not_much(untrained: tuple[FamilyName, Gene
         velocity, _ = model(generator, noisy, timestep, batch["states"])
     assert early.tolist() == [0, 1]
     error = (velocity - wanted).pow(2)
-    half = error.shape[2] // 2  # of seven latent frames, three: two tokens of two, of which the first has one
+    half = error.shape[2] // 2
     expected = (error[1].mean() + torch.cat([error[0, :, :half], 4 * error[0, :, half:]], 1).mean()) / 2
     for out in (plain, weighted):
         torch.testing.assert_close(out["velocity"], error.mean())
