@@ -21,7 +21,7 @@ NEAR = 0.15
 BODY = 2.0
 """Sides of an entity by the deviation of its attention: sqrt(12) for an even square, less for a peak."""
 IN_ONE_PLACE = 0.25
-"""Sides of an entity, in sides of the frame, up to which its attention counts as being in one place."""
+"""Side of an entity, in sides of the frame, whose attention counts as half in one place."""
 LEAST_VARIANCE = 1e-6
 DIAGONAL = 0.5**0.5
 
@@ -65,13 +65,13 @@ def seen(place_RFHW: Tensor) -> Seen:
 
 
 def gathered(subject: Seen) -> Tensor:
-    """Log of how much an entity's attention is in one place: (R,), from 0 down, the lower the more it is spread.
+    """Log of how much an entity's attention is in one place: (R,), below 0, the lower the more it is spread.
 
-    It is minus the logarithm of its variance, mean over latent frames, beyond that of :data:`IN_ONE_PLACE`: what guides
-    towards attributes, which have no geometry of their own. Where entities' attention mixes, so do their colours; an
-    entity that is kept in one place keeps its own (docs/history/experiments.md, what guides colours).
+    Of an entity of side s it is -log(1 + (s / IN_ONE_PLACE)^2), mean over latent frames: what guides towards attributes,
+    which have no geometry of their own. Where entities' attention mixes, so do their colours; an entity that is kept in
+    one place keeps its own (docs/history/experiments.md, what guides colours).
     """
-    return 2 * (math.log(IN_ONE_PLACE) - subject.side_RF.log()).mean(1).clamp(max=0)
+    return -(subject.side_RF / IN_ONE_PLACE).square().log1p().mean(1)
 
 
 def travelled(track_RFD: Tensor) -> Tensor:
