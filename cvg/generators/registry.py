@@ -31,17 +31,26 @@ ADAPTERS: dict[str, str] = {
 }
 """Pipeline class -> module of this package and class in it; a family is imported when it is asked for."""
 
+TEXT_TO_VIDEO: dict[str, str] = {
+    "AnimateDiffVideoToVideoPipeline": "AnimateDiffPipeline",
+    "CogVideoXVideoToVideoPipeline": "CogVideoXPipeline",
+    "LTXConditionPipeline": "LTXPipeline",
+    "WanVideoToVideoPipeline": "WanPipeline",
+}
+"""Pipeline class that has no adapter -> one of the same parts that has."""
+
 
 def adapter_of(pipeline_class: str, name: str = "pipeline") -> type[Generator]:
-    """The adapter of a pipeline class. Raises ModelError for an unknown class, listing the known."""
+    """The adapter of a pipeline class. Raises ModelError for an unknown class, naming one that will do, or all."""
     if pipeline_class not in ADAPTERS:
-        raise ModelError(
-            f"generator {name}: its pipeline class is {pipeline_class}; known classes: {', '.join(ADAPTERS)}"
-        )
+        remedy = f"known classes: {', '.join(ADAPTERS)}"
+        if same := TEXT_TO_VIDEO.get(pipeline_class):
+            remedy = f"its parts make a {same}, which is known: {same}.from_pipe(pipeline), or save it as one once"
+        raise ModelError(f"generator {name}: its pipeline class is {pipeline_class}; {remedy}")
     found: type[Generator] = pkgutil.resolve_name(f"cvg.generators.families.{ADAPTERS[pipeline_class]}")
     return found
 
 
 def wrap_pipeline(pipeline: Any, name: str = "pipeline") -> Generator:
-    """The adapter around a loaded diffusers pipeline. Raises ModelError for an unknown class, listing the known."""
+    """The adapter around a loaded diffusers pipeline; errors as of :func:`adapter_of`."""
     return adapter_of(type(pipeline).__name__, name)(pipeline, name)

@@ -67,7 +67,7 @@ def seen(place_RFHW: Tensor) -> Seen:
 def gathered(subject: Seen) -> Tensor:
     """Log of how much an entity's attention is in one place: (R,), below 0, the lower the more it is spread.
 
-    Of an entity of side s it is -log(1 + (s / IN_ONE_PLACE)^2), mean over latent frames: what guides towards attributes,
+    Of an entity of side s, -log(1 + (s / IN_ONE_PLACE)^2), mean over latent frames: what guides towards attributes,
     which have no geometry of their own. Where entities' attention mixes, so do their colours; an entity that is kept in
     one place keeps its own (docs/history/experiments.md, what guides colours).
     """

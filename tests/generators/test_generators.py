@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,11 +23,12 @@ from cvg.common.errors import UserError
 from cvg.common.sizes import Size
 from cvg.composition import parse
 from cvg.generators import Generator, load_generator, wrap_pipeline
-from cvg.generators.registry import ADAPTERS, adapter_of
+from cvg.generators.registry import ADAPTERS, TEXT_TO_VIDEO, adapter_of
 from cvg.grounding.base import Sites
 from cvg.grounding.cross_attention import CrossAttention
 from cvg.grounding.hooks import ending_before
 from cvg.grounding.keys import entity_columns
+from tests.generators.families.test_ltx import TestLTX as LTX
 from tests.helpers.labels import LABELS
 
 
@@ -104,6 +108,25 @@ def test_an_unknown_generator_is_one_clear_error(tmp_path: Path) -> None:
         load_generator(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="known classes: .*WanPipeline"):
         wrap_pipeline(FlowMatchEulerDiscreteScheduler())
+
+
+@pytest.mark.parametrize(("unknown", "known"), TEXT_TO_VIDEO.items())
+def test_a_pipeline_of_known_parts_is_told_what_they_make(unknown: str, known: str, tmp_path: Path) -> None:
+    theirs, ours = (set(inspect.signature(getattr(diffusers, name).__init__).parameters) for name in (unknown, known))
+    assert known in ADAPTERS and theirs <= ours
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": unknown}))
+    with pytest.raises(
+        UserError, match=rf"class is {unknown}; its parts make a {known}, .*{known}.from_pipe\(pipeline\)"
+    ):
+        load_generator(str(tmp_path))
+
+
+def test_parts_of_a_pipeline_that_is_not_known_are_guided() -> None:
+    pipeline = LTX().build()
+    unknown = diffusers.LTXConditionPipeline(**pipeline.components)
+    with pytest.raises(UserError, match="LTXPipeline.from_pipe"):
+        wrap_pipeline(unknown)
+    assert wrap_pipeline(diffusers.LTXPipeline.from_pipe(unknown)).network is pipeline.transformer
 
 
 class _Attention(nn.Module):
