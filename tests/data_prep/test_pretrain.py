@@ -106,30 +106,32 @@ def test_standardised_latents_have_deviation_one(untrained: tuple[FamilyName, Ge
     own.register_to_config(**{key: before[key] for key in before if not key.startswith("_")})
 
 
-def test_the_token_classifier_sees_each_video_token(untrained: tuple[FamilyName, Generator]) -> None:
-    _, generator = untrained
-    model = WithTokenClassifier(generator.network)
-    noise = generator.initial_latents([torch.Generator().manual_seed(0)], VIDEO)
+def classified(model: WithTokenClassifier, generator: Generator, *latents: Tensor) -> tuple[Tensor, ...]:
+    """Velocity and logits of the last of them, and by how much what is classified differs from the first's: (256,)."""
     seen: list[Tensor] = []
     handle = model.token_classifier.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     with torch.no_grad():
         states = generator.encode_prompts([PROMPT])
-        velocity, logits = model(generator, noise, torch.tensor([500]), states)
-        changed = noise.clone()
-        changed[..., -1, -1] += 1  # of the last token alone, before attention mixes them
-        model(generator, changed, torch.tensor([500]), states)
+        for z in latents:
+            velocity, logits = model(generator, z, torch.tensor([500]), states)
     handle.remove()
+    return velocity, logits, (seen[-1] - seen[0]).abs().mean(-1)[0]
+
+
+def test_the_token_classifier_sees_each_video_token(untrained: tuple[FamilyName, Generator]) -> None:
+    _, generator = untrained
+    noise = generator.initial_latents([torch.Generator().manual_seed(0)], VIDEO)
+    changed = noise.clone()
+    changed[..., -1, -1] += 1  # of the last token alone, before attention mixes them
+    velocity, logits, difference = classified(WithTokenClassifier(generator.network), generator, noise, changed)
     assert velocity.shape == noise.shape and logits.shape == (1, 256, len(ENTITIES) + 1)
-    difference = (seen[1] - seen[0]).abs().mean(-1)[0].view(4, 8, 8)
-    assert (difference.flatten(1).argmax(-1) == 63).all()
+    assert (difference.view(4, 64).argmax(-1) == 63).all()
 
 
 def test_an_entity_weighs_where_its_token_is(untrained: tuple[FamilyName, Generator]) -> None:
     _, generator = untrained
     model = WithTokenClassifier(generator.network)
     noise = generator.initial_latents([torch.Generator().manual_seed(0)], VIDEO)
-    seen: list[Tensor] = []
-    handle = model.token_classifier.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     for token in (0, 63, 64, 100, 255):
         named = torch.zeros(1, 256, len(ENTITIES) + 1)
         named[..., -1] = 1
@@ -137,14 +139,9 @@ def test_an_entity_weighs_where_its_token_is(untrained: tuple[FamilyName, Genera
         weight = weights(named, noise, 5)
         assert weight.shape == (1, 1, *noise.shape[2:])
         assert weight.min() == 1 and weight.max() == 4  # three quarters of the token show the entity
-        seen.clear()
-        with torch.no_grad():
-            states = generator.encode_prompts([PROMPT])
-            for z in (noise, noise + (weight > 1)):
-                model(generator, z, torch.tensor([500]), states)
-        assert (seen[1] - seen[0]).abs().mean(-1)[0].argmax() == token
+        *_, difference = classified(model, generator, noise, noise + (weight > 1))
+        assert difference.argmax() == token
         torch.testing.assert_close(weights(named, noise, 1), torch.ones_like(weight))
-    handle.remove()
 
 
 def test_entities_weigh_once_noise_is_not_much(untrained: tuple[FamilyName, Generator]) -> None:
