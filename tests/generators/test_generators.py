@@ -116,7 +116,7 @@ def test_a_pipeline_of_known_parts_is_told_what_they_make(unknown: str, known: s
     assert known in ADAPTERS and theirs <= ours
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": unknown}))
     with pytest.raises(
-        UserError, match=rf"class is {unknown}; its parts make a {known}, .*{known}.from_pipe\(pipeline\)"
+        UserError, match=rf"class is {unknown}; its parts are those of {known}, .*{known}.from_pipe\(pipeline\)"
     ):
         load_generator(str(tmp_path))
 
