@@ -45,7 +45,9 @@ def adapter_of(pipeline_class: str, name: str = "pipeline") -> type[Generator]:
     if pipeline_class not in ADAPTERS:
         remedy = f"known classes: {', '.join(ADAPTERS)}"
         if same := TEXT_TO_VIDEO.get(pipeline_class):
-            remedy = f"its parts are those of {same}, which is known: {same}.from_pipe(pipeline), or save it as one once"
+            remedy = (
+                f"its parts are those of {same}, which is known: {same}.from_pipe(pipeline), or save it as one once"
+            )
         raise ModelError(f"generator {name}: its pipeline class is {pipeline_class}; {remedy}")
     found: type[Generator] = pkgutil.resolve_name(f"cvg.generators.families.{ADAPTERS[pipeline_class]}")
     return found
