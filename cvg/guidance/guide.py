@@ -196,6 +196,4 @@ class Guide:
         assert self.config.step_size is not None
         least_B = self.relations.least(probability_R.tolist())
         eta_B = [self.config.step_size * (1 - self.config.fade * p) for p in least_B]
-        if isinstance(self.classify, StepRules):
-            return [self.classify.pace(sample) * eta for sample, eta in enumerate(eta_B)]
-        return eta_B
+        return [self.classify.pace(sample) * eta for sample, eta in enumerate(eta_B)]

@@ -74,6 +74,10 @@ class StepClassifier:
             absent_RSD = classifier.absent_features(self.present_RK)
         self.features_NRSD = absent_RSD.expand(copies, *absent_RSD.shape).clone()
 
+    def pace(self, sample: int) -> float:
+        """Share of the usual length that a sample's edits have: all of it, whatever is asked for."""
+        return 1.0
+
     def __call__(self, maps_BLAEFHW: Tensor, samples: Sequence[int], guided_step: int) -> Verdict:
         """The verdict on some samples, differentiable in their maps. Verdicts of other guided steps will see it too.
 

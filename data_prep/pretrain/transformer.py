@@ -116,8 +116,8 @@ def main(
         workers: processes that render clips and draw captions.
         kinds: kinds of composition, each with how often its clips are drawn; all of the world, those of several
             relations or of many labels oftener, where none are named.
-        entities_weigh: how much the error of latents that show an entity counts once noise is not much, the
-            background's being 1. Above 1, small models learn sooner what two entities look like where they meet.
+        entities_weigh: what the error of latents that show an entity counts, the background's being 1, where no more
+            than 0.8 of the noisy latents is noise. In clips of two entities, these are a small part of the picture.
 
     Raises:
         UserError: stages 1 and 2 in OUT are missing, or they or START are another family's; kinds that there are not,

@@ -221,8 +221,17 @@ def test_an_attribute_is_as_probable_as_its_entity_is_in_one_place() -> None:
     odds = (IN_ONE_PLACE / side).square()
     assert far["red"] == pytest.approx(float((odds / (1 + odds)).log().mean().exp()), rel=1e-5)
     peak = torch.zeros_like(spread_out)
-    peak[..., ROWS // 2, COLUMNS // 2] = 1  # as much in one place as can be, and yet guidance has a direction
+    peak[..., ROWS // 2, COLUMNS // 2] = 1  # as much in one place as can be
     assert probabilities(labels, "red", peak)["red"] < 1
+
+
+def test_an_entity_well_in_one_place_still_has_a_gradient() -> None:
+    labels = LabelSet.load("world")
+    maps = maps_of(MIDDLE, MIDDLE, widths=(0.03,) * FRAMES).requires_grad_()
+    assert (seen(place(maps)[0, :1]).side_RF < IN_ONE_PLACE).all()
+    batch = RelationBatch.of([asking(labels, "red")], labels)
+    (gradient,) = torch.autograd.grad(StepRules(labels, batch)(maps, [0], 0).log_target_R.sum(), maps)
+    assert gradient.isfinite().all() and gradient.abs().max() > 0
 
 
 def test_attributes_are_guided_beside_places_and_sizes_are_not() -> None:
