@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -18,8 +17,9 @@ from cvg.composition import Composition
 from cvg.generators import Generator
 from cvg.generators.conditioning import Conditioning
 from cvg.guidance.config import GuidanceConfig
-from cvg.guidance.guide import NOT_JUDGED, Guide
-from cvg.guidance.sampler import GuidedSampler, GuidedSteps
+from cvg.guidance.guide import Guide
+from cvg.guidance.guided_steps import GuidedSteps
+from cvg.guidance.sampler import GuidedSampler
 
 
 class AdaptiveGuide(Guide):
@@ -40,13 +40,15 @@ class AdaptiveGuide(Guide):
         super().__init__(*given)
         self.sure, self.still = sure, still
         self.open = list(range(max(self.relations.prompt_R) + 1))
-        self._probability_R = torch.full((len(self.relations),), NOT_JUDGED)
         self._before_B: list[float] | None = None
+
+    @override
+    def guided_at(self, guided_step: int) -> list[int]:
+        return self.open
 
     @override
     def edit(self, latents: Tensor, timestep: Tensor, guided_step: int) -> tuple[Tensor, list[Tensor]]:
         edited, trail = super().edit(latents, timestep, guided_step)
-        self._probability_R = trail[-1]
         self.saw(self.relations.least(trail[-1].tolist()))
         return edited, trail
 
@@ -60,19 +62,6 @@ class AdaptiveGuide(Guide):
         if before_B is not None:
             gained = {sample: least_B[sample] - before_B[sample] for sample in self.open}
             self.open = [sample for sample in self.open if least_B[sample] < self.sure and gained[sample] >= self.still]
-
-    @override
-    def _recheck(self, latents: Tensor, timestep: Tensor, guided_step: int) -> Tensor:
-        kept_R = self._probability_R.clone()
-        kept_R[self.relations.rows(self.open)] = NOT_JUDGED
-        pending = [sample for sample in self.satisfied if sample in self.open]
-        if not pending:
-            return kept_R
-        return self.verdict(latents[pending].float(), timestep, pending, guided_step).update(kept_R)
-
-    @override
-    def _below(self, bound: float | None, probability_R: Tensor) -> list[int]:
-        return [sample for sample in super()._below(bound, probability_R) if sample in self.open]
 
 
 class AdaptiveSampler(GuidedSampler):

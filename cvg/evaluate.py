@@ -126,7 +126,7 @@ def main(
         tools, tool = _tools(world, official, python, videos), quality(vbench, videos) if vbench else None
         frozen, guide = rules.with_generator(trained, world.labels, generator, size, own, guiding)
         sampler = GuidedSampler(frozen, guide, guiding, size=size)
-        scale = _checked_scale(sampler, steps, guidance_scale, strict)
+        scale = _checked_scale(sampler, cases, steps, guidance_scale, strict)
         controlled = 0 if not controls else len(cases) if control_prompts is None else control_prompts
         kept = Kept(videos, fps) if videos else None
         whole = Comparison(world, cases, sampler, steps, scale, seed, batch_size, controlled, kept)
@@ -156,14 +156,16 @@ def _check(classifier: str, generator: str | None, size: Size | None, guiding: G
         raise SettingsError("guiding: guided_steps must be at least 1 for a comparison with unguided")
 
 
-def _checked_scale(sampler: GuidedSampler, steps: int, guidance_scale: float | None, strict: bool) -> float | None:
+def _checked_scale(
+    sampler: GuidedSampler, cases: Sequence[Case], steps: int, guidance_scale: float | None, strict: bool
+) -> float | None:
     """The guidance scale: the classifier's where none is given.
 
     Raises:
         UserError: steps that cannot be guided; where strict, what is otherwise than in training.
     """
     scale = sampler.classifier.config.sampling.guidance_scale if guidance_scale is None else guidance_scale
-    sampler.guided_steps(steps)
+    sampler.guided_steps(steps, levels=sampler.levels([case.composition for case in cases if case.composition]))
     if strict:
         require_as_trained(sampler, steps, sampler.size, scale)
     return scale

@@ -184,7 +184,7 @@ def _warn(
     """
     from cvg.guidance.cautions import cautions, require_as_trained
 
-    sampler.guided_steps(*call[:2])
+    sampler.guided_steps(*call[:2], sampler.levels(asked))
     if strict:
         require_as_trained(sampler, *call)
     warnings = cautions(sampler, asked, moved and bool(sampler.config.rules), *call)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -53,7 +53,9 @@ def require_finite(what: str, value_B: Tensor, samples: Sequence[int] | None = N
     raise NumbersError(f"the {what} of sample {named} of the batch are not finite; {REMEDY}")
 
 
-def gradient_of(loss: Tensor, z: Tensor, active: Sequence[int], moving: Sequence[int], first: bool) -> Tensor:
+def gradient_of(
+    loss: Tensor, z: Tensor, active: Sequence[int], moving: Sequence[int], first: Collection[int]
+) -> Tensor:
     """The gradient of the loss in the latents.
 
     Args:
@@ -61,7 +63,7 @@ def gradient_of(loss: Tensor, z: Tensor, active: Sequence[int], moving: Sequence
         z: latents of the active samples, (B', C, F, H', W').
         active: their indices in the batch.
         moving: those of them that are to be moved.
-        first: whether this is the first guided step, where each of those must have a gradient.
+        first: samples whose first guided step this is; each of those that are to be moved must have a gradient.
 
     Raises:
         NumbersError: it is not finite, or there is none.
@@ -70,7 +72,7 @@ def gradient_of(loss: Tensor, z: Tensor, active: Sequence[int], moving: Sequence
     if gradient is None:
         gradient = torch.zeros_like(z)
     require_finite("gradients", gradient, active)
-    still = [sample for sample in moving if first and not gradient[active.index(sample)].any()]
+    still = [sample for sample in moving if sample in first and not gradient[active.index(sample)].any()]
     if still:
         raise NumbersError(
             f"the gradient of sample {', '.join(map(str, still))} of the batch is zero, though it is not what is "

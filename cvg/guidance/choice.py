@@ -92,7 +92,8 @@ def looks(sampler: GuidedSampler) -> int:
     A look costs one pass without gradients, and the later it is, the surer is the verdict.
     """
     given = sampler.given.guided_steps
-    return len(sampler.classifier.config.sigmas) if given is None else given
+    known = len(sampler.classifier.config.sigmas)
+    return known if given is None else min(given, known)
 
 
 def followed(sampler: GuidedSampler) -> dict[str, int]:
@@ -141,7 +142,7 @@ class BestSeed:
         if len(counts) != 1 or 0 in counts or len(seeds) != len(prompts):
             raise SettingsError(f"seeds {list(seeds)}: give every one of {len(prompts)} prompts as many, at least one")
         plan = self.sampler.plan(prompts, compositions, steps, guidance_scale, size)
-        at = self.sampler.guided_steps(steps, plan.size, looks(self.sampler))
+        at = self.sampler.guided_steps(steps, plan.size, range(looks(self.sampler)))
         if not at:
             raise SettingsError("guided_steps is 0: there is no verdict to choose by; look at one step at least")
         if self.sampler.generator.draws_of_image:

@@ -36,7 +36,8 @@ class GuidanceConfig:
         smoothing: the classifier is asked about this many noisy copies of a volume and its logits are averaged. Of use
             for classifiers that were trained with noise; others are asked once.
         guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more. When
-            left out, the number that the classifier names, else 4.
+            left out, the number that the classifier names, else 4. Rules guide prompts that ask for attributes alone
+            as often, but later (:mod:`cvg.guidance.turns`).
         spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`). When left
             out, the one that the classifier names, else 0.3.
         rules: weight of the labels' formulas in the loss, beside the classifier (:mod:`cvg.guidance.terms.rules`). When

@@ -8,6 +8,7 @@ asked, and repeated where it has little; samples that have it already are left a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,6 +26,7 @@ from cvg.guidance.terms.base import EntityMaps, Taps, Term, union
 from cvg.guidance.terms.label import LabelTerm
 from cvg.guidance.terms.rules import RulesTerm
 from cvg.guidance.terms.spread import SpreadTerm
+from cvg.guidance.turns import guided_at, turns
 from cvg.guidance.verdict import StepClassifier, Verdict
 
 NOT_JUDGED = -1.0
@@ -80,8 +82,16 @@ class Guide:
         if config.rules:
             self.terms.append(RulesTerm(config.rules, StepRules(classifier.labels, self.relations), self.read))
         self.terms += terms
+        self.turns = turns(classifier, self.relations, self.config)
+        """The noise levels at which each sample is guided, as indices."""
         self.satisfied: list[int] = []
-        """Samples that needed no more at the last guided step."""
+        """Samples that were guided at the last guided step and needed no more there."""
+        self.wanting: list[int] = []
+        """Samples that were guided there too, and were moved."""
+
+    def guided_at(self, guided_step: int) -> list[int]:
+        """The samples that are guided at a step."""
+        return guided_at(self.turns, guided_step)
 
     def edit(self, latents: Tensor, timestep: Tensor, guided_step: int) -> tuple[Tensor, list[Tensor]]:
         """Guide one denoising step.
@@ -93,13 +103,16 @@ class Guide:
 
         Returns:
             z_t', in the dtype of ``latents``; samples that need nothing keep theirs bit for bit. And the target
-            probabilities s_t[y] (R,) before each move; those of relations that were not looked at again stay.
+            probabilities s_t[y] (R,) before each move; those of relations that were not looked at again stay, those
+            of samples that are not guided at this step are NaN.
 
         Raises:
             ModelError: a verdict or a gradient is not finite, or a sample has no gradient at the first guided step.
         """
-        edited, probability_R = latents.float().clone(), self._recheck(latents, timestep, guided_step)
-        active = self._below(self.config.threshold, probability_R)
+        guided = self.guided_at(guided_step)
+        edited, probability_R = latents.float().clone(), self._recheck(latents, timestep, guided_step, guided)
+        active = self._below(self.config.threshold, probability_R, guided)
+        first = [sample for sample in guided if guided_step == min(self.turns[sample])]
         trail = [] if active else [probability_R]
         for _ in range(self.config.iterations if active else 0):
             with torch.enable_grad():
@@ -109,22 +122,21 @@ class Guide:
                 loss = self.loss(maps, verdict, guided_step)  # (c) L = -log s_t[y] + ...
             probability_R = verdict.update(probability_R)
             trail.append(probability_R)
-            wanting = self._below(self.config.threshold, probability_R)
-            moving = [sample for sample in active if sample in wanting]
+            moving = self._below(self.config.threshold, probability_R, active)
             if not moving:
                 break
-            gradient = gradient_of(loss, z, active, moving, first=guided_step == 0)
+            gradient = gradient_of(loss, z, active, moving, first)
             eta_B = self._step_sizes(probability_R)
             free = slice(self.generator.given_frames, None)
             for sample in moving:  # (d) z_t' = z_t - eta_t grad L
                 direction = gradient[active.index(sample)][:, free].float()
                 edited[sample][:, free] = move(edited[sample][:, free], direction, eta_B[sample])
             # By the verdict before this move: one after it would cost samples that need no more a pass.
-            active = self._below(self.config.repeat_bound, probability_R)
+            active = self._below(self.config.repeat_bound, probability_R, active)
             if not active:
                 break
-        wanting = self._below(self.config.threshold, probability_R)
-        self.satisfied = [sample for sample in range(len(latents)) if sample not in wanting]
+        self.wanting = self._below(self.config.threshold, probability_R, guided)
+        self.satisfied = [sample for sample in guided if sample not in self.wanting]
         return edited.to(latents.dtype), trail
 
     def maps(self, z: Tensor, timestep: Tensor, samples: Sequence[int], guided_step: int) -> EntityMaps:
@@ -155,38 +167,43 @@ class Guide:
         return self.classify(self.maps(z, timestep, samples, guided_step).of(self.read), samples, guided_step)
 
     @torch.no_grad()
-    def judge(self, latents: Tensor, timestep: Tensor, guided_step: int, before_R: Tensor | None = None) -> Tensor:
+    def judge(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        guided_step: int,
+        samples: Sequence[int] | None = None,
+        before_R: Tensor | None = None,
+    ) -> Tensor:
         """Target probabilities s_t[y] (R,) of latents; arguments as of :meth:`edit`.
 
         Args:
             latents: z_t or z_t' of the batch, (B, C, F, H', W').
             timestep: the scheduler's timestep of this step.
             guided_step: its index among the classifier's noise levels.
-            before_R: the last ones that :meth:`edit` gave at this step; those of samples that it left alone stay.
+            samples: those that are looked at; all when None.
+            before_R: the probabilities of the others.
         """
-        known = [] if before_R is None else self.satisfied
         probability_R = torch.zeros(len(self.relations)) if before_R is None else before_R
-        pending = [sample for sample in range(len(latents)) if sample not in known]
-        if not pending:
+        looked_at = range(len(latents)) if samples is None else samples
+        if not looked_at:
             return probability_R.clone()
-        return self.verdict(latents[pending].float(), timestep, pending, guided_step).update(probability_R)
+        return self.verdict(latents[list(looked_at)].float(), timestep, looked_at, guided_step).update(probability_R)
 
-    @torch.no_grad()
-    def _recheck(self, latents: Tensor, timestep: Tensor, guided_step: int) -> Tensor:
+    def _recheck(self, latents: Tensor, timestep: Tensor, guided_step: int, guided: Sequence[int]) -> Tensor:
         """Target probabilities (R,) of samples that were satisfied a guided step ago; of others they are not known.
 
         Most of them still are, and their verdict without gradients will do.
         """
-        probability_R = torch.full((len(self.relations),), NOT_JUDGED)
-        if not self.satisfied:
-            return probability_R
-        z = latents[self.satisfied].float()
-        return self.verdict(z, timestep, self.satisfied, guided_step).update(probability_R)
+        probability_R = torch.full((len(self.relations),), math.nan)
+        probability_R[self.relations.rows(guided)] = NOT_JUDGED
+        again = [sample for sample in self.satisfied if sample in guided]
+        return self.judge(latents, timestep, guided_step, again, probability_R)
 
-    def _below(self, bound: float | None, probability_R: Tensor) -> list[int]:
-        """Samples of which a relation's target probability is not known to reach the bound; all for None."""
+    def _below(self, bound: float | None, probability_R: Tensor, samples: Sequence[int]) -> list[int]:
+        """Those samples of which a relation's target probability is not known to reach the bound; all for None."""
         least_B = self.relations.least(probability_R.tolist())
-        return [sample for sample, least in enumerate(least_B) if bound is None or not least >= bound]
+        return [sample for sample in samples if bound is None or not least_B[sample] >= bound]
 
     def _step_sizes(self, probability_R: Tensor) -> list[float]:
         """eta_t of each sample, by its least probable relation.

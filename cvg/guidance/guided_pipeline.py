@@ -27,8 +27,9 @@ from cvg.guidance.asked import ByHand, Reader
 from cvg.guidance.call_report import Report
 from cvg.guidance.cautions import cautions
 from cvg.guidance.config import GuidanceConfig
+from cvg.guidance.guided_steps import GuidedSteps
 from cvg.guidance.rules import Rules, load_classifier
-from cvg.guidance.sampler import GuidedSampler, GuidedSteps
+from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.stated import stated_part, unstated
 from cvg.guidance.terms.base import Term
 
@@ -154,7 +155,7 @@ class GuidedPipeline:
         if self._classifier is not None or size is not None:
             sampler = self._sampler(config, size)
             if size is not None and stated is None:
-                sampler.guided_steps(steps, size)
+                sampler.guided_steps(steps, size, sampler.levels(asked))
         conditioning = generator.encode(asked, generator.given_states(call))
         begun: list[GuidedSteps] = []
 

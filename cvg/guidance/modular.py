@@ -33,8 +33,8 @@ from cvg.generators.unchanged import unchanged
 from cvg.guidance.call_report import Report
 from cvg.guidance.config import RULES, GuidanceConfig
 from cvg.guidance.guided_pipeline import GuidedPipeline
+from cvg.guidance.guided_steps import GuidedSteps
 from cvg.guidance.rules import Rules, load_classifier
-from cvg.guidance.sampler import GuidedSteps
 
 _OURS: Final = {
     "entities": "entity phrases of a prompt that cannot be read: for each relation in turn its subject and object",

@@ -22,20 +22,22 @@ from cvg.generators import Generator, Loading, load_generator
 from cvg.generators.image_to_video import ImageToVideo
 from cvg.generators.loading import check_image
 from cvg.grounding.slots import slot_maps
-from cvg.guidance.config import RULES, GuidanceConfig
+from cvg.guidance.config import GUIDED_STEPS, RULES, GuidanceConfig
 from cvg.guidance.formulas import gathered, seen
 from cvg.guidance.places import place
-from cvg.guidance.stated import formula_of, stated, unstated
+from cvg.guidance.stated import attributes_alone, formula_of, stated, unstated
 from cvg.guidance.verdict import Verdict
 
 TEMPERATURE = 0.05
 """Of the softmax over a group's scores; lengths are in frame sides."""
 SHARE = 2 / 3
 """Of the layers that are tapped where none are named: early and middle ones say where things will be."""
-GENTLE = 0.15
+GENTLE = 0.5
 """Length of the edits of a sample that is asked for attributes alone, in those of others: longer ones deform shapes."""
-SCHEDULE, GUIDED = 12, (1, 2, 3, 4)
+SCHEDULE, LEVELS = 12, (1, 2, 3, 4, 5, 6)
 """Noise levels where none are named: those of these steps of a schedule of so many, as classifiers are trained on."""
+LATER = 2
+"""How many of them are left out of the guidance of a sample that is asked for attributes alone."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class RulesConfig:
     Attributes:
         layers: tapped layers.
         heads: tapped heads.
-        sigmas: noise levels T, noisiest first.
+        sigmas: noise levels T, noisiest first; not all are guided at (:func:`cvg.guidance.turns.turns`).
         token_grid: latent tokens of the generator's own size.
         sampling: rules have no preferences.
         generator: None: any.
@@ -93,7 +95,7 @@ class Rules(nn.Module):
             size: of the videos, unless sampling is told another.
             layers: tapped layers; the first two thirds when None.
             heads: tapped heads; all when None.
-            sigmas: noise levels at which steps are guided; four early ones of its schedule when None, or the first
+            sigmas: noise levels at which steps are guided; six early ones of its schedule when None, or the first
                 four of steps that are stated.
 
         Raises:
@@ -109,7 +111,7 @@ class Rules(nn.Module):
         if sigmas is None:
             stated = generator.fixed_steps
             levels = generator.schedule(stated or SCHEDULE, size).levels[:-1]
-            sigmas = [float(levels[step]) for step in (range(stated)[: len(GUIDED)] if stated else GUIDED)]
+            sigmas = [float(levels[step]) for step in (range(stated)[:GUIDED_STEPS] if stated else LEVELS)]
         latents = generator.initial_latents([torch.Generator().manual_seed(0)], size)
         grid = generator.token_grid(latents)
         return cls(labels, RulesConfig(chosen, list(range(count) if heads is None else heads), list(sigmas), grid))
@@ -205,6 +207,7 @@ class StepRules:
     def __init__(self, labels: LabelSet, relations: RelationBatch) -> None:
         self.labels, self.relations = labels, relations
         self.known = {labels.index(name) for name in stated(labels)}
+        self.gentle = attributes_alone(labels, relations)
 
     def require_all(self) -> None:
         """Raise PromptError where a label is asked for that no formula states."""
@@ -218,8 +221,7 @@ class StepRules:
 
     def pace(self, sample: int) -> float:
         """Share of the usual length that a sample's edits have: :data:`GENTLE` where only attributes are asked for."""
-        targets = [self.relations.target_R[row] for row in self.relations.rows([sample])]
-        return GENTLE if all(self.labels.labels[target].bound for target in targets) else 1.0
+        return GENTLE if sample in self.gentle else 1.0
 
     def __call__(self, maps_BLAEFHW: Tensor, samples: Sequence[int], guided_step: int) -> Verdict:
         """The verdict on some samples, differentiable in their maps; arguments as of ``StepClassifier``."""

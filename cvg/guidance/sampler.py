@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,14 +21,16 @@ from cvg.classifier import CompositionClassifier
 from cvg.common.clock import wall_clock
 from cvg.common.errors import SettingsError, require
 from cvg.common.sizes import Size
-from cvg.composition import Composition, Parser, parse
+from cvg.composition import Composition, Parser, RelationBatch, parse
 from cvg.diffusion.trajectory import nearest_steps
 from cvg.generators import Conditioning, Generator, wrap_pipeline
-from cvg.guidance.checks import at_step, call_differences, differences_from_training, require_finite
+from cvg.guidance.checks import call_differences, differences_from_training, require_finite
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
+from cvg.guidance.guided_steps import GuidedSteps
 from cvg.guidance.rules import Rules
 from cvg.guidance.terms.base import Term
+from cvg.guidance.turns import turns
 
 _MOST_STEPS = 201
 """Where the search for a number of steps that fits ends."""
@@ -46,7 +48,8 @@ class SampleResult:
         compositions: what each prompt was understood to ask.
         probabilities: what the classifier thought while the videos were guided. For each denoising step that was
             guided, a list of tensors (R,): the probability of the target label of every relation (those of all prompts,
-            one after the other) before each move of the latents; at the last one also after it. Empty when unguided.
+            one after the other) before each move of the latents; at a prompt's last one also after it. NaN where the
+            prompt is not guided at that step. Empty when unguided.
         seconds: wall time of sampling and decoding.
     """
 
@@ -71,50 +74,6 @@ class Plan:
     guidance_scale: float | None
     size: Size
     timesteps: Tensor
-
-
-class GuidedSteps:
-    """Guides one batch as it is sampled: what the loop calls before every denoising step.
-
-    Args:
-        guide: of the batch.
-        timesteps: of the schedule.
-        guided_steps: index of the guided step at each denoising step that is one.
-        moves: whether edits change anything: with a step size of zero they do not.
-
-    Attributes:
-        moved: at each step that was guided, the samples whose latents it moved.
-    """
-
-    def __init__(self, guide: Guide, timesteps: Tensor, guided_steps: dict[int, int], moves: bool) -> None:
-        self.guide, self.timesteps, self.guided_steps, self.moves = guide, timesteps, guided_steps, moves
-        self.probabilities: dict[int, list[Tensor]] = {}
-        self.last: tuple[int, Tensor] | None = None
-        self.moved: dict[int, list[int]] = {}
-
-    def __call__(self, step: int, z: Tensor) -> Tensor:
-        """The latents that the step is to start from: z_t' at a guided one."""
-        if step == 0:
-            self.guide.conditioning = self.guide.generator.with_image(self.guide.conditioning)
-        with at_step(step, len(self.timesteps)):
-            require_finite("latents", z)
-            if step not in self.guided_steps or (step > 0 and not self.moves):
-                return z
-            edited, self.probabilities[step] = self.guide.edit(z, self.timesteps[step], self.guided_steps[step])
-            require_finite("edited latents", edited)
-        self.last = step, edited.clone()  # the pipeline goes on with the others
-        self.moved[step] = [sample for sample in range(len(z)) if not torch.equal(edited[sample], z[sample])]
-        if step > 0:  # until a sample moves the scheduler keeps its history: its video is the plain one
-            self.guide.generator.forget_history(sorted(set().union(*self.moved.values())))
-        return z if torch.equal(edited, z) else edited
-
-    def conclude(self) -> dict[int, list[Tensor]]:
-        """The probabilities, with those after the last move: for the record, so made once sampling is over."""
-        if self.last is not None and self.last[0] == max(self.guided_steps):
-            step, edited = self.last
-            trail = self.probabilities[step]
-            trail.append(self.guide.judge(edited, self.timesteps[step], self.guided_steps[step], trail[-1]))
-        return self.probabilities
 
 
 class GuidedSampler:
@@ -155,19 +114,27 @@ class GuidedSampler:
         self.size = Size(*size) if size else self.generator.pixel_size(classifier.config.token_grid)
         self.check_generator()
 
-    def guided_steps(self, steps: int, size: Size | None = None, count: int | None = None) -> dict[int, int]:
+    def levels(self, compositions: Sequence[Composition]) -> list[int]:
+        """Indices of the classifier's noise levels at which any of some prompts is guided."""
+        relations = RelationBatch.of(compositions, self.classifier.labels)
+        return sorted(set().union(*turns(self.classifier, relations, self.config)))
+
+    def guided_steps(self, steps: int, size: Size | None = None, levels: Iterable[int] | None = None) -> dict[int, int]:
         """The denoising steps that are guided, each with its index among the classifier's noise levels.
 
         Args:
             steps: denoising steps in all.
             size: of the videos; the one the classifier was trained for when None.
-            count: how many of the noise levels, noisiest first; as many as are to be guided when None.
+            levels: indices of noise levels, ascending, as :meth:`levels` finds them for prompts; the noisiest, as many
+                as are to be guided, when None.
 
         Raises:
             SettingsError: the schedule has no step near a noise level of the classifier, or one step for two of them.
         """
         require(1, steps=steps)
-        wanted = self.classifier.config.sigmas[: self.config.guided_steps if count is None else count]
+        sigmas = self.classifier.config.sigmas
+        indices = range(len(sigmas))[: self.config.guided_steps] if levels is None else levels
+        wanted = {index: sigmas[index] for index in indices}
         found = self._near(steps, size, wanted)
         if len(found) < len(wanted):
             more = range(steps + 1, 0 if self.generator.fixed_steps else _MOST_STEPS)
@@ -175,14 +142,14 @@ class GuidedSampler:
             remedy = "guide fewer steps, or use another schedule" if enough is None else f"use {enough} steps or more"
             raise SettingsError(
                 f"steps {steps}: no separate denoising steps near the classifier's noise levels "
-                f"{[round(s, 3) for s in wanted]}; {remedy}"
+                f"{[round(sigma, 3) for sigma in wanted.values()]}; {remedy}"
             )
         return found
 
-    def _near(self, steps: int, size: Size | None, wanted: Sequence[float]) -> dict[int, int]:
+    def _near(self, steps: int, size: Size | None, wanted: Mapping[int, float]) -> dict[int, int]:
         """Denoising step -> index of the noise level that it is the nearest to, for those that are near enough."""
-        levels = self.generator.schedule(steps, size or self.size).levels[:-1]
-        return {step: index for index, step in enumerate(nearest_steps(levels, wanted)) if step is not None}
+        found = nearest_steps(self.generator.schedule(steps, size or self.size).levels[:-1], list(wanted.values()))
+        return {step: index for index, step in zip(wanted, found, strict=True) if step is not None}
 
     def __call__(
         self,
@@ -295,6 +262,7 @@ class GuidedSampler:
         Raises:
             UserError: a label that is unknown, or a schedule that does not fit the classifier.
         """
-        guided_steps, timesteps = self.guided_steps(steps, size), self.generator.schedule(steps, size).timesteps
+        guided_steps = self.guided_steps(steps, size, self.levels(compositions))
+        timesteps = self.generator.schedule(steps, size).timesteps
         guide = Guide(self.generator, self.classifier, compositions, self.config, self.terms, conditioning)
         return GuidedSteps(guide, timesteps, guided_steps, moves=bool(self.config.step_size))

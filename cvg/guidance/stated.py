@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from cvg.common.errors import PromptError
-from cvg.composition import Composition, LabelSet
+from cvg.composition import Composition, LabelSet, RelationBatch
 from cvg.composition.labels import Label
 from cvg.guidance.formulas import FORMULAS, Formula
 
@@ -41,6 +41,13 @@ def stated_part(composition: Composition, labels: LabelSet) -> tuple[Composition
     mine = tuple(relation for relation in relations if relation.label in known)
     left_out = [relation.label for relation in relations if relation.label not in known]
     return (replace(composition, relations=mine) if mine else None), left_out
+
+
+def attributes_alone(labels: LabelSet, relations: RelationBatch) -> set[int]:
+    """The prompts of a batch that ask for attributes which entities are bound to, and for nothing else."""
+    bound_R = [labels.labels[target].bound for target in relations.target_R]
+    others = {prompt for prompt, bound in zip(relations.prompt_R, bound_R, strict=True) if not bound}
+    return set(relations.prompt_R) - others
 
 
 def unstated(labels: LabelSet, name: str) -> PromptError:

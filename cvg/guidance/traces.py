@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -39,6 +40,8 @@ def traces(result: Traced, labels: LabelSet) -> list[list[dict[str, Any]]]:
         steps: list[dict[str, Any]] = []
         for step, trail in result.probabilities.items():
             values = [float(probability_R[r]) for probability_R in trail]
+            if math.isnan(values[0]):  # not guided at this step
+                continue
             while len(values) > 1 and values[-1] == values[-2]:  # left alone while others went on
                 values.pop()
             steps.append(

@@ -78,7 +78,7 @@ def compute(
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the pipeline's default when None.
     """
-    edited = EditedLatents(sampler.guided_steps(steps))
+    edited = EditedLatents(sampler.guided_steps(steps, levels=sampler.levels(compositions)))
     plain = run_plain(sampler, compositions, seeds, steps, guidance_scale)
     prompts = [composition.prompt for composition in compositions]
     guided = sampler(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale, observe=edited)

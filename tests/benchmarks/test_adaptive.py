@@ -51,12 +51,11 @@ def test_a_sample_whose_guidance_has_ended_is_neither_moved_nor_looked_at(
     again, second = steered.edit(edited, torch.tensor(900), 1)
     assert set(looked) == {1}
     assert [torch.equal(again[sample], edited[sample]) for sample in range(3)] == [True, False, True]
-    assert torch.equal(second[0][[0, 2]], first[-1][[0, 2]]) and second[0][1] != first[-1][1]
+    assert second[0][[0, 2]].isnan().all() and second[0][1] != first[-1][1]
     steered.open = []
     looked.clear()
     last, third = steered.edit(again, torch.tensor(800), 1)
-    assert torch.equal(last, again) and len(third) == 1 and torch.equal(third[0], second[-1])
-    assert torch.equal(steered.judge(last, torch.tensor(800), 1, third[-1]), third[-1]) and not looked
+    assert torch.equal(last, again) and len(third) == 1 and third[0].isnan().all() and not looked
 
 
 def test_with_nothing_to_be_sure_of_adaptive_steps_are_the_fixed_ones(

@@ -258,7 +258,7 @@ def test_only_what_was_moved_is_judged_again(
     judged: list[int] = []
     verdict = Guide.verdict
     monkeypatch.setattr(Guide, "verdict", lambda self, z, *rest: judged.append(len(z)) or verdict(self, z, *rest))
-    torch.testing.assert_close(steered.judge(edited, timestep, 0, verdicts[-1]), wanted)
+    torch.testing.assert_close(steered.judge(edited, timestep, 0, steered.wanting, verdicts[-1]), wanted)
     assert judged == [1]
 
 

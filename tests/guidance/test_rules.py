@@ -22,10 +22,12 @@ from cvg.guidance.sampler import GuidedSampler
 from cvg.guidance.stated import formula_of, stated, stated_part
 from cvg.guidance.terms.base import EntityMaps, Taps
 from cvg.guidance.terms.rules import RulesTerm
+from cvg.guidance.traces import traces
+from cvg.guidance.turns import guided_at, turns
 from cvg.judging.rules import RULES
 from tests.helpers.tiny import STEPS, tiny_classifier
 
-SHAPES = LabelSet.load("shapes")
+SHAPES, WORLD = LabelSet.load("shapes"), LabelSet.load("world")
 SIZE = Size(5, 32, 32)
 FRAMES, ROWS, COLUMNS = 4, 12, 20
 PROMPTS = {1: "a {e0} {r0}", 2: "a {e0} {r0} a {e1}"}
@@ -256,6 +258,70 @@ def test_edits_for_attributes_alone_are_shorter(generator: Generator) -> None:
     config = GuidanceConfig(step_size=0.2, fade=0.0)
     guide = Guide(generator, Rules.of(generator, labels, SIZE), asked, config)
     assert guide._step_sizes(torch.zeros(len(guide.relations))) == [pytest.approx(0.2 * GENTLE), 0.2]
+
+
+ATTRIBUTES, PLACES = "a red car and a blue van", "a red car to the left of a van"
+
+
+def of_world(prompt: str) -> Composition:
+    part, _ = stated_part(parse(prompt, WORLD), WORLD)
+    assert part is not None
+    return part
+
+
+@pytest.mark.parametrize(
+    ("count", "known", "places", "attributes"),
+    [
+        (4, 6, [0, 1, 2, 3], [2, 3, 4, 5]),
+        (2, 6, [0, 1], [2, 3]),
+        (6, 6, [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]),
+        (5, 6, [0, 1, 2, 3, 4], [1, 2, 3, 4, 5]),
+        (4, 4, [0, 1, 2, 3], [0, 1, 2, 3]),
+        (4, 3, [0, 1, 2], [0, 1, 2]),
+        (0, 6, [], []),
+    ],
+)
+def test_attributes_alone_are_guided_later(
+    generator: Generator, count: int, known: int, places: list[int], attributes: list[int]
+) -> None:
+    rules = Rules.of(generator, WORLD, SIZE, sigmas=[0.95 - 0.05 * k for k in range(known)])
+    relations = RelationBatch.of([of_world(ATTRIBUTES), of_world(PLACES)], WORLD)
+    found = turns(rules, relations, GuidanceConfig(guided_steps=count))
+    assert [list(turn) for turn in found] == [attributes, places]
+    assert [guided_at(found, level) for level in (0, 5)] == [
+        [sample for sample, mine in enumerate((attributes, places)) if level in mine] for level in (0, 5)
+    ]
+
+
+def test_classifiers_guide_everything_at_the_same_levels(generator: Generator) -> None:
+    classifier = tiny_classifier(generator)
+    relations = RelationBatch.of([asking(SHAPES, "left of"), asking(SHAPES, "in red")], SHAPES)
+    assert [list(turn) for turn in turns(classifier, relations, GuidanceConfig(guided_steps=1))] == [[0], [0]]
+
+
+def test_who_is_guided_later_is_so_in_every_batch(generator: Generator) -> None:
+    config = GuidanceConfig(threshold=None, step_size=0.5)
+    sampler = GuidedSampler(generator, Rules.of(generator, WORLD, SIZE), config, size=SIZE)
+    asked = [of_world(ATTRIBUTES), of_world(PLACES)]
+    at = sampler.guided_steps(12, levels=sampler.levels(asked))
+    assert list(at) == [1, 2, 3, 4, 5, 6] and at[3] == 2
+    both = sampler([ATTRIBUTES, PLACES], [0, 1], asked, steps=12)
+    told = traces(both, WORLD)
+    for sample, steps in enumerate(([3, 4, 5, 6], [1, 2, 3, 4])):
+        alone = sampler([asked[sample].prompt], [sample], [asked[sample]], steps=12)
+        torch.testing.assert_close(both.video_BCFHW[sample], alone.video_BCFHW[0], atol=1e-4, rtol=0)
+        for mine, its in zip(told[sample], traces(alone, WORLD)[0], strict=True):
+            assert [step["step"] for step in mine["steps"]] == steps
+            # The last step also tells what came of its last move.
+            assert [len(step["probability"]) for step in mine["steps"]] == [2, 2, 2, 3]
+            for here, there in zip(mine["steps"], its["steps"], strict=True):
+                assert here["probability"] == pytest.approx(there["probability"], abs=1e-4)
+            assert mine["probability_after"] == mine["steps"][-1]["probability"][-1]
+
+
+def test_a_step_size_of_zero_looks_at_the_first_step_that_is_guided(generator: Generator) -> None:
+    sampler = GuidedSampler(generator, Rules.of(generator, WORLD, SIZE), GuidanceConfig(step_size=0.0), size=SIZE)
+    assert list(sampler([ATTRIBUTES], [0], [of_world(ATTRIBUTES)], steps=12).probabilities) == [3]
 
 
 def test_any_generator_is_guided_with_no_training(generator: Generator) -> None:
