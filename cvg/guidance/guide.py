@@ -26,7 +26,7 @@ from cvg.guidance.terms.base import EntityMaps, Taps, Term, union
 from cvg.guidance.terms.label import LabelTerm
 from cvg.guidance.terms.rules import RulesTerm
 from cvg.guidance.terms.spread import SpreadTerm
-from cvg.guidance.turns import guided_at, turns
+from cvg.guidance.turns import turns
 from cvg.guidance.verdict import StepClassifier, Verdict
 
 NOT_JUDGED = -1.0
@@ -91,7 +91,7 @@ class Guide:
 
     def guided_at(self, guided_step: int) -> list[int]:
         """The samples that are guided at a step."""
-        return guided_at(self.turns, guided_step)
+        return [sample for sample, turn in enumerate(self.turns) if guided_step in turn]
 
     def edit(self, latents: Tensor, timestep: Tensor, guided_step: int) -> tuple[Tensor, list[Tensor]]:
         """Guide one denoising step.

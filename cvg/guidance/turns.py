@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from cvg.classifier import CompositionClassifier
 from cvg.composition import RelationBatch
 from cvg.guidance.config import GuidanceConfig
@@ -29,8 +27,3 @@ def turns(classifier: CompositionClassifier | Rules, relations: RelationBatch, c
     late = attributes_alone(classifier.labels, relations) if first else set()
     starts = [first if prompt in late else 0 for prompt in range(max(relations.prompt_R, default=-1) + 1)]
     return [range(start, min(start + count, levels)) for start in starts]
-
-
-def guided_at(turns_B: Iterable[range], level: int) -> list[int]:
-    """The prompts whose turn it is at a noise level."""
-    return [prompt for prompt, turn in enumerate(turns_B) if level in turn]

@@ -23,7 +23,7 @@ from cvg.guidance.stated import formula_of, stated, stated_part
 from cvg.guidance.terms.base import EntityMaps, Taps
 from cvg.guidance.terms.rules import RulesTerm
 from cvg.guidance.traces import traces
-from cvg.guidance.turns import guided_at, turns
+from cvg.guidance.turns import turns
 from cvg.judging.rules import RULES
 from tests.helpers.tiny import STEPS, tiny_classifier
 
@@ -288,9 +288,6 @@ def test_attributes_alone_are_guided_later(
     relations = RelationBatch.of([of_world(ATTRIBUTES), of_world(PLACES)], WORLD)
     found = turns(rules, relations, GuidanceConfig(guided_steps=count))
     assert [list(turn) for turn in found] == [attributes, places]
-    assert [guided_at(found, level) for level in (0, 5)] == [
-        [sample for sample, mine in enumerate((attributes, places)) if level in mine] for level in (0, 5)
-    ]
 
 
 def test_classifiers_guide_everything_at_the_same_levels(generator: Generator) -> None:
