@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cvg.common import quiet
 from cvg.common.cli import run
-from cvg.common.errors import DifferenceError, PromptError, SettingsError
+from cvg.common.errors import DifferenceError, NothingToGuide, PromptError, SettingsError
 from cvg.common.files import alone, require_writable, sweep
 from cvg.common.sizes import Size
 from cvg.common.typed import to_dict
@@ -232,11 +232,17 @@ def _understood(line: PromptLine, labels: LabelSet, needed: bool, ruled: bool) -
     Where rules guide (``ruled``), it is what they know of that. What they do not know is told; what is ``needed`` and
     wholly unknown to them is refused.
     """
-    from cvg.guidance.stated import stated_part, unstated
+    from cvg.guidance.stated import stated_of, stated_part, unstated
     from cvg.guidance.traces import in_words
 
     if needed:
-        composition = parse(line.prompt, labels, line.entities, line.labels)
+        try:
+            composition = parse(line.prompt, labels, line.entities, line.labels)
+        except NothingToGuide as nothing:
+            by_rules = [] if ruled or line.entities or line.labels else stated_of(line.prompt, LabelSet.load(_LABELS))
+            if not by_rules:
+                raise
+            raise NothingToGuide(f"{nothing}; rules guide {', '.join(by_rules)}: --classifier rules") from nothing
     else:
         found = understand(line, labels)
         if found.composition is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from cvg.common.errors import PromptError
-from cvg.composition import Composition, LabelSet, RelationBatch
+from cvg.composition import Composition, LabelSet, RelationBatch, parse
 from cvg.composition.labels import Label
 from cvg.guidance.formulas import FORMULAS, Formula
 
@@ -41,6 +41,15 @@ def stated_part(composition: Composition, labels: LabelSet) -> tuple[Composition
     mine = tuple(relation for relation in relations if relation.label in known)
     left_out = [relation.label for relation in relations if relation.label not in known]
     return (replace(composition, relations=mine) if mine else None), left_out
+
+
+def stated_of(prompt: str, labels: LabelSet) -> list[str]:
+    """The labels that a prompt asks for and rules can guide towards; none where it cannot be read."""
+    try:
+        part, _ = stated_part(parse(prompt, labels), labels)
+    except PromptError:
+        return []
+    return [relation.label for relation in part.relations] if part else []
 
 
 def attributes_alone(labels: LabelSet, relations: RelationBatch) -> set[int]:

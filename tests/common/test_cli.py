@@ -226,9 +226,18 @@ def test_a_prompt_that_is_not_understood_names_the_options_that_say_it(capsys: p
     with pytest.raises(SystemExit):
         cli.run(sample.main, "sample", args=["--prompt=a dog behind a car"], remedies=sample.REMEDIES)
     said = capsys.readouterr().err
-    assert "no known relation" in said and said.endswith(
-        "; --entities and --label say by hand what a prompt asks for\n"
+    assert (
+        "no known relation" in said
+        and "rules" not in said
+        and said.endswith("; --entities and --label say by hand what a prompt asks for\n")
     )
+
+
+def test_where_rules_know_what_a_classifier_does_not_they_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.run(sample.main, "sample", args=["--prompt=a red dog and a blue cat"], remedies=sample.REMEDIES)
+    assert "no known relation" in (said := capsys.readouterr().err)
+    assert "; rules guide red, blue: --classifier rules; --entities and --label" in said
 
 
 @pytest.mark.parametrize("wrong", ["batch_size=0", "fps=-1", "scale=0"])
