@@ -25,7 +25,7 @@ from cvg.composition import Composition, RelationBatch
 from cvg.generators.histories import State
 from cvg.guidance.checks import at_step, require_finite
 from cvg.guidance.guide import reader_of
-from cvg.guidance.rules import StepRules
+from cvg.guidance.rules import Rules, StepRules
 from cvg.guidance.sampler import GuidedSampler, Observe, Plan, SampleResult
 from cvg.guidance.verdict import StepClassifier
 
@@ -87,13 +87,14 @@ class _Run:
 
 
 def looks(sampler: GuidedSampler) -> int:
-    """How many of the classifier's noise levels a choice among seeds looks at: the number given, else all.
+    """How many of the noise levels a choice among seeds looks at, the noisiest ones: the number given, else all.
 
-    A look costs one pass without gradients, and the later it is, the surer is the verdict.
+    A look costs one pass without gradients, and the later it is, the surer is the verdict. Rules look where they would
+    guide: their later levels are for attributes alone.
     """
-    given = sampler.given.guided_steps
     known = len(sampler.classifier.config.sigmas)
-    return known if given is None else min(given, known)
+    count = (sampler.config if isinstance(sampler.classifier, Rules) else sampler.given).guided_steps
+    return known if count is None else min(count, known)
 
 
 def followed(sampler: GuidedSampler) -> dict[str, int]:

@@ -11,9 +11,10 @@ from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import UserError
 from cvg.composition import parse
 from cvg.guidance import choice
-from cvg.guidance.choice import BestSeed, followed
+from cvg.guidance.choice import BestSeed, followed, looks
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.guide import Guide
+from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
 from tests.generators.test_histories import CASES, PIPELINES, STEPS, tiny_generator
 from tests.helpers.conformance import PROMPTS
@@ -104,6 +105,14 @@ def test_all_noise_levels_are_looked_at_but_where_a_number_is_given(given: int |
     BestSeed(run)(PROMPTS, SEEDS, COMPOSITIONS, STEPS, observe=lambda step, z: steps.append(step))
     assert steps == [*range(last + 1)] * 2 + list(range(STEPS))
     assert followed(run) == {"guided_steps": given or 3, "smoothing": 1}
+
+
+def test_by_rules_it_looks_where_they_guide_places() -> None:
+    made = sampler()
+    rules = Rules.of(made.generator, LABELS, made.size)
+    assert len(rules.config.sigmas) == 6
+    assert looks(GuidedSampler(made.generator, rules)) == 4
+    assert looks(GuidedSampler(made.generator, rules, GuidanceConfig(guided_steps=5))) == 5
 
 
 @pytest.mark.parametrize("seeds", [[[0, 1]], [[0, 1], [2]], [[], []]])

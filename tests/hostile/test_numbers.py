@@ -92,7 +92,7 @@ def test_no_bound_takes_nan_for_a_satisfied_verdict(generator: Generator, classi
     for values in ([0.99, math.nan], [math.nan, 0.99]):
         assert math.isnan(relations.least(values)[0])
     guide = Guide(generator, classifier, [parse(prompt, LABELS) for prompt in PROMPTS], GuidanceConfig())
-    assert guide._below(0.95, torch.tensor([math.nan, 0.99])) == [0]
+    assert guide._below(0.95, torch.tensor([math.nan, 0.99]), [0, 1]) == [0]
 
 
 def test_a_verdict_that_is_not_finite_stops_at_its_step(
