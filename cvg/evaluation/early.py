@@ -106,7 +106,8 @@ def run_plain(
         guidance_scale: of classifier-free guidance; the classifier's, else the pipeline's default, when None.
         observe: shown every denoising step too.
     """
-    schedule, in_use = sampler.generator.schedule(steps, sampler.size), sampler.guided_steps(steps)
+    schedule = sampler.generator.schedule(steps, sampler.size)
+    in_use = sampler.guided_steps(steps, levels=sampler.levels(compositions))
     at = {step: guided_step for guided_step, step in reachable_guided_steps(sampler, in_use, schedule).items()}
     last = max((step for step, guided_step in at.items() if guided_step < looks(sampler)), default=0)
     early: list[EarlyLatents] = []

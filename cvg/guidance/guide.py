@@ -87,7 +87,7 @@ class Guide:
         self.satisfied: list[int] = []
         """Samples that were guided at the last guided step and needed no more there."""
         self.wanting: list[int] = []
-        """Samples that were guided there too, and were moved."""
+        """Samples that were guided there too and wanted more when last looked at; they were moved after that."""
 
     def guided_at(self, guided_step: int) -> list[int]:
         """The samples that are guided at a step."""
@@ -107,7 +107,7 @@ class Guide:
             of samples that are not guided at this step are NaN.
 
         Raises:
-            ModelError: a verdict or a gradient is not finite, or a sample has no gradient at the first guided step.
+            ModelError: a verdict or a gradient is not finite, or a sample has no gradient at its first guided step.
         """
         guided = self.guided_at(guided_step)
         edited, probability_R = latents.float().clone(), self._recheck(latents, timestep, guided_step, guided)

@@ -26,7 +26,8 @@ class GuidedSteps:
         self.guide, self.timesteps, self.guided_steps, self.moves = guide, timesteps, guided_steps, moves
         self.probabilities: dict[int, list[Tensor]] = {}
         self.ended: dict[int, tuple[Tensor, list[int]]] = {}
-        """Steps at which samples were guided for the last time: their edited latents, and which of these were moved."""
+        """Steps that were the last guided one of samples: the edited latents, and which of these samples were moved and
+        not looked at again."""
         self.moved: dict[int, list[int]] = {}
 
     def __call__(self, step: int, z: Tensor) -> Tensor:

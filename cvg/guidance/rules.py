@@ -33,11 +33,11 @@ TEMPERATURE = 0.05
 SHARE = 2 / 3
 """Of the layers that are tapped where none are named: early and middle ones say where things will be."""
 GENTLE = 0.5
-"""Length of the edits of a sample that is asked for attributes alone, in those of others: longer ones deform shapes."""
+"""Length of the edits of a sample that is asked for attributes alone, in those of others; found by trial."""
 SCHEDULE, LEVELS = 12, (1, 2, 3, 4, 5, 6)
 """Noise levels where none are named: those of these steps of a schedule of so many, as classifiers are trained on."""
 LATER = 2
-"""How many of them are left out of the guidance of a sample that is asked for attributes alone."""
+"""How many of them later than others a sample is guided that is asked for attributes alone."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from cvg.guidance.stated import attributes_alone
 def turns(classifier: CompositionClassifier | Rules, relations: RelationBatch, config: GuidanceConfig) -> list[range]:
     """For each prompt, the noise levels at which it is guided, as indices: the noisiest ones.
 
-    By rules, prompts that ask for attributes alone are guided two levels later, where there are more than are to be
-    guided: which entity has which colour is decided after the entities' places. What a prompt is batched with changes
+    By rules, prompts that ask for attributes alone are guided two levels later, or as many later as there are levels to
+    spare: which entity has which colour is decided after the entities' places. What a prompt is batched with changes
     nothing.
 
     Args:

@@ -10,7 +10,7 @@ from cvg.shapes.outlines import Floats, covered, distance_for, gaps, reaches
 from cvg.shapes.placing import AXES, CANDIDATES, PIXEL, TIME_F, Candidates, drifting, straight
 
 HIDDEN = (0.2, 0.36)
-"""Share of what is behind that is covered, least and most: its shape can still be told, as generators draw it too."""
+"""Share of what is behind that is covered, least and most: of the rest, its shape can be told."""
 FROM_THE_MIDDLE_F = np.abs(2 * TIME_F - 1)
 """1 at the ends of a clip, 0 in its middle frame."""
 
