@@ -75,7 +75,7 @@ class Margins:
     known: float = 0.3
 
 
-JUDGE = Margins(motion=0.12, spatial=0.12, approach=0.08, off_axis=0.8, contact=0.04, sweep=2 / 3, still=0.04)
+JUDGE = Margins(motion=0.12, spatial=0.12, approach=0.08, off_axis=0.8, contact=0.04, sweep=0.6, still=0.04)
 """Of the shapes world, where what is asked for is made to be clear."""
 FREE = Margins(motion=0.05, spatial=0.05, approach=0.05, off_axis=0.8, sided=0.6)
 """Of videos of anything: twice the two or three hundredths of the frame that jittering boxes make up."""

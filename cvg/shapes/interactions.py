@@ -14,6 +14,10 @@ HIDDEN = (0.2, 0.36)
 FROM_THE_MIDDLE_F = np.abs(2 * TIME_F - 1)
 """1 at the ends of a clip, 0 in its middle frame."""
 
+GAP = (4.0, 8.0)
+"""Pixels between the rims of entities that interact without touching, least and most. Where less than a latent is
+between them for several frames, generators let the two run into one another."""
+
 Pair = tuple[str, str]
 
 
@@ -32,15 +36,15 @@ def interact(label: str, shapes: Sequence[str], rng: np.random.Generator) -> Can
 def _circling(shapes: Pair, rng: np.random.Generator) -> Candidates:
     mine, theirs = _radii(6.0, 7.0, rng)
     centre = drifting(0.015, rng)
-    way = _turning(rng.uniform(262, 290, CANDIDATES), rng)
-    far = _clear_of(way, reaches(shapes[1], theirs, shapes[0], mine), _uniform(1.5, 4.0, rng) * PIXEL)
+    way = _turning(rng.uniform(232, 252, CANDIDATES), rng)
+    far = _clear_of(way, reaches(shapes[1], theirs, shapes[0], mine), _uniform(3.5, 6.5, rng) * PIXEL)
     return _together((mine, theirs), (centre + far[:, None, None] * way, centre))
 
 
 def _swapping(shapes: Pair, rng: np.random.Generator) -> Candidates:
     mine, theirs = _radii(7.0, 9.0, rng)
     way = _turning(rng.uniform(174, 186, CANDIDATES), rng)
-    far = _clear_of(way, reaches(shapes[1], theirs, shapes[0], mine), _uniform(1.5, 5.0, rng) * PIXEL)
+    far = _clear_of(way, reaches(shapes[1], theirs, shapes[0], mine), _uniform(*GAP, rng) * PIXEL)
     half = far[:, None, None] / 2 * way
     return _together((mine, theirs), (half, -half))
 
@@ -49,7 +53,7 @@ def _following(shapes: Pair, rng: np.random.Generator) -> Candidates:
     mine, theirs = _radii(6.5, 8.5, rng)
     ahead, beside = _axes(0.03, rng)
     between = reaches(shapes[0], mine, shapes[1], theirs)
-    far = distance_for(_uniform(2.0, 6.0, rng) * PIXEL, ahead, beside, between)
+    far = distance_for(_uniform(*GAP, rng) * PIXEL, ahead, beside, between)
     length = _uniform(0.24, 0.36, rng)
     first = straight(ahead * (length * _uniform(0.94, 1.06, rng))[:, None])
     second = straight(ahead * length[:, None]) + (ahead * far[:, None] + beside)[:, None]
@@ -76,7 +80,7 @@ def _passing(shapes: Pair, rng: np.random.Generator) -> Candidates:
     before, after = _uniform(0.235, 0.32, rng)[:, None], _uniform(0.235, 0.32, rng)[:, None]
     way = (-before + (before + after) * TIME_F)[..., None] * along[:, None]
     between = reaches(shapes[1], theirs, shapes[0], mine)
-    gap = np.broadcast_to((_uniform(1.5, 5.0, rng) * PIXEL)[:, None], way.shape[:2])
+    gap = np.broadcast_to((_uniform(*GAP, rng) * PIXEL)[:, None], way.shape[:2])
     far = distance_for(gap, side[:, None], way, between[:, None]).max(axis=-1)
     return _together((mine, theirs), (centre + way + (far[:, None] * side)[:, None], centre))
 
