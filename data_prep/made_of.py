@@ -13,6 +13,8 @@ from cvg.common.files import read_json, write_json
 def require_same(folder: Path, made_of: Mapping[str, Any]) -> None:
     """Note in an empty folder what its files will be made of; where that is noted already, it has to be the same.
 
+    Called once all of it is known to be usable: what could not be used would be noted, and what can be refused for it.
+
     Args:
         folder: made where it is not there.
         made_of: what they depend on, as JSON has it.

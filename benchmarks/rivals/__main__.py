@@ -114,7 +114,7 @@ def main(
     settings |= {"batch_size": batch_size, **vars(loading), "threads": torch.get_num_threads(), "versions": versions()}
     with alone(out):
         record = _begun(path, json.loads(json.dumps(settings)))
-        rings = {name: _ring(name, steps, loading) for name in generators}
+        rings = {name: _ring(name, shipped[name], steps, loading) for name in generators}
         if strange := [row for row, model in given if not any(_is_of(model, ring) for ring in rings.values())]:
             raise ModelError(f"classifier {strange[0]}: it is of none of the generators {', '.join(generators)}")
         for name, ring in rings.items():
@@ -157,8 +157,7 @@ def _fight(
     arena.measure(cases[0], rivals_on(replace(ring, steps=SHORT), others))
 
 
-def _ring(name: str, steps: int, loading: Loading) -> Ring:
-    classifier = CompositionClassifier.from_pretrained(SHIPPED[name])
+def _ring(name: str, classifier: CompositionClassifier, steps: int, loading: Loading) -> Ring:
     generator = load_generator(name, loading)
     classifier = classifier.eval().requires_grad_(False).to(generator.device)
     size = generator.pixel_size(classifier.config.token_grid)

@@ -45,7 +45,8 @@ def often_wrong(scrambled: float | Mapping[str, float] | None, drawn: Sequence[s
         drawn: kinds of which there are clips.
 
     Raises:
-        SettingsError: a kind of which there is no clip, or no probability.
+        SettingsError: a kind of which there is no clip, no probability, or more than half of the captions of
+            `attribute`, whose two colours would then mean each other.
     """
     if not isinstance(scrambled, Mapping):
         scrambled = {} if scrambled is None else dict.fromkeys(drawn, scrambled)
@@ -53,6 +54,8 @@ def often_wrong(scrambled: float | Mapping[str, float] | None, drawn: Sequence[s
     for kind, share in scrambled.items():
         if not 0 <= share <= 1:
             raise SettingsError(f"scrambled {kind!r}: {share} is no probability; give 0 to 1")
+        if kind == "attribute" and share > 0.5:  # two colours: what is not wrong is exchanged
+            raise SettingsError(f"scrambled {kind!r}: {share} of the captions would say the other one's; give 0.5 at most")
         if kind not in drawn:
             raise SettingsError(f"scrambled {kind!r}: no clips of this kind are drawn; leave it out, or draw some")
     return {kind: scrambled.get(kind, SCRAMBLED[kind]) for kind in drawn}

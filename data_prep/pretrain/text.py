@@ -179,7 +179,6 @@ def main(
     encoder = kind.text_encoder(len(tokenizer))
     if start is not None:
         go_on(encoder, tokenizer, hub.path(start))
-    # Only now: a START that cannot be is not noted, or the right one would be refused for it.
     require_same(out / "text_encoder.training", {"family": family, "start": start})
     tokenizer.save_pretrained(out / "tokenizer")
     model = WithReadouts(encoder, kind.masked).to(device)

@@ -136,7 +136,6 @@ def main(
     if start is not None:
         begun = trained_part(hub.path(start), "transformer", type(transformer))
         transformer.load_state_dict(begun.state_dict())
-    # Only now: a START that cannot be is not noted, or the right one would be refused for it.
     captions = {"kinds": often, "scrambled": wrong, "dropped": dropped}
     made_of = {"family": family, "start": start, **captions, "entities_weigh": entities_weigh}
     require_same(out / "transformer.training", made_of)

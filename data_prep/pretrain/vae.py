@@ -120,7 +120,6 @@ def main(
     vae = kind.vae()
     if start is not None:
         vae = trained_part(hub.path(start), "vae", type(vae))
-    # Only now: a START that cannot be is not noted, or the right one would be refused for it.
     made_of = {"family": family, "start": start, "decoder_only": decoder_only, "kinds": kinds}
     require_same(out / "vae.training", made_of)
     vae = vae.to(device)
