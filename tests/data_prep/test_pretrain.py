@@ -535,7 +535,7 @@ def test_captions_are_wrong_as_often_as_is_said_for_all_kinds_or_for_some() -> N
     assert drawing.often_wrong({"depth": 0.2}, ALL_KINDS) == clips.SCRAMBLED | {"depth": 0.2} != clips.SCRAMBLED
     with pytest.raises(UserError, match=r"scrambled 'depth': 20 is no probability; give 0 to 1"):
         drawing.often_wrong({"depth": 20}, ALL_KINDS)
-    with pytest.raises(UserError, match=r"scrambled 'attribute': 0.6 of the captions .* give 0.5 at most"):
+    with pytest.raises(UserError, match=r"scrambled 'attribute': 0.6 of captions .* give 0.5 at most"):
         drawing.often_wrong(0.6, ["motion", "attribute"])
     with pytest.raises(UserError, match="kind 'flying': unknown"):
         drawing.often_wrong({"flying": 0.5}, ALL_KINDS)
