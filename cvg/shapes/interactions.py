@@ -15,8 +15,8 @@ FROM_THE_MIDDLE_F = np.abs(2 * TIME_F - 1)
 """1 at the ends of a clip, 0 in its middle frame."""
 
 GAP = (4.0, 8.0)
-"""Pixels between the rims of entities that interact without touching, least and most. Where less than a latent is
-between them for several frames, generators let the two run into one another."""
+"""Pixels between the rims of entities that interact without touching, least and most; circling, which takes more of the
+frame, has a range of its own. The nearer they come, the more often generators let the two run into one another."""
 
 Pair = tuple[str, str]
 
@@ -57,8 +57,7 @@ def _following(shapes: Pair, rng: np.random.Generator) -> Candidates:
     length = _uniform(0.24, 0.36, rng)
     first = straight(ahead * (length * _uniform(0.94, 1.06, rng))[:, None])
     second = straight(ahead * length[:, None]) + (ahead * far[:, None] + beside)[:, None]
-    apart = gaps(second - first, between[:, None]).min(axis=-1)
-    return _together((mine, theirs), (first, second), apart > PIXEL)
+    return _together((mine, theirs), (first, second))
 
 
 def _bumping(shapes: Pair, rng: np.random.Generator) -> Candidates:
@@ -170,5 +169,5 @@ def _clear_of(way: Floats, reaches_NK: Floats, gap: Floats) -> Floats:
     return np.asarray(distance_for(gap_NF, way, np.zeros_like(way), reaches_NK[:, None]).max(axis=-1))
 
 
-def _together(radii: Sequence[Floats], tracks: Sequence[Floats], valid: Floats | None = None) -> Candidates:
-    return Candidates(radii, tracks, np.ones(CANDIDATES, bool) if valid is None else np.asarray(valid, bool))
+def _together(radii: Sequence[Floats], tracks: Sequence[Floats]) -> Candidates:
+    return Candidates(radii, tracks, np.ones(CANDIDATES, bool))

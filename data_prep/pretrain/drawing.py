@@ -55,7 +55,10 @@ def often_wrong(scrambled: float | Mapping[str, float] | None, drawn: Sequence[s
         if not 0 <= share <= 1:
             raise SettingsError(f"scrambled {kind!r}: {share} is no probability; give 0 to 1")
         if kind == "attribute" and share > 0.5:  # two colours: what is not wrong is exchanged
-            raise SettingsError(f"scrambled {kind!r}: {share} of captions would say the other one's; give 0.5 at most")
+            raise SettingsError(
+                f"scrambled {kind!r}: {share} of captions would say the other one's; give 0.5 at most, and where other "
+                "kinds are to have more, each of them its own"
+            )
         if kind not in drawn:
             raise SettingsError(f"scrambled {kind!r}: no clips of this kind are drawn; leave it out, or draw some")
     return {kind: scrambled.get(kind, SCRAMBLED[kind]) for kind in drawn}

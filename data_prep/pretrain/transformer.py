@@ -101,8 +101,8 @@ def main(
         batch_size: clips per step.
         clips: rendered clips in all.
         scrambled: probability that a relation of a caption is drawn at random within its group: one for all kinds, or
-            one for each kind that is named; others have their own. Colours of attribute are exchanged instead: above
-            one half, the generator learns to exchange them.
+            one for each kind that is named; others have their own. Colours of attribute are exchanged instead, in
+            one half at most: above that the generator would learn to exchange them.
         dropped: probability of an empty caption, for classifier-free guidance.
         device: torch device.
         bfloat16: compute in bfloat16, weights and optimiser in float32; slower on CPUs that emulate it.
