@@ -20,6 +20,10 @@ _BACKBONE = "none, or vlm with a path (a model's folder or Hub id)"
 
 Captions = Annotated[list[str], Field(min_length=SLOTS, max_length=SLOTS, description="a template for each slot count")]
 Amount = Annotated[StrictFloat | None, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
+Later = Annotated[
+    dict[str, Annotated[StrictInt, Field(ge=0, le=MOST)]] | None,
+    Field(max_length=MOST, description="a whole number of at least 0 for each of some groups of labels"),
+]
 Count = Annotated[StrictInt | None, Field(ge=1, le=MOST, description="a whole number of at least 1")]
 
 
@@ -124,6 +128,8 @@ class SamplingSettings:
         rules: weight of the labels' formulas in the loss, beside the classifier's own term; None: they are not in it.
         spread: weight of the entities' spread in the loss; None: that of `cvg.guidance.guide`.
         guided_steps: how many of the steps are guided, noisiest first; None: that of `cvg.guidance.guide`.
+        later: how many noise levels later than others prompts are guided that ask for labels of these groups alone;
+            None: all are guided at the noisiest ones.
     """
 
     step_size: Amount = None
@@ -131,13 +137,16 @@ class SamplingSettings:
     rules: Amount = None
     spread: Amount = None
     guided_steps: Count = None
+    later: Later = None
 
 
 def _consistent(config: ClassifierConfig) -> ClassifierConfig:
     try:
-        LabelSet(config.labels)
+        labels = LabelSet(config.labels)
     except UserError as error:
         raise ValueError(str(error)) from error
+    if unknown := [group for group in config.sampling.later or () if group not in labels.groups]:
+        raise ValueError(f"sampling.later {unknown[0]!r}: no group of the labels, which are {', '.join(labels.groups)}")
     volume = len(config.sigmas) * config.slots * prod(config.volume_grid)
     if max(volume, prod(config.grid)) > _MOST_VALUES:
         raise ValueError(f"volumes of {volume} values, more than the {_MOST_VALUES} that are read")

@@ -203,7 +203,10 @@ class CompositionClassifier(ClassifierFolder):
         other = copy.deepcopy(self, {id(self.backbone): self.backbone})
         known = {label.name for label in labels.labels} - {label.name for label in new}
         seen = self.config.seen and {name: count for name, count in self.config.seen.items() if name in known}
-        other.labels, other.config = labels, replace(self.config, labels=labels.to_dict(), seen=seen)
+        later = self.config.sampling.later
+        kept = later and {group: levels for group, levels in later.items() if group in labels.groups}
+        sampling = replace(self.config.sampling, later=kept)
+        other.labels, other.config = labels, replace(self.config, labels=labels.to_dict(), seen=seen, sampling=sampling)
         assert isinstance(other.head, TextHead)
         other.head.set_anchors(anchor_YE)
         return other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import SettingsError
@@ -36,8 +36,10 @@ class GuidanceConfig:
         smoothing: the classifier is asked about this many noisy copies of a volume and its logits are averaged. Of use
             for classifiers that were trained with noise; others are asked once.
         guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more. When
-            left out, the number that the classifier names, else 4. Rules guide prompts that ask for attributes alone
-            as often, but later (:mod:`cvg.guidance.turns`).
+            left out, the number that the classifier names, else 4.
+        later: how many noise levels later than others prompts are guided that ask for labels of these groups alone
+            (:mod:`cvg.guidance.turns`). When left out, what the classifier names, else nothing; rules name two levels
+            for attributes.
         spread: lambda, the weight of the entities' spread in the loss (:mod:`cvg.guidance.terms.spread`). When left
             out, the one that the classifier names, else 0.3.
         rules: weight of the labels' formulas in the loss, beside the classifier (:mod:`cvg.guidance.terms.rules`). When
@@ -53,13 +55,15 @@ class GuidanceConfig:
     threshold: float | None = 0.95
     smoothing: int = 1
     guided_steps: int | None = None
+    later: dict[str, int] | None = None
     spread: float | None = None
     rules: float | None = None
     layers: list[int] | None = None
     heads: list[int] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        later = {f"later {group!r}": levels for group, levels in (self.later or {}).items()}
+        for name, value in (asdict(self) | later).items():
             if not isinstance(value, (int, float)):
                 continue
             if not math.isfinite(value):
@@ -85,6 +89,7 @@ class GuidanceConfig:
 
     def preferred(self, sampling: SamplingSettings) -> GuidanceConfig:
         """These settings, where none were given with those that a classifier names, else with the usual ones."""
-        usual = {"step_size": STEP_SIZE, "spread": SPREAD, "rules": 0.0, "guided_steps": GUIDED_STEPS}
+        usual: dict[str, Any] = {"step_size": STEP_SIZE, "spread": SPREAD, "rules": 0.0, "guided_steps": GUIDED_STEPS}
+        usual["later"] = {}
         named = {name: getattr(sampling, name) for name in usual if getattr(sampling, name) is not None}
         return replace(self, **{name: v for name, v in (usual | named).items() if getattr(self, name) is None})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ class RulesConfig:
         heads: tapped heads.
         sigmas: noise levels T, noisiest first; not all are guided at (:func:`cvg.guidance.turns.turns`).
         token_grid: latent tokens of the generator's own size.
-        sampling: rules have no preferences.
+        sampling: what rules prefer: attributes that entities are bound to, alone, are guided :data:`LATER`.
         generator: None: any.
         levels: None: of any steps.
         noise: never added to what they read.
@@ -59,7 +59,7 @@ class RulesConfig:
     heads: list[int]
     sigmas: list[float]
     token_grid: Grid
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    sampling: SamplingSettings
     generator: None = None
     levels: None = None
     noise: float = 0.0
@@ -114,7 +114,9 @@ class Rules(nn.Module):
             sigmas = [float(levels[step]) for step in (range(stated)[:GUIDED_STEPS] if stated else LEVELS)]
         latents = generator.initial_latents([torch.Generator().manual_seed(0)], size)
         grid = generator.token_grid(latents)
-        return cls(labels, RulesConfig(chosen, list(range(count) if heads is None else heads), list(sigmas), grid))
+        later = {label.group: LATER for label in labels.labels if label.bound}
+        read = chosen, list(range(count) if heads is None else heads), list(sigmas)
+        return cls(labels, RulesConfig(*read, grid, SamplingSettings(later=later)))
 
     def identity(self, name: str) -> dict[str, Any]:
         """What guided, for the record; as a classifier's."""

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from cvg.classifier import CompositionClassifier
+from cvg.common.errors import SettingsError
 from cvg.composition import RelationBatch
 from cvg.guidance.config import GuidanceConfig
-from cvg.guidance.rules import LATER, Rules
-from cvg.guidance.stated import attributes_alone
+from cvg.guidance.rules import Rules
 
 
 def turns(classifier: CompositionClassifier | Rules, relations: RelationBatch, config: GuidanceConfig) -> list[range]:
-    """For each prompt, the noise levels at which it is guided, as indices: the noisiest ones.
+    """For each prompt, the noise levels at which it is guided, as indices.
 
-    By rules, prompts that ask for attributes alone are guided two levels later, or as many later as there are levels to
-    spare: which entity has which colour is decided after the entities' places. What a prompt is batched with changes
-    nothing.
+    These are the noisiest ones. Prompts that ask for labels of groups alone which ``config.later`` names are guided as
+    many levels later as it says (the fewest, of several groups), or as there are levels to spare: which entity has
+    which colour, or what it does, is decided after the entities' places. What a prompt is batched with changes nothing.
 
     Args:
         classifier: what guides.
         relations: of the prompts.
         config: says how many levels are to be guided, with what the classifier prefers filled in.
+
+    Raises:
+        SettingsError: ``later`` names a group that the label set does not have.
     """
-    levels, count = len(classifier.config.sigmas), config.guided_steps
-    assert count is not None
-    first = min(LATER, max(0, levels - count)) if isinstance(classifier, Rules) else 0
-    late = attributes_alone(classifier.labels, relations) if first else set()
-    starts = [first if prompt in late else 0 for prompt in range(max(relations.prompt_R, default=-1) + 1)]
+    levels, count, later = len(classifier.config.sigmas), config.guided_steps, config.later
+    assert count is not None and later is not None
+    known = classifier.labels.groups
+    if unknown := [group for group in later if group not in known]:
+        raise SettingsError(f"guidance later {unknown[0]!r}: no group of the labels, which are {', '.join(known)}")
+    starts = [max(0, levels - count)] * (max(relations.prompt_R, default=-1) + 1)
+    for prompt, target in zip(relations.prompt_R, relations.target_R, strict=True):
+        starts[prompt] = min(starts[prompt], later.get(classifier.labels.labels[target].group, 0))
     return [range(start, min(start + count, levels)) for start in starts]

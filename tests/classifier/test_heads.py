@@ -19,7 +19,7 @@ from cvg.classifier.anchors import CAPTIONS, caption, check_distinct, deviations
 from cvg.classifier.backbones import Backbone, build, loading
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.classifier.competition import Competition
-from cvg.classifier.config import BackboneSettings
+from cvg.classifier.config import BackboneSettings, SamplingSettings
 from cvg.classifier.head import AnchoredHead
 from cvg.common.cli import run
 from cvg.common.errors import UserError
@@ -293,9 +293,10 @@ def test_a_classifier_of_another_label_set(xclip: Path) -> None:
     with torch.no_grad():
         classifier.head.anchor_YE += 0.1  # as training would
     groups = LabelSet(LABELS).to_dict()
+    classifier.config.sampling = SamplingSettings(later=dict.fromkeys(groups, 1))
     groups["motion"]["labels"] = {"left": groups["motion"]["labels"]["left"], "sideways": ["drifting sideways"]}
     other = classifier.with_labels(LabelSet({"motion": groups["motion"]}))
-    assert other.labels.names == ["left", "sideways"]
+    assert other.labels.names == ["left", "sideways"] and other.config.sampling.later == {"motion": 1}
     assert torch.equal(other.head.anchor_YE[0], classifier.head.anchor_YE[0])
     torch.testing.assert_close(
         other.head.anchor_YE[1].detach(), label_anchors(classifier.backbone, other.labels.labels)[1]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from cvg.classifier.config import SamplingSettings
 from cvg.common.errors import PromptError, SettingsError
 from cvg.common.sizes import Size
 from cvg.composition import Composition, LabelSet, RelationBatch, build, parse
@@ -286,14 +288,31 @@ def test_attributes_alone_are_guided_later(
 ) -> None:
     rules = Rules.of(generator, WORLD, SIZE, sigmas=[0.95 - 0.05 * k for k in range(known)])
     relations = RelationBatch.of([of_world(ATTRIBUTES), of_world(PLACES)], WORLD)
-    found = turns(rules, relations, GuidanceConfig(guided_steps=count))
-    assert [list(turn) for turn in found] == [attributes, places]
+    config = GuidanceConfig(guided_steps=count).preferred(rules.config.sampling)
+    assert [list(turn) for turn in turns(rules, relations, config)] == [attributes, places]
 
 
-def test_classifiers_guide_everything_at_the_same_levels(generator: Generator) -> None:
-    classifier = tiny_classifier(generator)
-    relations = RelationBatch.of([asking(SHAPES, "left of"), asking(SHAPES, "in red")], SHAPES)
-    assert [list(turn) for turn in turns(classifier, relations, GuidanceConfig(guided_steps=1))] == [[0], [0]]
+def test_classifiers_say_what_they_guide_later(generator: Generator) -> None:
+    classifier = tiny_classifier(generator, labels=SHAPES.to_dict())
+    relations = [("left of", (0, 1)), ("in red", (0,))]
+    mixed = build("a {e0} {r0} a {e1}, {r1}", ["cat", "dog"], relations, ["left of", "in red"])
+    asked = RelationBatch.of([asking(SHAPES, "left of"), asking(SHAPES, "in red"), mixed], SHAPES)
+
+    def found(sampling: SamplingSettings, **given: Any) -> list[list[int]]:
+        config = GuidanceConfig(guided_steps=1, **given).preferred(sampling)
+        return [list(turn) for turn in turns(classifier, asked, config)]
+
+    assert found(SamplingSettings()) == [[0], [0], [0]]
+    assert found(SamplingSettings(later={"attribute": 1})) == [[0], [1], [0]]
+    assert found(SamplingSettings(later={"attribute": 9, "spatial": 9})) == [[1], [1], [1]]
+    assert found(SamplingSettings(later={"attribute": 1}), later={}) == [[0], [0], [0]]
+    with pytest.raises(SettingsError, match="later 'colour': no group of the labels, which are motion, spatial"):
+        found(SamplingSettings(), later={"colour": 1})
+
+
+def test_no_group_is_guided_earlier() -> None:
+    with pytest.raises(SettingsError, match="guidance later 'spatial' is -1; it cannot be negative"):
+        GuidanceConfig(later={"spatial": -1})
 
 
 def test_who_is_guided_later_is_so_in_every_batch(generator: Generator) -> None:

@@ -380,25 +380,21 @@ def test_every_config_trains(config: str, shards: Path, tmp_path: Path) -> None:
 
 def test_an_export_carries_how_to_guide(trained: CompositionCLI, tmp_path: Path) -> None:
     checkpoint = str(Path(str(trained.trainer.log_dir)) / "checkpoints/last.ckpt")
-    export(checkpoint, tmp_path / "own", step_size=0.04, guidance_scale=3.0, rules=0.5, spread=1.0, guided_steps=2)
+    chosen: dict[str, Any] = {"step_size": 0.04, "rules": 0.5, "spread": 1.0, "guided_steps": 2, "later": {"motion": 1}}
+    export(checkpoint, tmp_path / "own", guidance_scale=3.0, **chosen)
     export(checkpoint, tmp_path / "plain")
     own, plain = (CompositionClassifier.from_pretrained(tmp_path / name).config for name in ("own", "plain"))
-    assert to_dict(own.sampling) == {
-        "step_size": 0.04,
-        "guidance_scale": 3.0,
-        "rules": 0.5,
-        "spread": 1.0,
-        "guided_steps": 2,
-    }
+    assert to_dict(own.sampling) == {**chosen, "guidance_scale": 3.0}
     assert plain.sampling == SamplingSettings()
-    config = GuidanceConfig().preferred(own.sampling)
-    assert (config.step_size, config.rules, config.spread, config.guided_steps) == (0.04, 0.5, 1.0, 2)
-    config = GuidanceConfig(rules=0.0, step_size=0.1, spread=0.0, guided_steps=0).preferred(own.sampling)
-    assert (config.step_size, config.rules, config.spread, config.guided_steps) == (0.1, 0.0, 0.0, 0)
-    config = GuidanceConfig().preferred(plain.sampling)
-    assert config == GuidanceConfig(step_size=STEP_SIZE, rules=0.0, spread=SPREAD, guided_steps=GUIDED_STEPS)
-    with pytest.raises(UserError, match="'step_size' is -1"):
+    assert GuidanceConfig().preferred(own.sampling) == GuidanceConfig(**chosen)
+    others: dict[str, Any] = {"step_size": 0.1, "rules": 0.0, "spread": 0.0, "guided_steps": 0, "later": {}}
+    assert GuidanceConfig(**others).preferred(own.sampling) == GuidanceConfig(**others)
+    usual: dict[str, Any] = {"step_size": STEP_SIZE, "rules": 0.0, "spread": SPREAD, "guided_steps": GUIDED_STEPS}
+    assert GuidanceConfig().preferred(plain.sampling) == GuidanceConfig(**usual, later={})
+    with pytest.raises(UserError, match="^'step_size' is -1"):
         export(checkpoint, tmp_path / "wrong", step_size=-1.0)
+    with pytest.raises(UserError, match=r"sampling.later 'colour': no group of the labels, which are motion"):
+        export(checkpoint, tmp_path / "wrong", later={"colour": 2})
     assert not (tmp_path / "wrong").exists()
 
 
