@@ -40,7 +40,7 @@ def allocated(work: Work) -> int:
     return peak
 
 
-@pytest.mark.parametrize("way", [BOTH, loaded.GROUP])
+@pytest.mark.parametrize("way", [pytest.param(BOTH, marks=pytest.mark.slow), loaded.GROUP])
 def test_what_is_counted_on_fake_tensors_is_what_is_allocated(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == BOTH:  # arithmetic is counted the other way alone: each count of it runs a guided step anew
         monkeypatch.setattr(loaded, "operations", lambda work: 0)

@@ -47,6 +47,7 @@ def test_the_development_part_is_read_and_next_to_nothing_of_it_wrongly() -> Non
     assert found.wrong <= 0.005 * found.count, found
 
 
+@pytest.mark.slow
 def test_the_part_that_was_held_out_is_read_no_worse_than_it_was() -> None:
     found = counted("once held out")
     assert found.count == 1083

@@ -53,7 +53,9 @@ def given(options: dict[str, Any]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(name, marks=[pytest.mark.slow] if name != "wan22_lightning" else []) for name in RECIPES]
+)
 def test_a_recipe_goes_through_all_commands(
     recipe: str,
     clips: Path,  # noqa: F811
