@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cvg.classifier import CompositionClassifier
 from cvg.classifier.card import MOST_EXAMPLE
@@ -51,7 +52,7 @@ def export(
         push_to: Hub repository (owner/name) to upload the same to; it is made where it is not there.
         private: make that repository one that nobody else sees.
     """
-    given = {"step_size": step_size, "guidance_scale": guidance_scale, "rules": rules, "spread": spread}
+    given: dict[str, Any] = {"step_size": step_size, "guidance_scale": guidance_scale, "rules": rules, "spread": spread}
     given |= {"guided_steps": guided_steps, "later": later}
     chosen = read(SamplingSettings, given, complete=False, error=SettingsError)
     _check(checkpoint, classifier, out, evaluation, videos, push_to)
