@@ -12,9 +12,9 @@ from cvg.guidance.rules import Rules
 def turns(classifier: CompositionClassifier | Rules, relations: RelationBatch, config: GuidanceConfig) -> list[range]:
     """For each prompt, the noise levels at which it is guided, as indices.
 
-    These are the noisiest ones. Prompts that ask for labels of groups alone which ``config.later`` names are guided as
-    many levels later as it says (the fewest, of several groups), or as there are levels to spare: which entity has
-    which colour, or what it does, is decided after the entities' places. What a prompt is batched with changes nothing.
+    These are the noisiest ones. Where ``config.later`` names the groups of all of a prompt's labels, the prompt is
+    guided as many levels later as it says (the fewest, of several groups), or as there are levels to spare: which
+    entity has which colour is decided after the entities' places. What a prompt is batched with changes nothing.
 
     Args:
         classifier: what guides.
