@@ -89,7 +89,7 @@ class GuidanceConfig:
 
     def preferred(self, sampling: SamplingSettings) -> GuidanceConfig:
         """These settings, where none were given with those that a classifier names, else with the usual ones."""
-        usual: dict[str, Any] = {"step_size": STEP_SIZE, "spread": SPREAD, "rules": 0.0, "guided_steps": GUIDED_STEPS}
-        usual["later"] = {}
+        usual: dict[str, Any] = {"step_size": STEP_SIZE, "spread": SPREAD, "rules": 0.0}
+        usual |= {"guided_steps": GUIDED_STEPS, "later": {}}
         named = {name: getattr(sampling, name) for name in usual if getattr(sampling, name) is not None}
         return replace(self, **{name: v for name, v in (usual | named).items() if getattr(self, name) is None})
