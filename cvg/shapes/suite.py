@@ -11,7 +11,7 @@ from cvg.common.files import slug
 from cvg.composition import Composition, LabelSet
 from cvg.evaluation.suites.base import CANDIDATES, Case, Score, Suite, SuiteSettings, all_or_nothing
 from cvg.judging import Frames, Reading, load_judge
-from cvg.shapes.world import ALL_KINDS, KINDS, LABELS, TEMPLATES, Spec, color_of, sample_spec, turns
+from cvg.shapes.world import ALL_KINDS, KINDS, LABELS, TEMPLATES, Spec, color_of, known_kinds, sample_spec, turns
 
 USUAL = 200
 """Prompts of an evaluation that names no number."""
@@ -31,11 +31,11 @@ class ShapesSuite(Suite):
         labels: what prompts ask for, in these wordings; kinds of prompts that need other groups are left out. When
             None the world's own labels, and of its kinds those that straight lines show.
         device: torch device of the judge.
-        settings: another ``judge`` than the world's oracle, where wanted.
+        settings: another ``judge`` than the world's oracle, where wanted, and other ``kinds``.
 
     Raises:
-        SettingsError: settings that it has no use for, labels that the judge cannot tell apart, or of which no kind of
-            prompt can be made.
+        SettingsError: settings that it has no use for, a kind that there is not, labels that the judge cannot tell
+            apart, or of which no kind of prompt, or not each that was asked for, can be made.
     """
 
     name, drawn = "shapes", True
@@ -44,14 +44,16 @@ class ShapesSuite(Suite):
         self, labels: LabelSet | None = None, device: str = "cpu", settings: SuiteSettings | None = None
     ) -> None:
         settings = settings or SuiteSettings()
-        settings.only(self.name, "judge", "judge_cache")
+        settings.only(self.name, "judge", "judge_cache", "kinds")
         self.labels = labels or LABELS
         self.judge = load_judge(settings.judge or "shapes", self.labels, device, settings.judge_cache)
-        self.groups: tuple[str, ...] = tuple(
-            kind for kind in (ALL_KINDS if labels else KINDS) if _can_be_made(kind, self.labels)
-        )
+        asked = known_kinds(settings.kinds, ALL_KINDS if labels else KINDS)
+        self.groups: tuple[str, ...] = tuple(kind for kind in asked if _can_be_made(kind, self.labels))
+        groups = ", ".join(self.labels.groups)
         if not self.groups:
-            raise SettingsError(f"suite shapes: no kind of prompt has the groups {', '.join(self.labels.groups)} alone")
+            raise SettingsError(f"suite shapes: no kind of prompt has the groups {groups} alone")
+        if settings.kinds and (missing := [kind for kind in asked if kind not in self.groups]):
+            raise SettingsError(f"suite shapes: kind {missing[0]!r} needs other labels than those of {groups}")
 
     def cases(self, count: int | None, seed: int) -> list[Case]:
         """Kinds in turn; the labels of each place of a template are dealt from a shuffled deck, so they balance."""

@@ -167,6 +167,20 @@ def test_shapes_of_another_label_set() -> None:
             load_suite("shapes", LabelSet(groups))
 
 
+def test_shapes_of_chosen_kinds() -> None:
+    """In turn, in the order in which they are named; of the world's own labels or of others that state them."""
+    suite = load_suite("shapes", settings=SuiteSettings(kinds=["interaction", "depth"]))
+    assert [case.group for case in suite.cases(4, seed=3)] == ["interaction", "depth"] * 2
+    groups = {name: group for name, group in LABELS.to_dict().items() if name in ("motion", "depth")}
+    assert load_suite("shapes", LabelSet(groups), settings=SuiteSettings(kinds=["depth"])).groups == ("depth",)
+    for labels, kind, message in (
+        (None, "sideways", "kind 'sideways': unknown; give some of motion, "),
+        (LabelSet(groups), "spatial", "kind 'spatial' needs other labels than those of motion, depth"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_suite("shapes", labels, settings=SuiteSettings(kinds=["depth", kind]))
+
+
 def test_shapes_judge_and_wrong_target() -> None:
     rng = np.random.default_rng(0)
     spec = sample_spec(rng, "two_relations")

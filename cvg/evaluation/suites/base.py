@@ -63,6 +63,7 @@ class SuiteSettings:
         prompts_file: prompts, one a line (.txt), or with entities and labels by hand (.jsonl, .csv).
         judge: who reads the videos instead of the suite's own judge, by name.
         samples: videos of every prompt, each of its own seed, for suites that want several.
+        kinds: the kinds of prompts, in turn, of a suite that draws them; its usual ones when left out.
         judge_cache: folder that keeps what a detector found in a video, so that the same video is not looked at twice:
             2 to 50 kB a video
             and prompt, of all together with no bound. It may be deleted at any time.
@@ -72,6 +73,7 @@ class SuiteSettings:
     prompts_file: Path | None = None
     judge: str | None = None
     samples: int = 1
+    kinds: list[str] | None = None
     judge_cache: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
