@@ -268,7 +268,7 @@ class Conformance:
 
     # Memory.
 
-    @pytest.mark.parametrize("how", ["components", "layers"])
+    @pytest.mark.parametrize("how", [pytest.param("components", marks=pytest.mark.slow), "layers"])
     def test_offloading_changes_nothing(self, latents: Tensor, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Text, maps, their gradient, prediction and VAE are those of a generator whose weights stay, bit for bit."""
         generator = wrap_pipeline(self.build(), "tiny")

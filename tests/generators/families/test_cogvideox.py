@@ -84,6 +84,7 @@ class TestCogVideoX2B(CogVideoX):
     shift = 3.0
 
 
+@pytest.mark.slow  # 1.5 has rotary positions too
 class TestCogVideoX5B(CogVideoX):
     changes: ClassVar[dict[str, Any]] = {"use_rotary_positional_embeddings": True}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     AutoencoderKLMagvit,
@@ -88,6 +89,7 @@ class TestEasyAnimate(FirstOrder):
         assert changed[0] == int(columns[:, 0].nonzero()[0])
 
 
+@pytest.mark.slow
 class TestSharedWeights(TestEasyAnimate):
     """Blocks from ``mmdit_layers`` on project text and video by the same weights."""
 
