@@ -231,7 +231,7 @@ def test_shipped_classifiers_fit_shipped_models(name: str, guided: int) -> None:
     assert sampler.size == (FRAMES, SIZE, SIZE) and len(sampler.guided_steps(50)) == guided
 
 
-@pytest.mark.parametrize("name", ["shapes-wan", "shapes-cogvideox"])
+@pytest.mark.parametrize("name", ["shapes-wan", "shapes-wan-more", "shapes-cogvideox"])
 def test_shipped_generators_load_with_diffusers_alone_and_sample(name: str) -> None:
     pipeline = DiffusionPipeline.from_pretrained(hub.path(name))
     assert {part.dtype for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
