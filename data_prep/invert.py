@@ -82,6 +82,7 @@ def main(
     out: str = "runs/shards",
     generator: str = "shapes-wan",
     labels: str = "shapes",
+    groups: list[str] | None = None,
     method: Method = "inversion",
     steps: int = 12,
     at: list[int] = [1, 2, 3, 4],  # noqa: B006  (never changed)
@@ -110,6 +111,7 @@ def main(
             s3://bucket/folder. There each tar goes as soon as it is whole, and shards.json last.
         generator: pipeline folder, hub id, or shipped name.
         labels: label set: a YAML file, or the name of one that ships.
+        groups: its groups that the classifier is to know; all when left out. No video may show a label of another one.
         method: inversion (the paper's), noising (z_t = (1 - sigma) x0 + sigma eps), or trajectory (of videos that the
             generator made: the latents it was sampled through).
         steps: steps of the schedule on which videos are inverted and replayed.
@@ -138,6 +140,8 @@ def main(
         loading: where and how the generator is computed.
     """
     label_set = LabelSet.load(labels)
+    if groups is not None:
+        label_set = label_set.of_groups(groups)
     require(1, steps=steps, limit=limit, batch_size=batch_size, devices=devices, num_nodes=num_nodes)
     require(1, **Size(*size)._asdict())
     require(0, iterations=iterations)

@@ -33,7 +33,7 @@ CARD = """---
 Makes one frozen text-to-video model draw the composition that its prompt asks for, with CVG ([Compositional Video
 Generation via Inference-Time Guidance](https://arxiv.org/abs/2605.14988)). It reads the cross-attention maps of
 {{ generator }} and guides no other model: `config.json` has that model's fingerprint, the tapped layers and heads, the
-noise levels, the label set and the frozen backbone.
+noise levels, the label set and the backbone.
 {{ example }}
 ## Use
 

@@ -16,7 +16,7 @@ from cvg.composition.labels import SLOTS, LabelSet
 
 SCHEMA: Final = 1
 _MOST_VALUES = 1 << 27
-_BACKBONE = "none, or vlm with a path (a model's folder or Hub id)"
+_BACKBONE = "none, convolution, or vlm with a path (a model's folder or Hub id)"
 
 Captions = Annotated[list[str], Field(min_length=SLOTS, max_length=SLOTS, description="a template for each slot count")]
 Amount = Annotated[StrictFloat | None, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
@@ -31,16 +31,19 @@ class BackboneSettings(OpenRecord):
     """What stands between volume and head; which options there are besides, the model's kind says (docs/backbones.md).
 
     Attributes:
-        name: ``none`` (the head sees the volume) or ``vlm`` (a frozen vision model watches it).
+        name: ``none`` (the head sees the volume), ``convolution`` (a small network that learns with the head), or
+            ``vlm`` (a frozen vision model watches it).
         path: the model's folder, Hub id or shipped name; for ``none``, of a model whose text tower alone is used.
     """
 
-    name: Annotated[Literal["none", "vlm"], Field(description=_BACKBONE)] = "none"
+    name: Annotated[Literal["none", "convolution", "vlm"], Field(description=_BACKBONE)] = "none"
     path: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> BackboneSettings:
         if (self.name == "vlm" and not self.path) or (self.name == "none" and self.options):
+            raise ValueError(f"expected {_BACKBONE}")
+        if self.name == "convolution" and self.path:
             raise ValueError(f"expected {_BACKBONE}")
         return self
 

@@ -176,6 +176,17 @@ class LabelSet:
             entry["labels"][label.name] = {"wordings": list(label.wordings), **said} if said else list(label.wordings)
         return groups
 
+    def of_groups(self, groups: Sequence[str]) -> LabelSet:
+        """The set with the labels of some groups alone, in its own order.
+
+        Raises:
+            DataError: a group that it does not have, or none.
+        """
+        known = self.to_dict()
+        if unknown := [name for name in groups if name not in known] or not groups:
+            raise DataError(f"groups {unknown or []}: expected some of the label set's, which are {', '.join(known)}")
+        return LabelSet({name: entry for name, entry in known.items() if name in groups})
+
     def extended(
         self, name: str, wordings: Sequence[str], group: str | None = None, entities: int | None = None
     ) -> LabelSet:
@@ -282,15 +293,5 @@ def _completed(label: Label, known: LabelSet, among: LabelSet) -> Label:
 
 def _label(name: str, group: str, said: GroupForm, form: LabelForm) -> Label:
     patterns = tuple(expanded(pattern, said.words, f"label {name!r}") for pattern in form.patterns)
-    return Label(
-        name,
-        group,
-        tuple(form.wordings),
-        said.entities,
-        said.category or "",
-        form.mirrors,
-        form.rule,
-        form.question,
-        patterns,
-        said.bound,
-    )
+    shown = (form.mirrors, form.rule, form.question, patterns, said.bound)
+    return Label(name, group, tuple(form.wordings), said.entities, said.category or "", *shown)

@@ -206,8 +206,9 @@ def _verdict(
             else:
                 shown[side].append(video[0].permute(0, 2, 3, 1).numpy())
     numbers["probabilities"] = said
-    if classifier.config.backbone.name == "none":
-        seen, colours = "which the head reads as it is (there is no VLM)", colour_key(names)
+    if classifier.config.backbone.name != "vlm":
+        reader = {"none": "head", "convolution": "convolution"}[classifier.config.backbone.name]
+        seen, colours = f"which the {reader} reads as it is (there is no VLM)", colour_key(names)
     else:  # one picture has a channel for each entity; of several, the subject's comes first
         channels = zip(("red channel", "blue channel", "green channel"), names, strict=False)
         seen, colours = "as the frozen VLM is shown it", ", ".join(f"{channel}: {name}" for channel, name in channels)

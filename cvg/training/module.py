@@ -33,7 +33,8 @@ class CompositionModule(L.LightningModule):
     What the shards determine (labels, layers, heads, sigmas, grids) comes from the data module.
 
     Args:
-        backbone: ``none`` (the head sees the volume) or ``vlm`` (a frozen vision model watches it).
+        backbone: ``none`` (the head sees the volume), ``convolution`` (a small network that learns with the head) or
+            ``vlm`` (a frozen vision model watches it).
         backbone_path: for ``vlm``: a model's folder, a Hub id, or ``shapes-clip``. Its own config.json says what it is.
             For ``none`` with an anchored head: the model whose text tower makes the anchors, and nothing else.
         backbone_layer: for ``vlm``: which hidden state to read; -1 is the last.
@@ -64,7 +65,7 @@ class CompositionModule(L.LightningModule):
 
     def __init__(
         self,
-        backbone: Literal["none", "vlm"] = "none",
+        backbone: Literal["none", "convolution", "vlm"] = "none",
         backbone_path: str | None = None,
         backbone_layer: int = -1,
         backbone_pool: int = 1,

@@ -32,10 +32,11 @@ def backbone_settings(options: Mapping[str, Any]) -> BackboneSettings:
     """
     more = options["backbone_options"] or {}
     given: dict[str, Any] = {"name": options["backbone"], "path": options["backbone_path"] or None}
-    if options["backbone"] != "none":
+    if options["backbone"] == "vlm":
         given |= {"layer": options["backbone_layer"], "pool": options["backbone_pool"]}
         if twice := sorted(set(more) & set(given)):
             raise SettingsError(f"model.backbone_options: {', '.join(twice)} has its own option, model.backbone_...")
+    if options["backbone"] != "none":
         given |= more
     return read(BackboneSettings, given, "model.backbone", "see docs/backbones.md", error=SettingsError)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cvg.common.errors import UserError
+from cvg.common.errors import DataError, UserError
 from cvg.composition import LabelSet
 
 SHAPES = "shapes"
@@ -38,6 +38,17 @@ def test_positions_are_class_indices() -> None:
     assert labels["above"].entities == 2
     assert labels["above"].wordings == ("above", "over")
     assert hash(labels) == hash(LabelSet(labels.to_dict()))
+
+
+def test_some_groups_of_a_set_keep_all_that_it_says_of_their_labels() -> None:
+    known = LabelSet.load("shapes")
+    some = known.of_groups(["depth", "motion"])
+    assert list(some.groups) == ["motion", "depth"]  # in the set's own order
+    assert some.to_dict() == {name: entry for name, entry in known.to_dict().items() if name in ("motion", "depth")}
+    assert some["left"].mirror == "right" and some["behind"].rule == "behind"
+    for groups in (["size"], []):
+        with pytest.raises(DataError, match="expected some of the label set's, which are motion, spatial"):
+            known.of_groups(groups)
 
 
 def test_wrong_is_another_label_of_the_group_and_uniform() -> None:

@@ -309,12 +309,20 @@ def test_real_footage_of_any_size_goes_the_same_way(generator: Path, tmp_path: P
     assert sum(info.count(split) for split in info.counts) == 2
 
 
+def test_shards_know_the_groups_of_labels_that_are_asked_for(clips: Path, generator: Path, tmp_path: Path) -> None:
+    asked = ["--groups", "[motion, spatial, relative_motion]"]
+    done = run(*command(clips, tmp_path / "out", generator), *asked)
+    assert done.returncode == 0, done.stderr
+    assert list(ShardInfo.load(tmp_path / "out").label_set.groups) == ["motion", "spatial", "relative_motion"]
+
+
 def test_wrong_options_are_one_line(clips: Path, generator: Path, tmp_path: Path) -> None:
     for extra in (
         ["--layers", "[7]"],
         ["--heads", "[4]"],
         ["--at", "[5]"],
         ["--grid", "[4, 8, 9]"],
+        ["--groups", "[size]"],
         ["--generator", "nowhere"],
         ["--data", "nothing.jsonl"],
     ):

@@ -3,7 +3,7 @@
 Axes, in the names of tensors here:
 
     B  volumes of one guided step          T  frames that a model is shown
-    K  entity slots of a relation          C  colour channels
+    K  entity slots of a relation          C  colour channels, or those of a convolution
     F H W  a volume's frames, rows and columns; H W in (B, T, C, H, W) are those of pixels
     P  patches of a frame                  D  size of a token or of a feature
     M  frames of all videos: B * T         E  size of the space that pictures and texts share
@@ -17,10 +17,11 @@ import functools
 import pkgutil
 
 from cvg.classifier.backbones.base import WITH_TEXT, Backbone
+from cvg.classifier.backbones.convolution import ConvolutionBackbone
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.classifier.config import BackboneSettings
 from cvg.common import hub
-from cvg.common.errors import ModelError
+from cvg.common.errors import ModelError, SettingsError
 from cvg.common.sizes import Grid
 
 __all__ = ["MODELS", "Backbone", "build"]
@@ -44,13 +45,18 @@ def build(settings: BackboneSettings, slots: int, grid: Grid) -> Backbone:
     """The backbone of these settings.
 
     Args:
-        settings: none, or a model, whose kind its own config.json says, and its options (docs/backbones.md).
+        settings: none, a convolution, or a model, whose kind its own config.json says, and its options; see
+            docs/backbones.md.
         slots: entity slots K.
         grid: the volume's (F, H, W).
 
     Raises:
         UserError: an unknown option, or a model that cannot be used.
     """
+    if settings.name == "convolution":
+        if unknown := sorted(settings.options.keys() - {"width", "side"}):
+            raise SettingsError(f"backbone convolution: unknown option {unknown[0]!r}; it has width and side")
+        return ConvolutionBackbone(slots, grid, **settings.options)
     if not settings.path:
         return NoBackbone(slots, grid)
     from cvg.classifier.backbones import loading  # transformers takes seconds to import

@@ -1,4 +1,4 @@
-"""What stands between the volume and the head: nothing, or a frozen vision-language model."""
+"""What stands between the volume and the head: nothing, a network that learns with it, or a frozen vision model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ WITH_TEXT = ("clip", "xclip", "siglip", "siglip2", "videoprism")
 
 
 class Backbone(nn.Module):
-    """A fixed, differentiable map from the volume of a step to features; steps do not see one another.
+    """A differentiable map from the volume of a step to features; steps do not see one another.
 
-    A frozen model held in ``tower`` is deliberately not a submodule: it never appears in ``parameters()`` (no
-    optimiser, DDP or gradient clipping sees it), in ``state_dict()`` (checkpoints stay small), nor does ``train()``
-    reach it. It does follow ``to()``.
+    It learns nothing, unless it has weights of its own, as a convolution has. A frozen model held in ``tower`` is
+    deliberately not a submodule: it never appears in ``parameters()`` (no optimiser, DDP or gradient clipping sees it),
+    in ``state_dict()`` (checkpoints stay small), nor does ``train()`` reach it. It does follow ``to()``.
 
     Attributes:
         feature_dim: size D of the features of one step.
