@@ -42,7 +42,7 @@ def smooth_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return blurred.reshape(shape)
 
 
-def worst_case(phi_BSKFHW: Tensor, loss: Callable[[Tensor], Tensor], mask: Tensor, radius: float) -> Tensor:
+def worst_case(phi_BSKFHW: Tensor, loss: Callable[[Tensor], Tensor], mask: Tensor, radius: float | Tensor) -> Tensor:
     """An L2 perturbation of phi that raises the loss: one step along its gradient, per sample.
 
     Args:
@@ -50,7 +50,7 @@ def worst_case(phi_BSKFHW: Tensor, loss: Callable[[Tensor], Tensor], mask: Tenso
         loss: phi -> loss of each sample (B,).
         mask: where phi may change, broadcastable to it (`evidence_mask`).
         radius: root mean square of the perturbation over the masked part, in units of phi (whose deviation is 1), so
-            that one value serves all sizes.
+            that one value serves all sizes; or one for each sample (B,).
 
     Returns:
         The perturbation, detached, of phi's shape.
@@ -60,7 +60,7 @@ def worst_case(phi_BSKFHW: Tensor, loss: Callable[[Tensor], Tensor], mask: Tenso
     def norm(x: Tensor) -> Tensor:
         return x.flatten(1).square().sum(1).sqrt().view(-1, *[1] * (x.ndim - 1))
 
-    limit = radius * mask.flatten(1).sum(1).sqrt().view(-1, *[1] * (phi.ndim - 1))
+    limit = (radius * mask.flatten(1).sum(1).sqrt()).view(-1, *[1] * (phi.ndim - 1))
     zero = torch.zeros_like(phi).requires_grad_(True)
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(loss(phi + zero).sum(), zero)

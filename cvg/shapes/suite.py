@@ -34,8 +34,8 @@ class ShapesSuite(Suite):
         settings: another ``judge`` than the world's oracle, where wanted, and other ``kinds``.
 
     Raises:
-        SettingsError: settings that it has no use for, a kind that there is not, labels that the judge cannot tell
-            apart, or of which no kind of prompt, or not each that was asked for, can be made.
+        SettingsError: settings that it has no use for, a kind that there is not or twice, labels that the judge cannot
+            tell apart, or of which no kind of prompt, or not each that was asked for, can be made.
     """
 
     name, drawn = "shapes", True
@@ -48,6 +48,8 @@ class ShapesSuite(Suite):
         self.labels = labels or LABELS
         self.judge = load_judge(settings.judge or "shapes", self.labels, device, settings.judge_cache)
         asked = known_kinds(settings.kinds, ALL_KINDS if labels else KINDS)
+        if twice := [kind for kind in asked if asked.count(kind) > 1]:
+            raise SettingsError(f"suite shapes: kind {twice[0]!r} is named twice; each is asked for equally often")
         self.groups: tuple[str, ...] = tuple(kind for kind in asked if _can_be_made(kind, self.labels))
         groups = ", ".join(self.labels.groups)
         if not self.groups:

@@ -19,12 +19,12 @@ from cvg.classifier.smoothing import evidence_mask, worst_case
 from cvg.common.errors import SettingsError
 from cvg.common.files import write_json
 from cvg.shards.stream import Batch
+from cvg.training import settings
 from cvg.training.datamodule import CompositionDataModule
 from cvg.training.metrics import SIDES, StageMetrics, plot_confusion
 from cvg.training.optimizer import adamw, warmup_cosine
 from cvg.training.perturbation import draw
 from cvg.training.resuming import check_classifier, check_left, check_optimizer, check_options
-from cvg.training.settings import backbone_settings, check_numbers, head_settings, start_from
 
 
 class CompositionModule(L.LightningModule):
@@ -57,6 +57,7 @@ class CompositionModule(L.LightningModule):
         group_softmax: let labels compete within their own group only, in loss and metrics, as they do in guidance.
         noise: deviation of smooth noise added to the volume in training, in units of its deviation.
         adversarial: root mean square of a worst-case perturbation of the volume added in training, in the same units.
+        adversarial_without: groups of labels whose records are spared it, where what tells them is smaller than it.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW, on matrices.
         warmup: share of the training steps in which the learning rate rises; a cosine to zero follows.
@@ -84,6 +85,7 @@ class CompositionModule(L.LightningModule):
         group_softmax: bool = True,
         noise: float = 0.0,
         adversarial: float = 0.0,
+        adversarial_without: list[str] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
@@ -93,11 +95,12 @@ class CompositionModule(L.LightningModule):
         self.save_hyperparameters()
         self.sides = SIDES[:1] if positive_only else SIDES
         self.aggregator = AggregatorSettings(dim=dim, depth=depth, attention_heads=attention_heads, dropout=dropout)
-        self.backbone, self.head = backbone_settings(self.hparams), head_settings(self.hparams)
+        self.backbone, self.head = settings.backbone_settings(self.hparams), settings.head_settings(self.hparams)
         if volume_size is not None and (len(volume_size) != 2 or min(volume_size) < 1):
             raise SettingsError(f"model.volume_size {volume_size}: expected [height, width]")
-        check_numbers(lr=lr, weight_decay=weight_decay, warmup=warmup, noise=noise, adversarial=adversarial)
+        settings.check_numbers(lr=lr, weight_decay=weight_decay, warmup=warmup, noise=noise, adversarial=adversarial)
         self.classifier: CompositionClassifier
+        self.gentle: Tensor
 
     # Building
 
@@ -140,19 +143,17 @@ class CompositionModule(L.LightningModule):
             if not isinstance(self.head, LinearSettings):
                 self.classifier.anchor_labels()
             if self.hparams["warm_start"]:
-                start_from(self.classifier, self.hparams["warm_start"])
+                settings.start_from(self.classifier, self.hparams["warm_start"])
         self.configure_losses()
         self.configure_metrics()
 
     def configure_losses(self) -> None:
-        """Build what labels compete in, for the loss."""
+        """Build what labels compete in, for the loss, and say which are spared the worst case."""
         hold_out = self.data.hold_out or []
-        if hold_out and isinstance(self.head, LinearSettings):
-            raise SettingsError(
-                "data.hold_out: a linear head's weights for a label that it never sees stay random; use an "
-                "anchored head"
-            )
+        settings.check_hold_out(self.head, hold_out)
         self.compete = Competition(self.classifier.labels, self.hparams["group_softmax"], hold_out)
+        gentle = settings.left_alone(self.classifier.labels, self.hparams["adversarial_without"] or [])
+        self.register_buffer("gentle", torch.tensor(gentle, dtype=torch.long), persistent=False)
 
     def configure_metrics(self) -> None:
         """Build the metrics of validation and test, and the anchors that some of them need besides the head's."""
@@ -192,7 +193,8 @@ class CompositionModule(L.LightningModule):
             return self.compete.loss(self.classifier.classify(phi, present, steps), labels)
 
         if size := self.hparams["adversarial"]:
-            phi = phi + worst_case(phi, losses, mask, size)
+            size_B = size * (~torch.isin(labels, self.gentle)).to(phi)
+            phi = phi + worst_case(phi, losses, mask, size_B)
         loss = losses(phi).unflatten(0, (len(self.sides), -1)).mean(1).sum()
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["label"]))
         return loss

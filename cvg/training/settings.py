@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cvg.classifier.anchors import CAPTIONS
@@ -12,6 +12,7 @@ from cvg.classifier.config import AnchoredSettings, BackboneSettings, HeadSettin
 from cvg.classifier.model import CompositionClassifier
 from cvg.common.errors import ModelError, SettingsError
 from cvg.common.typed import read
+from cvg.composition import LabelSet
 from cvg.shards.shards import merge_licences
 
 
@@ -50,6 +51,23 @@ def head_settings(options: Mapping[str, Any]) -> HeadSettings:
     if options["head"] == "anchored":
         return AnchoredSettings(rank=options["head_rank"], **anchors)
     return LinearSettings()
+
+
+def check_hold_out(head: HeadSettings, hold_out: Sequence[str]) -> None:
+    """Raise SettingsError where labels are held out of a training whose head needs records of them."""
+    if hold_out and isinstance(head, LinearSettings):
+        raise SettingsError(
+            "data.hold_out: a linear head's weights for a label that it never sees stay random; use an anchored head"
+        )
+
+
+def left_alone(labels: LabelSet, groups: Sequence[str]) -> list[int]:
+    """Class indices of the labels of ``adversarial_without``. Raises SettingsError for a group that there is not."""
+    if unknown := [group for group in groups if group not in labels.groups]:
+        raise SettingsError(
+            f"model.adversarial_without {unknown[0]!r}: no group of the labels, which are {', '.join(labels.groups)}"
+        )
+    return [labels.index(label.name) for group in groups for label in labels.groups[group]]
 
 
 def start_from(classifier: CompositionClassifier, folder: str) -> None:

@@ -355,4 +355,6 @@ def test_worst_case_raises_the_loss_within_its_radius() -> None:
     rms = (delta.square().flatten(1).sum(1) / mask.expand_as(phi).flatten(1).sum(1)).sqrt()
     torch.testing.assert_close(rms, torch.full((3,), 0.3))
     assert (loss(phi + delta) > loss(phi)).all()
+    each = worst_case(phi, loss, mask, torch.tensor([0.3, 0.0, 0.3]))
+    torch.testing.assert_close(each, delta * torch.tensor([1.0, 0.0, 1.0])[:, None, None, None, None, None])
     assert all(p.grad is None for p in classifier.parameters())

@@ -175,6 +175,7 @@ def test_shapes_of_chosen_kinds() -> None:
     assert load_suite("shapes", LabelSet(groups), settings=SuiteSettings(kinds=["depth"])).groups == ("depth",)
     for labels, kind, message in (
         (None, "sideways", "kind 'sideways': unknown; give some of motion, "),
+        (None, "depth", "kind 'depth' is named twice"),
         (LabelSet(groups), "spatial", "kind 'spatial' needs other labels than those of motion, depth"),
     ):
         with pytest.raises(UserError, match=message):

@@ -246,6 +246,20 @@ def test_training_learns_and_reports(shards: Path, tmp_path: Path) -> None:
         fit(tmp_path / "misfit", shards, {"depth": 0, "warm_start": str(tmp_path / "exported")}, epochs=1)
 
 
+def test_groups_can_be_spared_the_worst_case(shards: Path, tmp_path: Path) -> None:
+    def losses(name: str, **options: Any) -> list[float]:
+        found = Losses()
+        fit(tmp_path / name, shards, options, callbacks=(found,), epochs=1)
+        return found.values
+
+    plain, worst = losses("plain"), losses("worst", adversarial=0.3)
+    some = losses("some", adversarial=0.3, adversarial_without=["motion"])
+    none = losses("none", adversarial=0.3, adversarial_without=["motion", "spatial"])
+    assert none == plain and plain[0] < some[0] < worst[0]
+    with pytest.raises(UserError, match="adversarial_without 'depth': no group of the labels, which are motion, spat"):
+        losses("unknown", adversarial=0.3, adversarial_without=["depth"])
+
+
 def test_only_the_classifier_gets_gradients_and_positive_only_ignores_negatives(shards: Path, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
