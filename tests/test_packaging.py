@@ -223,10 +223,17 @@ def test_shipped_weights_are_small_and_safe() -> None:
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors", ".gif"}
 
 
-@pytest.mark.parametrize(("name", "guided"), [("shapes-classifier", 2), ("shapes-cogvideox-classifier", 4)])
-def test_shipped_classifiers_fit_shipped_models(name: str, guided: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "backbone", "guided"),
+    [
+        ("shapes-classifier", "shapes-clip", 2),
+        ("shapes-cogvideox-classifier", "shapes-clip", 4),
+        ("shapes-wan-more-classifier", None, 4),
+    ],
+)
+def test_shipped_classifiers_fit_shipped_models(name: str, backbone: str | None, guided: int) -> None:
     classifier = CompositionClassifier.from_pretrained(name)
-    assert classifier.config.backbone.path == "shapes-clip"
+    assert classifier.config.backbone.path == backbone
     sampler = GuidedSampler(load_generator(classifier.config.generator["name"]), classifier)
     assert sampler.size == (FRAMES, SIZE, SIZE) and len(sampler.guided_steps(50)) == guided
 

@@ -176,10 +176,10 @@ def test_backbones_that_cannot_be_used(vlm: tuple[str, Path], tmp_path: Path) ->
     cases: list[tuple[dict[str, Any], str]] = [
         ({"name": "vlm", "path": path, "layer": 9}, "layer 9"),
         ({"name": "vlm", "path": path, "pool": 3}, "pool 3"),
-        ({"name": "vlm", "path": None}, "expected none, or vlm"),
+        ({"name": "vlm", "path": None}, "expected none, convolution, or vlm"),
         ({"name": "vlm", "path": path, "size": 3}, "unknown key 'size'"),
-        ({"name": "other"}, "expected none, or vlm"),
-        ({"name": "none", "layer": 1}, "expected none, or vlm"),
+        ({"name": "other"}, "expected none, convolution, or vlm"),
+        ({"name": "none", "layer": 1}, "expected none, convolution, or vlm"),
         ({"name": "vlm", "path": str(tmp_path)}, "model type is 'bert'"),
         ({"name": "vlm", "path": str(tmp_path / "nowhere")}, "no such model"),
     ]

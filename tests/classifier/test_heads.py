@@ -320,7 +320,7 @@ def test_a_head_without_vlm_can_have_its_anchors(xclip: Path, tmp_path: Path) ->
     without.save_pretrained(tmp_path)
     again = CompositionClassifier.from_pretrained(tmp_path)
     assert torch.equal(again(make_maps(), PRESENT, STEPS_ALL), without.eval()(make_maps(), PRESENT, STEPS_ALL))
-    with pytest.raises(UserError, match="expected none, or vlm"):
+    with pytest.raises(UserError, match="expected none, convolution, or vlm"):
         build(BackboneSettings(name="none", path=str(xclip), layer=1), SLOTS, GRID3)
 
 

@@ -112,7 +112,7 @@ def test_the_card_tells_labels_figures_and_shows_a_video(
         assert (gif.size, gif.n_frames) == (((48 + 4 + 48) * 2, 48 * 2), 5)
 
 
-@pytest.mark.parametrize("name", ["shapes-classifier", "shapes-cogvideox-classifier"])
+@pytest.mark.parametrize("name", ["shapes-classifier", "shapes-cogvideox-classifier", "shapes-wan-more-classifier"])
 def test_the_shipped_classifiers_have_the_cards_that_would_be_written_today(name: str, tmp_path: Path) -> None:
     classifier = CompositionClassifier.from_pretrained(name)
     assert classifier.evaluated is not None  # an evaluation of these very weights

@@ -314,9 +314,9 @@ def test_wrong_options_are_clear_errors(load: Callable[..., Any]) -> None:
         with pytest.raises(UserError, match=message):
             load(kind, **options)
     assert load("clip", slots=4, layout="side_by_side").feature_dim
-    with pytest.raises(UserError, match="expected none, or vlm with a path"):
+    with pytest.raises(UserError, match="expected none, convolution, or vlm with a path"):
         build(BackboneSettings(name="vlm"), SLOTS, GRID)
-    with pytest.raises(UserError, match="expected none, or vlm with a path"):
+    with pytest.raises(UserError, match="expected none, convolution, or vlm with a path"):
         build(BackboneSettings(name="siglip", path="x"), SLOTS, GRID)
 
 
