@@ -98,8 +98,9 @@ def main(
     """
     require(1, prompts=prompts, tune_prompts=tune_prompts, steps=steps, batch_size=batch_size)
     require(0, seed=seed, tune_seed=tune_seed)
-    if unknown := [name for name in generators if name not in SHIPPED] or not generators:
-        raise SettingsError(f"generators {unknown or []}: give some of {', '.join(SHIPPED)}")
+    unknown = [name for name in generators if name not in SHIPPED]
+    if unknown or not generators:
+        raise SettingsError(f"generators {unknown}: give some of {', '.join(SHIPPED)}")
     if seed == tune_seed:
         raise SettingsError(
             f"tune_seed {tune_seed}: step sizes would be chosen on the prompts that count; give another"

@@ -41,9 +41,8 @@ class BackboneSettings(OpenRecord):
 
     @model_validator(mode="after")
     def _complete(self) -> BackboneSettings:
-        if (self.name == "vlm" and not self.path) or (self.name == "none" and self.options):
-            raise ValueError(f"expected {_BACKBONE}")
-        if self.name == "convolution" and self.path:
+        misfits = {"none": self.options, "convolution": self.path, "vlm": not self.path}
+        if misfits[self.name]:
             raise ValueError(f"expected {_BACKBONE}")
         return self
 

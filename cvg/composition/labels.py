@@ -183,8 +183,9 @@ class LabelSet:
             DataError: a group that it does not have, or none.
         """
         known = self.to_dict()
-        if unknown := [name for name in groups if name not in known] or not groups:
-            raise DataError(f"groups {unknown or []}: expected some of the label set's, which are {', '.join(known)}")
+        unknown = [name for name in groups if name not in known]
+        if unknown or not groups:
+            raise DataError(f"groups {unknown}: expected some of the label set's, which are {', '.join(known)}")
         return LabelSet({name: entry for name, entry in known.items() if name in groups})
 
     def extended(

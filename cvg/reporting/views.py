@@ -206,8 +206,8 @@ def _verdict(
             else:
                 shown[side].append(video[0].permute(0, 2, 3, 1).numpy())
     numbers["probabilities"] = said
-    if classifier.config.backbone.name != "vlm":
-        reader = {"none": "head", "convolution": "convolution"}[classifier.config.backbone.name]
+    if (backbone := classifier.config.backbone.name) != "vlm":
+        reader = "head" if backbone == "none" else backbone
         seen, colours = f"which the {reader} reads as it is (there is no VLM)", colour_key(names)
     else:  # one picture has a channel for each entity; of several, the subject's comes first
         channels = zip(("red channel", "blue channel", "green channel"), names, strict=False)
