@@ -59,11 +59,16 @@ def test_it_goes_from_training_into_the_exported_config(three: Path, tmp_path: P
 
 
 def test_where_it_is_not_known_nothing_is_said() -> None:
-    for name in hub.shipped():
-        if "classifier" in name:
-            config = CompositionClassifier.from_pretrained(name).config
-            assert config.seen is None and not config.never_seen(next(iter(config.labels)))
-            assert "seen" not in config.to_dict()
+    config = make_config()
+    assert config.seen is None and not config.never_seen(next(iter(config.labels)))
+    assert "seen" not in config.to_dict()
+
+
+def test_a_shipped_classifier_has_seen_every_label_that_it_names() -> None:
+    classifiers = [CompositionClassifier.from_pretrained(name) for name in hub.shipped() if "classifier" in name]
+    assert any(classifier.config.seen is not None for classifier in classifiers)
+    for classifier in classifiers:
+        assert [name for name in classifier.labels.names if classifier.config.never_seen(name)] == []
 
 
 @pytest.mark.parametrize("value", [{"left": -1}, {"left": 0.5}, {"left": True}, [], {"left": float("inf")}])
