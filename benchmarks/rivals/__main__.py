@@ -2,6 +2,7 @@
 
 python -m benchmarks.rivals --prompts 32 --seed 4711
 python -m benchmarks.rivals --generators '[shapes-wan]' --classifiers '[runs/no-vlm]'
+python -m benchmarks.rivals --generators '[shapes-wan-more]' --kinds '[motion, depth, interaction]'
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ from cvg.common.files import alone, atomic, read_json, require_writable, write_j
 from cvg.common.fingerprint import same_generator
 from cvg.common.typed import to_dict
 from cvg.common.versions import versions
-from cvg.evaluation.suites import CANDIDATES, load_suite
+from cvg.evaluation.suites import CANDIDATES, Suite, SuiteSettings, load_suite
 from cvg.generators import Loading, load_generator
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.rules import Rules
 
-SHIPPED = {"shapes-wan": "shapes-classifier", "shapes-cogvideox": "shapes-cogvideox-classifier"}
+SHIPPED = {
+    "shapes-wan": "shapes-classifier",
+    "shapes-cogvideox": "shapes-cogvideox-classifier",
+    "shapes-wan-more": "shapes-wan-more-classifier",
+}
 """Generator -> the classifier that ships for it."""
 RULES_STEP_SIZES = (0.06, 0.1, 0.17)
 SHORT = 12
@@ -51,11 +56,16 @@ def rivals_on(ring: Ring, others: Sequence[tuple[str, CompositionClassifier]]) -
         others: further classifiers of this generator, by the names of their rows.
     """
     rules = Rules.of(ring.generator, ring.classifier.labels, ring.size)
-    plain = {count: GuidanceConfig(guided_steps=count, rules=0.0) for count in (4, 2)}
+    ships = GuidanceConfig().preferred(ring.classifier.config.sampling)
+    alone = {count: GuidanceConfig(guided_steps=count, rules=0.0) for count in (4, 2)}
     return [
         Unguided("unguided", ring),
         Guided("classifier", ring, ring.classifier),
-        *(Guided(f"classifier alone, {n} guided steps", ring, ring.classifier, config) for n, config in plain.items()),
+        *(
+            Guided(f"classifier alone, {count} guided steps", ring, ring.classifier, config)
+            for count, config in alone.items()
+            if config.preferred(ring.classifier.config.sampling) != ships
+        ),
         Guided("rules", ring, rules, step_sizes=RULES_STEP_SIZES),
         *(Guided(name, ring, classifier) for name, classifier in others),
         BestOf(f"best of {WHOLE}, by the classifier", ring, WHOLE),
@@ -68,8 +78,9 @@ def rivals_on(ring: Ring, others: Sequence[tuple[str, CompositionClassifier]]) -
 
 def main(
     out: Path = Path("runs/rivals"),
-    generators: list[str] = list(SHIPPED),  # noqa: B006  (never changed)
+    generators: list[str] = ["shapes-wan", "shapes-cogvideox"],  # noqa: B006  (never changed)
     classifiers: list[str] = [],  # noqa: B006  (never changed)
+    kinds: list[str] | None = None,
     prompts: int = 32,
     seed: int = 0,
     tune_prompts: int = 16,
@@ -88,6 +99,8 @@ def main(
         out: folder to write.
         generators: shipped generators.
         classifiers: folders of further classifiers, each a row where its generator is among these.
+        kinds: of prompts, in turn, whose labels each shipped classifier knows; the suite's usual ones when left out.
+            Rules leave a prompt as it is where they have no formula for it.
         prompts: prompts that count, of the shapes world.
         seed: of these prompts and their initial noise.
         tune_prompts: prompts for choosing step sizes.
@@ -111,6 +124,8 @@ def main(
     settings: dict[str, Any] = {"seed": seed, "tune_prompts": tune_prompts, "tune_seed": tune_seed, "steps": steps}
     # What a row's name stands for: a classifier that guides otherwise now is not to be mixed with what it was.
     shipped = {name: CompositionClassifier.from_pretrained(classifier) for name, classifier in SHIPPED.items()}
+    settings["kinds"] = kinds
+    suites = {name: _suite(shipped[name], kinds) for name in generators}
     settings["sampling"] = {name: to_dict(classifier.config.sampling) for name, classifier in shipped.items()}
     settings |= {"batch_size": batch_size, **vars(loading), "threads": torch.get_num_threads(), "versions": versions()}
     with alone(out):
@@ -119,7 +134,8 @@ def main(
         if strange := [row for row, model in given if not any(_is_of(model, ring) for ring in rings.values())]:
             raise ModelError(f"classifier {strange[0]}: it is of none of the generators {', '.join(generators)}")
         for name, ring in rings.items():
-            _fight(name, ring, [(row, model) for row, model in given if _is_of(model, ring)], prompts, record, path)
+            mine = [(row, model) for row, model in given if _is_of(model, ring)]
+            _fight(name, ring, suites[name], mine, prompts, record, path)
             print(f"\n{markdown(name, record['generators'][name]['rows'])}\n", flush=True)
     print(f"wrote {path} and {out / 'rivals.md'}")
 
@@ -127,13 +143,14 @@ def main(
 def _fight(
     name: str,
     ring: Ring,
+    suite: Suite,
     others: Sequence[tuple[str, CompositionClassifier]],
     prompts: int,
     record: dict[str, Any],
     path: Path,
 ) -> None:
     """Run, choose and measure on one generator, each told of on stderr and kept at once."""
-    settings, suite = record["settings"], load_suite("shapes")
+    settings = record["settings"]
     contenders, results = rivals_on(ring, others), record["generators"].setdefault(name, empty())
 
     def told(line: str) -> None:
@@ -156,6 +173,11 @@ def _fight(
             arena.tune(rival, apart, settings["batch_size"], told)
             arena.run([rival], cases, settings["batch_size"], told)
     arena.measure(cases[0], rivals_on(replace(ring, steps=SHORT), others))
+
+
+def _suite(classifier: CompositionClassifier, kinds: list[str] | None) -> Suite:
+    """Prompts of the usual kinds, or of those that are asked for, in the classifier's labels."""
+    return load_suite("shapes", classifier.labels if kinds else None, settings=SuiteSettings(kinds=kinds))
 
 
 def _ring(name: str, classifier: CompositionClassifier, steps: int, loading: Loading) -> Ring:

@@ -125,7 +125,7 @@ class Arena:
         seconds = clock(self.ring.generator.device) - began
         found = self._judged(video_BCFHW, cases)
         rows = {name: [getattr(score, name) for score in found] for name in ("right", "entities_right")}
-        return rows | {"seconds": seconds}
+        return rows | {"seconds": seconds, "kinds": [case.group for case in cases]}
 
     def _judged(self, video_BCFHW: Tensor, cases: Sequence[Case]) -> list[Score]:
         return scores(self.suite, [to_frames(video) for video in video_BCFHW], [case.asked for case in cases])

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from benchmarks.rivals.base import Ring
 from cvg.classifier import CompositionClassifier
-from cvg.composition import RelationBatch
+from cvg.composition import Composition, RelationBatch
 from cvg.evaluation.early import early_verdicts, run_plain
 from cvg.evaluation.suites import Case
 from cvg.guidance.choice import BestSeed
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.rules import Rules
 from cvg.guidance.sampler import GuidedSampler
+from cvg.guidance.stated import stated_part
 
 
 class Ours:
@@ -55,6 +56,8 @@ class Unguided(Ours):
 class Guided(Ours):
     """Guided steps, by a classifier or by rules.
 
+    Rules guide what they have a formula for; a prompt that asks for nothing of it is sampled as the pipeline does it.
+
     Args:
         name: the row.
         ring: where it runs.
@@ -82,10 +85,26 @@ class Guided(Ours):
 
     def __call__(self, cases: Sequence[Case]) -> Tensor:
         """See :class:`benchmarks.rivals.base.Rival`."""
+        known = {index: self.known(case) for index, case in enumerate(cases)}
+        guided = [index for index, asked in known.items() if asked is not None]
+        plain = [index for index, asked in known.items() if asked is None]
+        videos: dict[int, Tensor] = {}
+        if guided:
+            asked = [part for part in known.values() if part is not None]
+            videos |= zip(guided, self.guided([cases[index] for index in guided], asked), strict=True)
+        if plain:
+            videos |= zip(plain, self.ring.videos([cases[index] for index in plain]), strict=True)
+        return torch.stack([videos[index] for index in known])
+
+    def known(self, case: Case) -> Composition | None:
+        """What of a case the reader can guide towards; None: nothing."""
+        return stated_part(case.asked, self.reader.labels)[0] if isinstance(self.reader, Rules) else case.asked
+
+    def guided(self, cases: Sequence[Case], asked: Sequence[Composition]) -> Tensor:
+        """Videos of cases, guided towards what is stated."""
         ring, sampler = self.ring, self.sampler
         sampler.config = replace(self.config, step_size=self.step_size).preferred(self.reader.config.sampling)
         prompts, seeds = [case.prompt for case in cases], [case.seeds[0] for case in cases]
-        asked = [case.asked for case in cases]
         return sampler(prompts, seeds, asked, True, ring.steps, ring.guidance_scale, ring.size).video_BCFHW
 
 

@@ -22,12 +22,15 @@ def figures(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
 
     Returns:
         Per rival ``name``, ``n``, ``right`` and ``entities_right`` (shares, None of nothing), ``ci95`` of the first,
-        ``time`` and ``memory`` (multiples) and ``step_size`` (None where none was chosen).
+        ``by_kind`` (of ``right``, by the kind of prompt), ``time`` and ``memory`` (multiples) and ``step_size`` (None
+        where none was chosen).
     """
     rows = []
     for name in names:
         done = [batch[name] for batch in results["batches"] if name in batch]
-        right, entities = ([hit for row in done for hit in row[of]] for of in ("right", "entities_right"))
+        right, entities, kinds = (
+            [one for row in done for one in row[of]] for of in ("right", "entities_right", "kinds")
+        )
         seconds, plain = (sum(row[of] for row in done) for of in ("seconds", "plain_seconds"))
         peak, least = results["memory"].get(name), results["memory"].get(names[0])
         rows.append(
@@ -36,6 +39,7 @@ def figures(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
                 "n": len(right),
                 "right": sum(right) / len(right) if right else None,
                 "ci95": list(wilson(sum(right), len(right))),
+                "by_kind": {kind: _share(kind, kinds, right) for kind in dict.fromkeys(kinds)},
                 "entities_right": sum(entities) / len(entities) if entities else None,
                 "time": seconds / plain if plain else None,
                 "memory": peak / least if peak and least else None,
@@ -46,17 +50,25 @@ def figures(results: Results, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def markdown(generator: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The table of one generator; empty where no batch is done."""
+    """The table of one generator, and one of what is right by the kind of prompt; empty where no batch is done."""
     if not rows or not rows[0]["n"]:
         return ""
-    count = rows[0]["n"]
+    count, rows = rows[0]["n"], [row for row in rows if row["n"]]
+    kinds = list(rows[0]["by_kind"])
     cells = [HEADER[:]]
     cells[0][0] = f"`{generator}`, {count} prompts"
-    for row in (row for row in rows if row["n"]):
+    by_kind = [["composition right", *(kind.replace("_", " ") for kind in kinds)]]
+    for row in rows:
         low, high = row["ci95"]
         right = f"{number(row['right'])} ({number(low)} to {number(high)})"
         size = "" if row["step_size"] is None else f"{row['step_size']:g}"
         multiples = [number(row[of]) for of in ("entities_right", "time", "memory")]
         name = row["name"] if row["n"] == count else f"{row['name']} ({row['n']} prompts)"
         cells.append([name, right, *multiples, size])
-    return aligned(cells)
+        by_kind.append([name, *(number(row["by_kind"].get(kind)) for kind in kinds)])
+    return f"{aligned(cells)}\n\n{aligned(by_kind)}"
+
+
+def _share(kind: str, kinds: Sequence[str], right: Sequence[bool]) -> float:
+    of_kind = [hit for hit, its in zip(right, kinds, strict=True) if its == kind]
+    return sum(of_kind) / len(of_kind)

@@ -21,8 +21,10 @@ from benchmarks.rivals.ours import BestOf, Guided, Pruned, Unguided
 from benchmarks.rivals.table import figures, markdown
 from cvg.common.errors import DataError, SettingsError
 from cvg.common.files import read_json, write_json
-from cvg.evaluation.suites import Case, load_suite
+from cvg.evaluation.suites import Case, SuiteSettings, load_suite
 from cvg.generators import wrap_pipeline
+from cvg.guidance.rules import Rules
+from cvg.shapes.world import LABELS
 from tests.helpers.tiny import STEPS, tiny_classifier, tiny_pipeline
 
 
@@ -92,6 +94,14 @@ def test_a_choice_of_one_is_the_plain_video(ring: Ring, cases: list[Case]) -> No
     assert all(any(torch.equal(two[i], one[i]) for one in (plain, others)) for i in range(2))
 
 
+def test_rules_leave_a_prompt_as_it_is_where_they_have_no_formula(ring: Ring) -> None:
+    mixed = load_suite("shapes", settings=SuiteSettings(kinds=["depth", "motion"])).cases(2, 3)
+    rules = Rules.of(ring.generator, LABELS, ring.size, sigmas=ring.classifier.config.sigmas)
+    plain, guided = ring.videos(mixed), Guided("rules", ring, rules)(mixed)
+    torch.testing.assert_close(guided[0], plain[0], atol=1e-4, rtol=0)  # sampled beside another, and alone
+    assert (guided[1] - plain[1]).abs().max() > 1e-2
+
+
 class Counting:
     """A rival that counts its calls and shows noise."""
 
@@ -142,7 +152,10 @@ def test_what_is_done_is_not_done_again_and_the_table_says_it(ring: Ring, tmp_pa
     rows = figures(kept, ["unguided", "other"])
     assert [row["n"] for row in rows] == [6, 4]
     assert rows[0]["right"] == 0.5 and rows[0]["time"] == 1 and rows[1]["time"] == 1.5 and rows[1]["step_size"] == 0.2
-    assert "| other (4 prompts) | 0.00 (0.00 to 0.49) |" in markdown("tiny", rows)
+    assert rows[0]["by_kind"] == {"motion": 1.0, "spatial": 0.0, "relative_motion": 1.0, "two_relations": 0.0}
+    table = " ".join(markdown("tiny", rows).split())
+    assert "| other (4 prompts) | 0.00 (0.00 to 0.49) |" in table
+    assert "| unguided | 1.00 | 0.00 | 1.00 | 0.00 |" in table
     assert markdown("tiny", figures(empty(), ["unguided"])) == ""
 
 
@@ -151,6 +164,8 @@ def test_what_is_done_is_not_done_again_and_the_table_says_it(ring: Ring, tmp_pa
     [
         ({"generators": ["shapes-van"]}, "give some of shapes-wan, shapes-cogvideox"),
         ({"generators": []}, "give some of"),
+        ({"kinds": ["motion", "depth"]}, "kind 'depth' needs other labels than those of"),
+        ({"kinds": ["motions"]}, "motions"),
         ({"seed": 7, "tune_seed": 7}, "would be chosen on the prompts that count"),
     ],
 )
