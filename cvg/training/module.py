@@ -152,7 +152,8 @@ class CompositionModule(L.LightningModule):
         hold_out = self.data.hold_out or []
         settings.check_hold_out(self.head, hold_out)
         self.compete = Competition(self.classifier.labels, self.hparams["group_softmax"], hold_out)
-        gentle = settings.left_alone(self.classifier.labels, self.hparams["adversarial_without"] or [])
+        spared, adversarial = self.hparams["adversarial_without"] or [], self.hparams["adversarial"]
+        gentle = settings.left_alone(self.classifier.labels, spared, adversarial)
         self.register_buffer("gentle", torch.tensor(gentle, dtype=torch.long), persistent=False)
 
     def configure_metrics(self) -> None:

@@ -61,8 +61,17 @@ def check_hold_out(head: HeadSettings, hold_out: Sequence[str]) -> None:
         )
 
 
-def left_alone(labels: LabelSet, groups: Sequence[str]) -> list[int]:
-    """Class indices of the labels of ``adversarial_without``. Raises SettingsError for a group that there is not."""
+def left_alone(labels: LabelSet, groups: Sequence[str], adversarial: float) -> list[int]:
+    """Class indices of the labels of ``adversarial_without``.
+
+    Raises:
+        SettingsError: a group that there is not, or nothing that it could be spared.
+    """
+    if groups and not adversarial:
+        raise SettingsError(
+            f"model.adversarial_without {', '.join(groups)}: model.adversarial is 0, so that no group is perturbed; "
+            "leave one of the two out"
+        )
     if unknown := [group for group in groups if group not in labels.groups]:
         raise SettingsError(
             f"model.adversarial_without {unknown[0]!r}: no group of the labels, which are {', '.join(labels.groups)}"

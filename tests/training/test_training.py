@@ -258,6 +258,8 @@ def test_groups_can_be_spared_the_worst_case(shards: Path, tmp_path: Path) -> No
     assert none == plain and plain[0] < some[0] < worst[0]
     with pytest.raises(UserError, match="adversarial_without 'depth': no group of the labels, which are motion, spat"):
         losses("unknown", adversarial=0.3, adversarial_without=["depth"])
+    with pytest.raises(UserError, match="adversarial_without motion: model.adversarial is 0, so that no group is pert"):
+        losses("nothing", adversarial_without=["motion"])
 
 
 def test_only_the_classifier_gets_gradients_and_positive_only_ignores_negatives(shards: Path, tmp_path: Path) -> None:
