@@ -23,7 +23,11 @@ if MYPY:
 
 
 def main(
-    classifier: str | list[str] = ["shapes-classifier", "shapes-cogvideox-classifier"],  # noqa: B006  (never changed)
+    classifier: str | list[str] = [  # noqa: B006  (never changed)
+        "shapes-classifier",
+        "shapes-cogvideox-classifier",
+        "shapes-wan-more-classifier",
+    ],
     generator: str | None = None,
     labels: str = "world",
     size: Size | None = None,

@@ -177,7 +177,7 @@ def _fight(
 
 def _suite(classifier: CompositionClassifier, kinds: list[str] | None) -> Suite:
     """Prompts of the usual kinds, or of those that are asked for, in the classifier's labels."""
-    return load_suite("shapes", classifier.labels if kinds else None, settings=SuiteSettings(kinds=kinds))
+    return load_suite("shapes", None if kinds is None else classifier.labels, settings=SuiteSettings(kinds=kinds))
 
 
 def _ring(name: str, classifier: CompositionClassifier, steps: int, loading: Loading) -> Ring:

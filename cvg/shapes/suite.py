@@ -52,10 +52,10 @@ class ShapesSuite(Suite):
             raise SettingsError(f"suite shapes: kind {twice[0]!r} is named twice; each is asked for equally often")
         self.groups: tuple[str, ...] = tuple(kind for kind in asked if _can_be_made(kind, self.labels))
         groups = ", ".join(self.labels.groups)
-        if not self.groups:
-            raise SettingsError(f"suite shapes: no kind of prompt has the groups {groups} alone")
         if settings.kinds and (missing := [kind for kind in asked if kind not in self.groups]):
             raise SettingsError(f"suite shapes: kind {missing[0]!r} needs other labels than those of {groups}")
+        if not self.groups:
+            raise SettingsError(f"suite shapes: no kind of prompt has the groups {groups} alone")
 
     def cases(self, count: int | None, seed: int) -> list[Case]:
         """Kinds in turn; the labels of each place of a template are dealt from a shuffled deck, so they balance."""

@@ -31,8 +31,10 @@ def known_kinds(kinds: Sequence[str] | None, usual: Sequence[str] = ALL_KINDS) -
     """Kinds of composition, or the usual ones where none are given.
 
     Raises:
-        SettingsError: a name that is none of ``ALL_KINDS``.
+        SettingsError: a name that is none of ``ALL_KINDS``, or a list of none.
     """
+    if kinds is not None and not kinds:
+        raise SettingsError(f"kinds {list(kinds)}: give some of {', '.join(ALL_KINDS)}, or leave them out")
     if unknown := [kind for kind in kinds or () if kind not in ALL_KINDS]:
         raise SettingsError(f"kind {unknown[0]!r}: unknown; give some of {', '.join(ALL_KINDS)}")
     return tuple(kinds or usual)

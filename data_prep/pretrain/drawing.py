@@ -34,7 +34,7 @@ def often_drawn(kinds: Mapping[str, float] | None) -> dict[str, float]:
         SettingsError: a kind that there is not, or a weight that is not above 0.
     """
     require_weights(kinds or {})
-    return {kind: (kinds or OFTENER).get(kind, 1.0) for kind in known_kinds([*(kinds or ())])}
+    return {kind: (kinds or OFTENER).get(kind, 1.0) for kind in known_kinds([*(kinds or ())] or None)}
 
 
 def often_wrong(scrambled: float | Mapping[str, float] | None, drawn: Sequence[str]) -> dict[str, float]:
@@ -50,7 +50,7 @@ def often_wrong(scrambled: float | Mapping[str, float] | None, drawn: Sequence[s
     """
     if not isinstance(scrambled, Mapping):
         scrambled = {} if scrambled is None else dict.fromkeys(drawn, scrambled)
-    known_kinds([*scrambled])
+    known_kinds([*scrambled] or None)
     for kind, share in scrambled.items():
         if not 0 <= share <= 1:
             raise SettingsError(f"scrambled {kind!r}: {share} is no probability; give 0 to 1")

@@ -165,7 +165,9 @@ def test_what_is_done_is_not_done_again_and_the_table_says_it(ring: Ring, tmp_pa
         ({"generators": ["shapes-van"]}, "give some of shapes-wan, shapes-cogvideox"),
         ({"generators": []}, "give some of"),
         ({"kinds": ["motion", "depth"]}, "kind 'depth' needs other labels than those of"),
-        ({"kinds": ["motions"]}, "motions"),
+        ({"kinds": ["depth"]}, "kind 'depth' needs other labels than those of"),
+        ({"kinds": ["motions"]}, "kind 'motions': unknown"),
+        ({"kinds": []}, "kinds .*: give some of motion, .*, or leave them out"),
         ({"seed": 7, "tune_seed": 7}, "would be chosen on the prompts that count"),
     ],
 )
