@@ -57,13 +57,13 @@ def rivals_on(ring: Ring, others: Sequence[tuple[str, CompositionClassifier]]) -
     """
     rules = Rules.of(ring.generator, ring.classifier.labels, ring.size)
     ships = GuidanceConfig().preferred(ring.classifier.config.sampling)
-    alone = {count: GuidanceConfig(guided_steps=count, rules=0.0) for count in (4, 2)}
+    by_count = {count: GuidanceConfig(guided_steps=count, rules=0.0) for count in (4, 2)}
     return [
         Unguided("unguided", ring),
         Guided("classifier", ring, ring.classifier),
         *(
             Guided(f"classifier alone, {count} guided steps", ring, ring.classifier, config)
-            for count, config in alone.items()
+            for count, config in by_count.items()
             if config.preferred(ring.classifier.config.sampling) != ships
         ),
         Guided("rules", ring, rules, step_sizes=RULES_STEP_SIZES),

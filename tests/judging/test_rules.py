@@ -274,7 +274,7 @@ def test_gaps_leave_a_label_or_take_it_away_but_swap_nothing(name: str, data: st
     group = next(group for group in GROUPS if name in group)
     tracks = Tracks({str(i): entity for i, entity in enumerate(holed)})
     allowed = {name, None}
-    if name in ("past", "around"):  # of a part of the way, more cannot be told than of that part
+    if name in ("past", "around", "swaps with"):  # of a part of the way, more cannot be told than of that part
         allowed |= {"towards", "away from", "past"}
     if name == "following":
         allowed |= {"towards", "away from"}

@@ -123,9 +123,11 @@ def test_entities_are_of_their_share(kind: str) -> None:
 
 def test_kinds_are_known() -> None:
     assert ALL_KINDS[:4] == KINDS and {*ALL_KINDS} == {*TEMPLATES}
-    assert known_kinds(None) == ALL_KINDS and known_kinds(["depth"]) == ("depth",) and known_kinds([], KINDS) == KINDS
+    assert known_kinds(None) == ALL_KINDS and known_kinds(["depth"]) == ("depth",) and known_kinds(None, KINDS) == KINDS
     with pytest.raises(UserError, match=r"kind 'depths': unknown; give some of motion, .*three_relations"):
         known_kinds(["depth", "depths"])
+    with pytest.raises(UserError, match=r"kinds \[\]: give some of motion, .* or leave them out"):
+        known_kinds([])
     groups = {group for templates in TEMPLATES.values() for _, places in templates for group, _ in places}
     assert groups == {*LABELS.groups}
     assert not turns("red circle", "turning red") and turns("red circle", "turning blue")
