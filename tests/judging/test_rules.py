@@ -274,13 +274,22 @@ def test_gaps_leave_a_label_or_take_it_away_but_swap_nothing(name: str, data: st
     group = next(group for group in GROUPS if name in group)
     tracks = Tracks({str(i): entity for i, entity in enumerate(holed)})
     allowed = {name, None}
-    if name in ("past", "around", "swaps with"):  # of a part of the way, more cannot be told than of that part
+    if name in ("past", "around"):  # of a part of the way, more cannot be told than of that part
         allowed |= {"towards", "away from", "past"}
     if name == "following":
         allowed |= {"towards", "away from"}
     assert shown(label_group(group), tracks, list(tracks.entities), asked=name, margins=FREE).label in allowed
     if name in OPPOSITE and RULES[name].entities == 1:
         assert not score(OPPOSITE[name], holed) > 0
+
+
+def test_where_a_swap_begins_is_no_mean_of_places_that_lie_apart_in_time() -> None:
+    one, other = SCENES["swaps with"]
+    known = np.isin(np.arange(F), [0, *range(F - 4, F)])  # the object is not seen on its way
+    holed = changed(other, boxes_F4=np.where(known[:, None], other.boxes_F4, np.nan))
+    tracks = Tracks({"0": one, "1": holed})
+    group = label_group(next(group for group in GROUPS if "swaps with" in group))
+    assert shown(group, tracks, list(tracks.entities), asked="swaps with", margins=FREE).label == "swaps with"
 
 
 @settings(max_examples=50, deadline=None)
