@@ -103,7 +103,7 @@ def main(
             Rules leave a prompt as it is where they have no formula for it.
         prompts: prompts that count, of the shapes world.
         seed: of these prompts and their initial noise.
-        tune_prompts: prompts for choosing step sizes.
+        tune_prompts: prompts for choosing step sizes; fewer than there are kinds leave the last kinds without a say.
         tune_seed: of these; another than ``seed``.
         steps: denoising steps.
         batch_size: videos at a time.
@@ -122,9 +122,9 @@ def main(
     path = out / "rivals.json"
     require_writable(path, out / "rivals.md")
     settings: dict[str, Any] = {"seed": seed, "tune_prompts": tune_prompts, "tune_seed": tune_seed, "steps": steps}
+    settings["kinds"] = kinds
     # What a row's name stands for: a classifier that guides otherwise now is not to be mixed with what it was.
     shipped = {name: CompositionClassifier.from_pretrained(classifier) for name, classifier in SHIPPED.items()}
-    settings["kinds"] = kinds
     suites = {name: _suite(shipped[name], kinds) for name in generators}
     settings["sampling"] = {name: to_dict(classifier.config.sampling) for name, classifier in shipped.items()}
     settings |= {"batch_size": batch_size, **vars(loading), "threads": torch.get_num_threads(), "versions": versions()}
