@@ -35,9 +35,9 @@ def main(out: Path, clips: int, seed: int = 0, kinds: list[str] | None = None, h
         out: folder for videos/000000.mp4, ... and manifest.jsonl.
         clips: number of clips.
         seed: seed of everything drawn.
-        kinds: kinds of composition (motion, spatial, relative_motion, two_relations, depth, action, interaction,
-            attribute, change, three_relations), each as often as it is named; the first four, relative motion twice and
-            two relations three times, when not given.
+        kinds: kinds of composition (motion, spatial, relative_motion, two_relations, depth, action, path,
+            interaction, attribute, change, three_relations), each as often as it is named; the first four, relative
+            motion twice and two relations three times, when not given.
         held_out: draw entities from the share kept for evaluation instead of the training share; the clips are of the
             test split, all of them.
     """

@@ -122,6 +122,18 @@ def _rests(sign: int) -> Formula:
     return score
 
 
+def _turns(first: str, then: str) -> Formula:
+    """It goes one way in the first half and another one in the second: of these two ways, the shorter."""
+
+    def score(subject: Seen) -> Tensor:
+        half = (subject.centre_RF2.shape[1] + 1) // 2
+        legs = (subject.centre_RF2[:, :half], subject.centre_RF2[:, -half:])
+        ways = [leg_RF2.new_tensor(_DIRECTIONS[name]) for name, leg_RF2 in zip((first, then), legs, strict=True)]
+        return torch.minimum(travelled(legs[0]) @ ways[0], travelled(legs[1]) @ ways[1])
+
+    return score
+
+
 def _lies(x: float, y: float) -> Formula:
     return lambda subject, other: _offset(subject, other).mean(1) @ subject.centre_RF2.new_tensor([x, y])
 
@@ -228,8 +240,12 @@ _DIAGONALS = {
     for vertical in ("up", "down")
     for sideways in ("left", "right")
 }
+_CORNERS = [
+    (first, then) for first, (x, y) in _DIRECTIONS.items() for then, (u, v) in _DIRECTIONS.items() if x * u + y * v == 0
+]
 ALONE: dict[str, Formula] = {
     **{f"moves {name}": _moves(*way) for name, way in {**_DIRECTIONS, **_DIAGONALS}.items()},
+    **{f"moves {first} then {then}": _turns(first, then) for first, then in _CORNERS},
     "towards the camera": _grows(1),
     "away from the camera": _grows(-1),
     "grows": _grows(1),

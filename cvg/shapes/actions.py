@@ -1,9 +1,10 @@
-"""What one entity does: the labels of the groups ``action`` and ``change``, and an entity that does nothing."""
+"""What one entity does: the labels of the groups ``action``, ``path`` and ``change``, and one that does nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from cvg.judging.geometry import DIRECTIONS
 from cvg.shapes.outlines import Floats
 from cvg.shapes.placing import AXES, TIME_F, Candidates, drifting, straight
 from cvg.shapes.renderer import FRAMES
@@ -39,6 +40,13 @@ def act(label: str, rng: np.random.Generator) -> Candidates:
         raise ValueError(f"label {label!r}: no action")
     track = (AXES[rng.integers(4)] * rng.uniform(0.2, 0.28) + drift[-1]) * np.clip(2 * TIME_F, 0, 1)[:, None]
     return _alone(radius, track if label == "stopping" else track[::-1])
+
+
+def turn(label: str, rng: np.random.Generator) -> Candidates:
+    """An entity that goes the ways of a label of the group ``path``, half of the clip each."""
+    first, then = (np.array(DIRECTIONS[way]) * rng.uniform(0.2, 0.28) for way in label.split(" then "))
+    there_F = np.clip(2 * TIME_F, 0, 1)[:, None]
+    return _alone(rng.uniform(7.5, 9.5), there_F * first + (np.clip(2 * TIME_F, 1, 2)[:, None] - 1) * then)
 
 
 def _alone(radius: float | Floats, track_F2: Floats) -> Candidates:

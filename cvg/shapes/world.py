@@ -19,7 +19,7 @@ from cvg.shapes.renderer import COLORS, FRAMES, SHAPES, SIZE, Background, Color,
 LABELS = LabelSet.load("shapes")
 KINDS = ("motion", "spatial", "relative_motion", "two_relations")
 """Kinds of composition that straight lines show: what is drawn where none is named."""
-ALL_KINDS = (*KINDS, "depth", "action", "interaction", "attribute", "change", "three_relations")
+ALL_KINDS = (*KINDS, "depth", "action", "path", "interaction", "attribute", "change", "three_relations")
 
 ENTITIES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
 HELD_OUT_ENTITIES = ("red triangle", "green circle", "yellow square")
@@ -98,6 +98,7 @@ TEMPLATES: dict[str, tuple[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], 
     ),
     "depth": (("a {e0} {r0} a {e1}", (("depth", (0, 1)),)),),
     "action": (("a {e0} {r0}", (("action", (0,)),)),),
+    "path": (("a {e0} {r0}", (("path", (0,)),)),),
     "interaction": (("a {e0} {r0} a {e1}", (("interaction", (0, 1)),)),),
     "attribute": (("a {e0} {r0} and a {e1} {r1}", (("attribute", (0,)), ("attribute", (1,)))),),
     "change": (("a {e0} {r0}", (("change", (0,)),)),),
@@ -227,6 +228,7 @@ def _sample_paths(spec: Spec, rng: np.random.Generator) -> list[Path]:
     ways: dict[str, Callable[[np.random.Generator], Candidates]] = {
         "depth": functools.partial(interactions.overlapping, label, shapes),
         "action": functools.partial(actions.act, label),
+        "path": functools.partial(actions.turn, label),
         "interaction": functools.partial(interactions.interact, label, shapes),
         "attribute": functools.partial(interactions.apart, shapes),
         "change": actions.still,

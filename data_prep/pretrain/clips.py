@@ -33,6 +33,7 @@ SCRAMBLED: dict[str, float] = {
     "two_relations": 0.32,
     "depth": 0.75,
     "action": 0.45,
+    "path": 0.45,
     "interaction": 0.45,
     "attribute": 0.4,
     "change": 0.4,

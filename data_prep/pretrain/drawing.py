@@ -16,7 +16,7 @@ from cvg.shapes.world import Spec, known_kinds
 from data_prep.pretrain.clips import SCRAMBLED, caption, noised, partners
 from data_prep.pretrain.token_classifier import targets
 
-OFTENER = {"two_relations": 2.0, "three_relations": 2.0, "depth": 1.5, "interaction": 3.0, "action": 2.0}
+OFTENER = {"two_relations": 2.0, "three_relations": 2.0, "depth": 1.5, "interaction": 3.0, "action": 2.0, "path": 2.0}
 """How often clips of a kind are drawn, others being 1: of several relations or of many labels, they take longer."""
 
 

@@ -26,6 +26,8 @@ def test_shapes_label_set() -> None:
         "interaction": ["circling", "following", "swapping with", "bumping into", "passing", "meeting"],
         "attribute": [f"in {colour}" for colour in colours],
         "change": [f"turning {colour}" for colour in colours],
+        "path": [f"{one} then {other}" for one in ("left", "right") for other in ("up", "down")]
+        + [f"{other} then {one}" for one in ("left", "right") for other in ("up", "down")],
     }
     assert [labels.index(label.name) for label in labels.labels] == list(range(len(labels)))
     assert LabelSet(labels.to_dict()) == labels

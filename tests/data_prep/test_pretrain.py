@@ -387,7 +387,7 @@ def test_every_augmentation_of_the_other_kinds_shows_what_its_caption_says() -> 
             if spec.kind == "depth":
                 over = first.layer > scene.sprites[1].layer
                 assert over == (names[0] == "in front of")
-    held = [name for group in ("depth", "action", "interaction", "change") for name in LABELS.groups[group]]
+    held = [name for group in ("depth", "action", "path", "interaction", "change") for name in LABELS.groups[group]]
     assert {label.name for label in held} <= labels and reversals == {"growing", "shrinking"}
 
 

@@ -71,7 +71,7 @@ def test_clips_of_every_kind_are_what_their_rows_say(tmp_path: Path) -> None:
     render(f"--out={tmp_path}", "--clips=16", f"--kinds=[{', '.join(ALL_KINDS[len(KINDS) :])}]")
     rows = load(tmp_path, LABELS)
     groups = {LABELS[label].group for row in rows for label, _ in row.relations}
-    assert groups >= {"depth", "action", "interaction", "attribute", "change"}
+    assert groups >= {"depth", "action", "path", "interaction", "attribute", "change"}
     for row in rows:
         asked = row.composition(LABELS, random.Random(row.id))
         assert [(relation.label, len(relation.entities)) for relation in asked.relations] == [

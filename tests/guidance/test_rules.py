@@ -94,6 +94,9 @@ SHOWN: dict[str, tuple[Way, ...]] = {
     "goes and returns": ([(0.7, 0.5), (0.3, 0.5), (0.2, 0.5), (0.6, 0.5)],),
     "stops": ([(0.2, 0.5), (0.6, 0.5), (0.7, 0.5), (0.7, 0.5)],),
     "sets off": ([(0.7, 0.5), (0.7, 0.5), (0.6, 0.5), (0.2, 0.5)],),
+    "moves left then up": ([(0.7, 0.7), (0.4, 0.7), (0.4, 0.6), (0.4, 0.3)],),
+    "moves up then left": ([(0.7, 0.7), (0.7, 0.4), (0.6, 0.4), (0.3, 0.4)],),
+    "moves right then down": ([(0.3, 0.3), (0.6, 0.3), (0.6, 0.4), (0.6, 0.7)],),
     "swaps with": (line((0.2, 0.4), (0.8, 0.4)), line((0.8, 0.6), (0.2, 0.6))),
     "bumps into": ([(0.1, 0.5), (0.5, 0.5), (0.5, 0.5), (0.1, 0.5)], line((0.7, 0.5), (0.7, 0.5))),
     "meets": (line((0.1, 0.5), (0.4, 0.5)), line((0.9, 0.5), (0.6, 0.5))),
@@ -113,6 +116,7 @@ GROUPS = [
     ("towards", "away from", "past", "around", "following"),
     ("inside", "left of", "right of", "above", "below"),
     ("grows", "shrinks", "bounces", "goes and returns", "stops", "sets off"),
+    ("moves left then up", "moves up then left", "moves right then down", "moves down then right"),
     ("around", "following", "swaps with", "bumps into", "past", "meets"),
 ]
 

@@ -21,17 +21,19 @@ from cvg.judging.tracks import Camera, Track, Tracks
 Floats = NDArray[np.float64]
 F = 13
 WAY = np.linspace(0, 1, F)[:, None]
-MOTIONS = [name for name in RULES if name.startswith("moves ") or name.endswith(" the camera")]
+PATHS = [name for name in RULES if " then " in name]
+MOTIONS = [n for n in RULES if (n.startswith("moves ") and n not in PATHS) or n.endswith(" the camera")]
 ACTIONS = ["grows", "shrinks", "bounces", "goes and returns", "stops", "sets off", "blinks"]
 RELATIVE = ["towards", "away from", "past", "around", "following"]
 INTERACTIONS = ["around", "following", "past", "swaps with", "bumps into", "meets"]
 IS, TURNS = ([name for name in RULES if name.startswith(verb)] for verb in ("is ", "turns "))
-MOVING = list(dict.fromkeys([*MOTIONS, *ACTIONS, *RELATIVE, *INTERACTIONS]))
+MOVING = list(dict.fromkeys([*MOTIONS, *PATHS, *ACTIONS, *RELATIVE, *INTERACTIONS]))
 PLACES = [name for name in RULES if name not in (*MOVING, *IS, *TURNS)]
-GROUPS = [MOTIONS[:4] + MOTIONS[8:], MOTIONS, PLACES, RELATIVE, ACTIONS, INTERACTIONS, IS, TURNS]
+GROUPS = [MOTIONS[:4] + MOTIONS[8:], MOTIONS, PATHS + MOTIONS[4:8], PLACES, RELATIVE, ACTIONS, INTERACTIONS, IS, TURNS]
 SIDES = {
     **{"moves left": "moves right", "left of": "right of"},
     **{"moves up left": "moves up right", "moves down left": "moves down right"},
+    **{name: name.replace("left", "right") for name in PATHS if "left" in name},
 }
 MIRROR = {name: name for name in RULES} | SIDES | {other: name for name, other in SIDES.items()}
 OPPOSITES = {
@@ -44,6 +46,8 @@ OPPOSITES = {
 OPPOSITE = OPPOSITES | {other: name for name, other in OPPOSITES.items()}
 BACKWARDS = {name: OPPOSITE.get(name, name) if name in MOVING else name for name in RULES}
 BACKWARDS |= {"stops": "sets off", "sets off": "stops"}
+TURNED = {"left": "right", "right": "left", "up": "down", "down": "up"}
+BACKWARDS |= {name: "moves " + " then ".join(TURNED[way] for way in name.split()[:0:-2]) for name in PATHS}
 NEVER_BACKWARDS = ("following", "meets", *TURNS)
 """Who is led backwards does not follow, nor do those meet that part."""
 
@@ -77,6 +81,13 @@ def through(*points: tuple[float, float]) -> Floats:
     return np.stack([np.interp(WAY[:, 0], when, axis) for axis in zip(*points, strict=True)], axis=1)
 
 
+def corner(first: str, then: str) -> Floats:
+    """From the middle 0.3 one way, and 0.3 another way."""
+    ways = {"left": (-0.3, 0.0), "right": (0.3, 0.0), "up": (0.0, -0.3), "down": (0.0, 0.3)}
+    (a, b), (c, d) = ways[first], ways[then]
+    return through((0.5, 0.5), (0.5 + a, 0.5 + b), (0.5 + a + c, 0.5 + b + d))
+
+
 def coloured(*names: str | None) -> Track:
     """Something still that has one colour after the other."""
     return replace(STONE, colours_F=[names[int(i)] for i in np.linspace(0, len(names) - 1e-6, F)])
@@ -99,6 +110,7 @@ SCENES: dict[str, tuple[Track, ...]] = {
         for up, y in {"up": -1, "down": 1}.items()
         for left, x in {"left": -1, "right": 1}.items()
     },
+    **{name: (track(box(corner(*name.split()[1::2]))),) for name in PATHS},
     "towards the camera": (track(box(at(0.5, 0.5), growth=2)),),
     "away from the camera": (track(box(at(0.5, 0.5), growth=0.5)),),
     "left of": (track(box(at(0.2, 0.5))), STONE),

@@ -192,6 +192,20 @@ def test_actions(label: str) -> None:
         check_action(label, scene.sprites[0])
 
 
+def check_path(label: str, sprite: Sprite) -> None:
+    track, ways = sprite.track_F2, label.split(" then ")
+    for way, leg in zip(ways, (track[:7], track[6:]), strict=True):
+        step = np.diff(leg, axis=0)
+        assert (step @ np.array(DIRECTIONS[way]) > 0.02).all()
+        assert 0.18 <= extent(leg) <= 0.3 and np.ptp(leg @ np.array(DIRECTIONS[way])[::-1]) <= 0.01
+
+
+@pytest.mark.parametrize("label", [label.name for label in LABELS.groups["path"]])
+def test_paths(label: str) -> None:
+    for _, scene in scenes("path", label):
+        check_path(label, scene.sprites[0])
+
+
 def check_interaction(label: str, scene: Scene) -> None:
     mine, theirs = (sprite.track_F2 for sprite in scene.sprites)
     apart, gap = mine - theirs, rims(scene)
@@ -278,7 +292,7 @@ def mirrored(sprite: Sprite, axis: str) -> Sprite:
 @pytest.mark.parametrize("axis", ["horizontal", "vertical", "diagonal", "time"])
 def test_mirror_images_show_the_labels_that_are_stated(axis: str) -> None:
     """Of circles alone, which the mirror images of shapes are again."""
-    for group in ("action", "interaction"):
+    for group in ("action", "path", "interaction"):
         for label in LABELS.groups[group]:
             for _, scene in scenes(group, label.name, 9):
                 sprites = tuple(mirrored(sprite, axis) for sprite in scene.sprites)
@@ -299,6 +313,8 @@ def shows(label: str, group: str, sprites: tuple[Sprite, ...], scene: Scene) -> 
     try:
         if group == "action":
             check_action(label, sprites[0])
+        elif group == "path":
+            check_path(label, sprites[0])
         else:
             check_interaction(label, Scene(sprites, scene.background))
     except AssertionError:

@@ -9,10 +9,11 @@ from cvg.judging.rules.actions import ACTIONS
 from cvg.judging.rules.interactions import INTERACTIONS
 from cvg.judging.rules.looks import COLOURS, LOOKS
 from cvg.judging.rules.motions import MOTIONS
+from cvg.judging.rules.paths import PATHS
 from cvg.judging.rules.places import PLACES
 from cvg.judging.rules.view import Rule, View
 
-RULES: dict[str, Rule] = {**MOTIONS, **PLACES, **ACTIONS, **INTERACTIONS, **LOOKS}
+RULES: dict[str, Rule] = {**MOTIONS, **PATHS, **PLACES, **ACTIONS, **INTERACTIONS, **LOOKS}
 """Every rule by its name."""
 
 __all__ = ["COLOURS", "RULES", "Rule", "View"]
