@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cvg.classifier import CompositionClassifier
 from cvg.classifier.card import MOST_EXAMPLE
@@ -15,7 +14,7 @@ from cvg.common.cli import run
 from cvg.common.errors import DataError, SettingsError
 from cvg.common.files import require_writable
 from cvg.common.fingerprint import whole_fingerprint
-from cvg.common.typed import read, to_dict
+from cvg.common.typed import to_dict
 from cvg.evaluation.card import evaluated, example
 from cvg.evaluation.rows import read_evaluation
 
@@ -24,12 +23,7 @@ def export(
     checkpoint: str | None = None,
     out: Path | None = None,
     classifier: str | None = None,
-    step_size: float | None = None,
-    guidance_scale: float | None = None,
-    rules: float | None = None,
-    spread: float | None = None,
-    guided_steps: int | None = None,
-    later: dict[str, int] | None = None,
+    sampling: SamplingSettings = SamplingSettings(),  # noqa: B008  (never changed)
     evaluation: Path | None = None,
     videos: Path | None = None,
     push_to: str | None = None,
@@ -41,28 +35,20 @@ def export(
         checkpoint: a .ckpt file written by ``python -m cvg.train fit``.
         out: folder to write: config.json, model.safetensors, a model card, and what that tells of an evaluation.
         classifier: instead of a checkpoint, an exported classifier's folder, hub id, or shipped name.
-        step_size: length of an edit that suits this generator and classifier, for the commands that are given none.
-        guidance_scale: of classifier-free guidance, likewise.
-        rules: weight of the labels' formulas beside the classifier, likewise.
-        spread: weight of the entities' spread, likewise.
-        guided_steps: how many steps are guided, noisiest first, likewise.
-        later: groups of labels that are guided later, by so many noise levels, likewise.
+        sampling: how to guide with it, for the commands that are given none.
         evaluation: what ``python -m cvg.evaluate`` wrote of just this classifier; its figures go onto the card.
         videos: the folder that evaluation kept its videos in; one pair of them moves on the card.
         push_to: Hub repository (owner/name) to upload the same to; it is made where it is not there.
         private: make that repository one that nobody else sees.
     """
-    given: dict[str, Any] = {"step_size": step_size, "guidance_scale": guidance_scale, "rules": rules, "spread": spread}
-    given |= {"guided_steps": guided_steps, "later": later}
-    chosen = read(SamplingSettings, given, complete=False, error=SettingsError)
     _check(checkpoint, classifier, out, evaluation, videos, push_to)
     found = read_evaluation(evaluation) if evaluation else None
     if checkpoint is not None:
         model = load_checkpoint(checkpoint)
     else:
         model = CompositionClassifier.from_pretrained(str(classifier))
-    sampling = replace(model.config.sampling, **to_dict(chosen))
-    model.config = replace(model.config, sampling=sampling)  # checked anew
+    preferred = replace(model.config.sampling, **to_dict(sampling))
+    model.config = replace(model.config, sampling=preferred)  # checked anew
     if found is not None:
         model.evaluated, model.example = evaluated(found, whole_fingerprint(model.state_dict()), str(evaluation)), None
         if videos is not None:

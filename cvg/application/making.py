@@ -169,7 +169,7 @@ class Making:
 
     def _both(self, sampler: GuidedSampler, job: Job, composition: Composition) -> None:
         steps, asked = self.wish.steps, [composition]
-        edited = EditedLatents(sampler.guided_steps(steps, levels=sampler.levels(asked)))
+        edited = EditedLatents(sampler.level_steps(steps, levels=sampler.levels(asked)))
         warnings = cautions(sampler, asked, bool(sampler.config.rules), steps)
         plain = run_plain(sampler, asked, [job.seed], steps, observe=self._watch(sampler, "unguided", 2))
         watch = self._watch(sampler, "guided", 2)

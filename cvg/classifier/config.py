@@ -20,6 +20,9 @@ _BACKBONE = "none, convolution, or vlm with a path (a model's folder or Hub id)"
 
 Captions = Annotated[list[str], Field(min_length=SLOTS, max_length=SLOTS, description="a template for each slot count")]
 Amount = Annotated[StrictFloat | None, Field(ge=0, allow_inf_nan=False, description="a number of at least 0")]
+Share = Annotated[
+    StrictFloat | None, Field(ge=0, le=1, allow_inf_nan=False, description="a number of at least 0 and at most 1")
+]
 Later = Annotated[
     dict[str, Annotated[StrictInt, Field(ge=0, le=MOST)]] | None,
     Field(max_length=MOST, description="a whole number of at least 0 for each of some groups of labels"),
@@ -125,20 +128,29 @@ class SamplingSettings:
     """What suits a generator and its classifier best, where that is not the default.
 
     Attributes:
-        step_size: length of a guided step's edit of the latents; None: that of `cvg.guidance.guide`.
+        step_size: length of an edit of the latents at a guided step. Where this and the following are None, they are
+            those of `cvg.guidance.config`.
+        fade: share of that length which an edit has lost where nothing is missing.
+        iterations: edits of one sample in one guided step, at most.
+        repeat_below: target probability below which there is another edit.
         guidance_scale: of classifier-free guidance; None: the pipeline's own.
         rules: weight of the labels' formulas in the loss, beside the classifier's own term; None: they are not in it.
-        spread: weight of the entities' spread in the loss; None: that of `cvg.guidance.guide`.
-        guided_steps: how many of the steps are guided, noisiest first; None: that of `cvg.guidance.guide`.
+        spread: weight of the entities' spread in the loss.
+        guided_steps: how many of the noise levels are guided at, noisiest first.
+        every_step: whether all denoising steps down to these levels are guided.
         later: how many noise levels later than others prompts are guided that ask for labels of these groups alone;
             None: all are guided at the noisiest ones.
     """
 
     step_size: Amount = None
+    fade: Share = None
+    iterations: Count = None
+    repeat_below: Share = None
     guidance_scale: Amount = None
     rules: Amount = None
     spread: Amount = None
     guided_steps: Count = None
+    every_step: StrictBool | None = None
     later: Later = None
 
 

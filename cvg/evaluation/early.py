@@ -76,7 +76,7 @@ def reachable_guided_steps(sampler: GuidedSampler, in_use: Mapping[int, int], sc
 
     Args:
         sampler: whose classifier names the noise levels.
-        in_use: the guided ones, as :meth:`GuidedSampler.guided_steps` gives them: {denoising step: guided step}.
+        in_use: the guided ones, as :meth:`GuidedSampler.level_steps` gives them: {denoising step: guided step}.
         schedule: of the run.
     """
     reachable = {guided_step: step for step, guided_step in in_use.items()}
@@ -107,7 +107,7 @@ def run_plain(
         observe: shown every denoising step too.
     """
     schedule = sampler.generator.schedule(steps, sampler.size)
-    in_use = sampler.guided_steps(steps, levels=sampler.levels(compositions))
+    in_use = sampler.level_steps(steps, levels=sampler.levels(compositions))
     at = {step: guided_step for guided_step, step in reachable_guided_steps(sampler, in_use, schedule).items()}
     last = max((step for step, guided_step in at.items() if guided_step < looks(sampler)), default=0)
     early: list[EarlyLatents] = []

@@ -143,7 +143,7 @@ class BestSeed:
         if len(counts) != 1 or 0 in counts or len(seeds) != len(prompts):
             raise SettingsError(f"seeds {list(seeds)}: give every one of {len(prompts)} prompts as many, at least one")
         plan = self.sampler.plan(prompts, compositions, steps, guidance_scale, size)
-        at = self.sampler.guided_steps(steps, plan.size, range(looks(self.sampler)))
+        at = self.sampler.level_steps(steps, plan.size, range(looks(self.sampler)))
         if not at:
             raise SettingsError("guided_steps is 0: there is no verdict to choose by; look at one step at least")
         if self.sampler.generator.draws_of_image:

@@ -114,7 +114,7 @@ class Guide:
         active = self._below(self.config.threshold, probability_R, guided)
         first = [sample for sample in guided if guided_step == min(self.turns[sample])]
         trail = [] if active else [probability_R]
-        for _ in range(self.config.iterations if active else 0):
+        for _ in range(self.config.iterations or 0 if active else 0):
             with torch.enable_grad():
                 z = edited[active].requires_grad_()
                 maps = self.maps(z, timestep, active, guided_step)  # (a) A of the entities K(p), gradients reach z
@@ -210,7 +210,7 @@ class Guide:
 
         One length for all is too short for entities that must change sides, and too long for those nearly in place.
         """
-        assert self.config.step_size is not None
+        assert self.config.step_size is not None and self.config.fade is not None
         least_B = self.relations.least(probability_R.tolist())
         eta_B = [self.config.step_size * (1 - self.config.fade * p) for p in least_B]
         return [self.classify.pace(sample) * eta for sample, eta in enumerate(eta_B)]

@@ -15,7 +15,7 @@ class GuidedSteps:
     Args:
         guide: of the batch.
         timesteps: of the schedule.
-        guided_steps: index of the guided step at each denoising step that is one.
+        guided_steps: each denoising step that is guided, with the index of the noise level as which it is read.
         moves: whether edits change anything: with a step size of zero they do not.
 
     Attributes:
@@ -24,6 +24,8 @@ class GuidedSteps:
 
     def __init__(self, guide: Guide, timesteps: Tensor, guided_steps: dict[int, int], moves: bool) -> None:
         self.guide, self.timesteps, self.guided_steps, self.moves = guide, timesteps, guided_steps, moves
+        self.last = {level: step for step, level in sorted(guided_steps.items())}
+        """Of each noise level, the last step that is read as it."""
         self.probabilities: dict[int, list[Tensor]] = {}
         self.ended: dict[int, tuple[Tensor, list[int]]] = {}
         """Steps that were the last guided one of samples: the edited latents, and which of these samples were moved and
@@ -41,7 +43,7 @@ class GuidedSteps:
             level = self.guided_steps[step]
             edited, self.probabilities[step] = self.guide.edit(z, self.timesteps[step], level)
             require_finite("edited latents", edited)
-        if ending := [sample for sample, turn in enumerate(self.guide.turns) if level == max(turn)]:
+        if ending := [sample for sample, turn in enumerate(self.guide.turns) if step == self.last[max(turn)]]:
             # A copy, as the pipeline goes on with the others.
             self.ended[step] = edited.clone(), [sample for sample in ending if sample in self.guide.wanting]
         self.moved[step] = [sample for sample in range(len(z)) if not torch.equal(edited[sample], z[sample])]

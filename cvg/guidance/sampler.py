@@ -120,7 +120,21 @@ class GuidedSampler:
         return sorted(set().union(*turns(self.classifier, relations, self.config)))
 
     def guided_steps(self, steps: int, size: Size | None = None, levels: Iterable[int] | None = None) -> dict[int, int]:
-        """The denoising steps that are guided, each with its index among the classifier's noise levels.
+        """The denoising steps that are guided, each with the index of the noise level as which it is read.
+
+        These are :meth:`level_steps`, and with ``every_step`` those before them too, from the first one on or from the
+        one after the level before: what a prompt is batched with changes nothing. Arguments and errors as there.
+        """
+        found = self.level_steps(steps, size, levels)
+        if not self.config.every_step:
+            return found
+        every = self._near(steps, size, dict(enumerate(self.classifier.config.sigmas)))
+        after = {index: step + 1 for step, index in every.items()}
+        begin = {index: after.get(index - 1, step) if index else 0 for step, index in found.items()}
+        return {step: index for last, index in found.items() for step in range(min(begin[index], last), last + 1)}
+
+    def level_steps(self, steps: int, size: Size | None = None, levels: Iterable[int] | None = None) -> dict[int, int]:
+        """For noise levels of the classifier the denoising steps that are the nearest: {step: index of its level}.
 
         Args:
             steps: denoising steps in all.

@@ -49,7 +49,7 @@ class EditedLatents:
     """Keeps the latents of a guided run's guided steps, after their edits: its ``observe``.
 
     Args:
-        guided_steps: of the run, as :meth:`GuidedSampler.guided_steps` gives them.
+        guided_steps: of the run, as :meth:`GuidedSampler.level_steps` gives them.
     """
 
     def __init__(self, guided_steps: Mapping[int, int]) -> None:
@@ -78,7 +78,7 @@ def compute(
         steps: denoising steps.
         guidance_scale: of classifier-free guidance; the pipeline's default when None.
     """
-    edited = EditedLatents(sampler.guided_steps(steps, levels=sampler.levels(compositions)))
+    edited = EditedLatents(sampler.level_steps(steps, levels=sampler.levels(compositions)))
     plain = run_plain(sampler, compositions, seeds, steps, guidance_scale)
     prompts = [composition.prompt for composition in compositions]
     guided = sampler(prompts, seeds, compositions, steps=steps, guidance_scale=guidance_scale, observe=edited)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from cvg.common.errors import PromptError, SettingsError
 from cvg.common.sizes import Size
 from cvg.composition import Composition, LabelSet, RelationBatch, build, parse
 from cvg.generators import Generator
+from cvg.guidance.choice import BestSeed
 from cvg.guidance.config import GuidanceConfig
 from cvg.guidance.formulas import ALONE, BETWEEN, IN_ONE_PLACE, seen, travelled
 from cvg.guidance.guide import Guide
@@ -319,24 +321,46 @@ def test_no_group_is_guided_earlier() -> None:
         GuidanceConfig(later={"spatial": -1})
 
 
-def test_who_is_guided_later_is_so_in_every_batch(generator: Generator) -> None:
-    config = GuidanceConfig(threshold=None, step_size=0.5)
+@pytest.mark.parametrize(
+    ("every_step", "steps", "step_size", "late", "early"),
+    [(False, 12, 0.5, [3, 4, 5, 6], [1, 2, 3, 4]), (True, 24, 0.1, [*range(5, 13)], [*range(9)])],
+)
+def test_who_is_guided_later_is_so_in_every_batch(
+    generator: Generator, every_step: bool, steps: int, step_size: float, late: list[int], early: list[int]
+) -> None:
+    config = GuidanceConfig(threshold=None, step_size=step_size, every_step=every_step)
     sampler = GuidedSampler(generator, Rules.of(generator, WORLD, SIZE), config, size=SIZE)
     asked = [of_world(ATTRIBUTES), of_world(PLACES)]
-    at = sampler.guided_steps(12, levels=sampler.levels(asked))
-    assert list(at) == [1, 2, 3, 4, 5, 6] and at[3] == 2
-    both = sampler([ATTRIBUTES, PLACES], [0, 1], asked, steps=12)
+    at = sampler.guided_steps(steps, levels=sampler.levels(asked))
+    assert list(at) == [*range(min(early), max(late) + 1)] and at[late[0]] == 2
+    assert {at[step] for step in early} == {0, 1, 2, 3} and {at[step] for step in late} == {2, 3, 4, 5}
+    both = sampler([ATTRIBUTES, PLACES], [0, 1], asked, steps=steps)
     told = traces(both, WORLD)
-    for sample, steps in enumerate(([3, 4, 5, 6], [1, 2, 3, 4])):
-        alone = sampler([asked[sample].prompt], [sample], [asked[sample]], steps=12)
+    for sample, guided in enumerate((late, early)):
+        alone = sampler([asked[sample].prompt], [sample], [asked[sample]], steps=steps)
         torch.testing.assert_close(both.video_BCFHW[sample], alone.video_BCFHW[0], atol=1e-4, rtol=0)
         for mine, its in zip(told[sample], traces(alone, WORLD)[0], strict=True):
-            assert [step["step"] for step in mine["steps"]] == steps
+            assert [step["step"] for step in mine["steps"]] == guided
             # The last step also tells what came of its last move.
-            assert [len(step["probability"]) for step in mine["steps"]] == [2, 2, 2, 3]
+            assert [len(step["probability"]) for step in mine["steps"]] == [*[2] * (len(guided) - 1), 3]
             for here, there in zip(mine["steps"], its["steps"], strict=True):
                 assert here["probability"] == pytest.approx(there["probability"], abs=1e-4)
             assert mine["probability_after"] == mine["steps"][-1]["probability"][-1]
+
+
+def test_every_step_is_read_as_the_next_level_and_a_choice_looks_at_levels_alone(generator: Generator) -> None:
+    rules = Rules.of(generator, WORLD, SIZE)
+    sampler = GuidedSampler(generator, rules, GuidanceConfig(guided_steps=2, every_step=True), size=SIZE)
+    assert sampler.guided_steps(24) == {0: 0, 1: 0, 2: 0, 3: 1, 4: 1}
+    assert sampler.guided_steps(24, levels=[2]) == {5: 2, 6: 2}
+    assert (
+        sampler.level_steps(24)
+        == {2: 0, 4: 1}
+        == GuidedSampler(generator, rules, GuidanceConfig(guided_steps=2), size=SIZE).guided_steps(24)
+    )
+    with patch.object(generator, "entity_maps", wraps=generator.entity_maps) as looked:
+        BestSeed(sampler)([PLACES], [[0, 1]], [of_world(PLACES)], steps=24)
+    assert looked.call_count == 2 * 2
 
 
 def test_a_step_size_of_zero_looks_at_the_first_step_that_is_guided(generator: Generator) -> None:

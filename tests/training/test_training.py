@@ -26,7 +26,7 @@ from cvg.common.errors import UserError
 from cvg.common.typed import to_dict
 from cvg.composition import LabelSet
 from cvg.export import export
-from cvg.guidance.config import GUIDED_STEPS, SPREAD, STEP_SIZE, GuidanceConfig
+from cvg.guidance.config import FADE, GUIDED_STEPS, ITERATIONS, REPEAT_BELOW, SPREAD, STEP_SIZE, GuidanceConfig
 from cvg.shards.mirror import Mirror
 from cvg.shards.records import Record
 from cvg.shards.shards import ShardInfo
@@ -398,20 +398,23 @@ def test_every_config_trains(config: str, shards: Path, tmp_path: Path) -> None:
 def test_an_export_carries_how_to_guide(trained: CompositionCLI, tmp_path: Path) -> None:
     checkpoint = str(Path(str(trained.trainer.log_dir)) / "checkpoints/last.ckpt")
     chosen: dict[str, Any] = {"step_size": 0.04, "rules": 0.5, "spread": 1.0, "guided_steps": 2, "later": {"motion": 1}}
-    export(checkpoint, tmp_path / "own", guidance_scale=3.0, **chosen)
+    chosen |= {"fade": 1.0, "iterations": 4, "repeat_below": 0.9, "every_step": True}
+    export(checkpoint, tmp_path / "own", sampling=SamplingSettings(guidance_scale=3.0, **chosen))
     export(checkpoint, tmp_path / "plain")
     own, plain = (CompositionClassifier.from_pretrained(tmp_path / name).config for name in ("own", "plain"))
     assert to_dict(own.sampling) == {**chosen, "guidance_scale": 3.0}
     assert plain.sampling == SamplingSettings()
     assert GuidanceConfig().preferred(own.sampling) == GuidanceConfig(**chosen)
     others: dict[str, Any] = {"step_size": 0.1, "rules": 0.0, "spread": 0.0, "guided_steps": 0, "later": {}}
+    others |= {"fade": 0.0, "iterations": 1, "repeat_below": 0.0, "every_step": False}
     assert GuidanceConfig(**others).preferred(own.sampling) == GuidanceConfig(**others)
     usual: dict[str, Any] = {"step_size": STEP_SIZE, "rules": 0.0, "spread": SPREAD, "guided_steps": GUIDED_STEPS}
+    usual |= {"fade": FADE, "iterations": ITERATIONS, "repeat_below": REPEAT_BELOW, "every_step": False}
     assert GuidanceConfig().preferred(plain.sampling) == GuidanceConfig(**usual, later={})
-    with pytest.raises(UserError, match="^'step_size' is -1"):
-        export(checkpoint, tmp_path / "wrong", step_size=-1.0)
+    with pytest.raises(UserError, match="'step_size' is -1"):
+        export(checkpoint, tmp_path / "wrong", sampling=SamplingSettings(step_size=-1.0))
     with pytest.raises(UserError, match=r"sampling.later 'colour': no group of the labels, which are motion"):
-        export(checkpoint, tmp_path / "wrong", later={"colour": 2})
+        export(checkpoint, tmp_path / "wrong", sampling=SamplingSettings(later={"colour": 2}))
     assert not (tmp_path / "wrong").exists()
 
 
