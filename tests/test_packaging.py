@@ -228,7 +228,7 @@ def test_shipped_weights_are_small_and_safe() -> None:
     [
         ("shapes-classifier", "shapes-clip", 2),
         ("shapes-cogvideox-classifier", "shapes-clip", 4),
-        ("shapes-wan-more-classifier", None, 4),
+        ("shapes-wan-more-classifier", None, 13),
     ],
 )
 def test_shipped_classifiers_fit_shipped_models(name: str, backbone: str | None, guided: int) -> None:

@@ -57,7 +57,7 @@ def rivals_on(ring: Ring, others: Sequence[tuple[str, CompositionClassifier]]) -
     """
     rules = Rules.of(ring.generator, ring.classifier.labels, ring.size)
     ships = GuidanceConfig().preferred(ring.classifier.config.sampling)
-    by_count = {count: GuidanceConfig(guided_steps=count, rules=0.0) for count in (4, 2)}
+    by_count = {count: GuidanceConfig(guided_steps=count, every_step=False, rules=0.0) for count in (4, 2)}
     return [
         Unguided("unguided", ring),
         Guided("classifier", ring, ring.classifier),
