@@ -50,7 +50,7 @@ def gain(before: Sequence[bool], after: Sequence[bool], prompts: Sequence[Hashab
 
     Returns:
         Also how many were won and lost, and of how many prompts. Where each case is of its own prompt, p is the exact
-        McNemar value, else that of flipping the signs of whole prompts.
+        McNemar value, else that of flipping the signs of whole prompts. Of no case there is no difference: None.
     """
     prompts = range(len(before)) if prompts is None else prompts
     change = [int(a) - int(b) for b, a in zip(before, after, strict=True)]
@@ -58,7 +58,7 @@ def gain(before: Sequence[bool], after: Sequence[bool], prompts: Sequence[Hashab
     part = independent(change, prompts) / count if count else 1.0
     different = len(set(prompts))
     return {
-        "value": (won - lost) / max(1, count),
+        "value": (won - lost) / count if count else None,
         "ci95": list(paired_shares(won * part, lost * part, count * part)),
         "p": mcnemar(won, lost) if different == count else sign_flips(change, prompts),
         "won": won,

@@ -97,6 +97,7 @@ def test_gain_counts_pairs() -> None:
     together, alone = gain(before, after, prompts), gain(before, after)
     assert together["value"] == alone["value"] == 1 and together["prompts"] == 4
     assert together["p"] > alone["p"] and together["ci95"][0] < alone["ci95"][0]
+    assert gain([], [])["value"] is None  # as of a kind that nothing can guide
 
 
 # Suite
