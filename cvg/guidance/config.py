@@ -41,7 +41,7 @@ class GuidanceConfig:
         guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more. When
             left out, the number that the classifier names, else 4.
         every_step: whether all denoising steps from the first one on are guided down to these, each read as the next
-            of the classifier's steps, and not these alone. When left out, as the classifier says, else not.
+            of these, and not these alone. When left out, as the classifier says, else not.
         later: how many noise levels later than others prompts are guided that ask for labels of these groups alone
             (:mod:`cvg.guidance.turns`). When left out, what the classifier names, else nothing; rules name two levels
             for attributes.

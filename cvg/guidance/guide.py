@@ -109,12 +109,13 @@ class Guide:
         Raises:
             ModelError: a verdict or a gradient is not finite, or a sample has no gradient at its first guided step.
         """
+        assert self.config.iterations is not None
         guided = self.guided_at(guided_step)
         edited, probability_R = latents.float().clone(), self._recheck(latents, timestep, guided_step, guided)
         active = self._below(self.config.threshold, probability_R, guided)
         first = [sample for sample in guided if guided_step == min(self.turns[sample])]
         trail = [] if active else [probability_R]
-        for _ in range(self.config.iterations or 0 if active else 0):
+        for _ in range(self.config.iterations if active else 0):
             with torch.enable_grad():
                 z = edited[active].requires_grad_()
                 maps = self.maps(z, timestep, active, guided_step)  # (a) A of the entities K(p), gradients reach z
