@@ -122,7 +122,7 @@ def _rests(sign: int) -> Formula:
     return score
 
 
-def _turns(first: str, then: str) -> Formula:
+def _corner(first: str, then: str) -> Formula:
     """It goes one way in the first half and another one in the second: of these two ways, the shorter."""
 
     def score(subject: Seen) -> Tensor:
@@ -245,7 +245,7 @@ _CORNERS = [
 ]
 ALONE: dict[str, Formula] = {
     **{f"moves {name}": _moves(*way) for name, way in {**_DIRECTIONS, **_DIAGONALS}.items()},
-    **{f"moves {first} then {then}": _turns(first, then) for first, then in _CORNERS},
+    **{f"moves {first} then {then}": _corner(first, then) for first, then in _CORNERS},
     "towards the camera": _grows(1),
     "away from the camera": _grows(-1),
     "grows": _grows(1),

@@ -42,7 +42,7 @@ def act(label: str, rng: np.random.Generator) -> Candidates:
     return _alone(radius, track if label == "stopping" else track[::-1])
 
 
-def turn(label: str, rng: np.random.Generator) -> Candidates:
+def corner(label: str, rng: np.random.Generator) -> Candidates:
     """An entity that goes the ways of a label of the group ``path``, half of the clip each."""
     first, then = (np.array(DIRECTIONS[way]) * rng.uniform(0.2, 0.28) for way in label.split(" then "))
     there_F = np.clip(2 * TIME_F, 0, 1)[:, None]

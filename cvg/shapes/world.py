@@ -228,7 +228,7 @@ def _sample_paths(spec: Spec, rng: np.random.Generator) -> list[Path]:
     ways: dict[str, Callable[[np.random.Generator], Candidates]] = {
         "depth": functools.partial(interactions.overlapping, label, shapes),
         "action": functools.partial(actions.act, label),
-        "path": functools.partial(actions.turn, label),
+        "path": functools.partial(actions.corner, label),
         "interaction": functools.partial(interactions.interact, label, shapes),
         "attribute": functools.partial(interactions.apart, shapes),
         "change": actions.still,

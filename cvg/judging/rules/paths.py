@@ -14,7 +14,7 @@ CORNERS = tuple((one, other) for one in WAYS for other in WAYS if not np.dot(DIR
 """Ways that a path may have one after the other: at right angles."""
 
 
-def _turns(first: str, then: str) -> Score:
+def _corner(first: str, then: str) -> Score:
     """It goes one way and then the other, for a quarter of the clip each at least: as a corner parts it best."""
 
     def score(view: View, margins: Margins) -> float:
@@ -42,6 +42,6 @@ def _between(*ways: str) -> frozenset[str]:
 
 
 PATHS: dict[str, Rule] = {
-    f"moves {one} then {other}": Rule(1, _turns(one, other), _between(one, other)) for one, other in CORNERS
+    f"moves {one} then {other}": Rule(1, _corner(one, other), _between(one, other)) for one, other in CORNERS
 }
 """Rules of paths by their names."""
