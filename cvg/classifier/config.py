@@ -123,7 +123,7 @@ HeadSettings = Annotated[
 ]
 
 
-@record
+@record(called="sampling")
 class SamplingSettings:
     """What suits a generator and its classifier best, where that is not the default.
 

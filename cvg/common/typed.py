@@ -6,8 +6,8 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeVar, dataclass_transform, get_args
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, TypeVar, dataclass_transform, get_args, overload
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -21,17 +21,31 @@ _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 _LONGEST = 100
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field, Field))
-def record(cls: type[T]) -> type[T]:
-    """A dataclass that checks its fields' types when it is made, by keyword; nested records may be mappings.
+@overload
+def record(cls: type[T]) -> type[T]: ...
+@overload
+def record(*, called: str) -> Callable[[type[T]], type[T]]: ...
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field, Field))
+def record(cls: type[T] | None = None, *, called: str = "") -> type[T] | Callable[[type[T]], type[T]]:
+    """A frozen dataclass that checks its fields' types when it is made, by keyword; nested records may be mappings.
 
     Give a field a ``description`` (``Annotated[int, Field(gt=0, description="a positive integer")]``): messages say
     that this was expected. `dataclasses.asdict`, ``replace`` and ``fields`` work.
 
+    Args:
+        cls: the class.
+        called: what messages call such a record, where its class's name would tell a user nothing.
+
     Raises:
         SettingsError: on making one of which a field is unknown, missing or malformed.
     """
-    made: Any = dataclass(cls, kw_only=True, config=ConfigDict(extra="forbid"))
+    if cls is None:
+        return functools.partial(_record, called=called)
+    return _record(cls, called)
+
+
+def _record(cls: type[T], called: str) -> type[T]:
+    made: Any = dataclass(cls, kw_only=True, frozen=True, config=ConfigDict(extra="forbid"))
     checked = made.__init__
 
     @functools.wraps(checked)
@@ -39,7 +53,7 @@ def record(cls: type[T]) -> type[T]:
         try:
             checked(self, *args, **values)
         except ValidationError as error:
-            raise SettingsError(f"{cls.__name__}: {problem(cls, error, values)}") from error
+            raise SettingsError(f"{called or cls.__name__}: {problem(cls, error, values)}") from error
 
     made.__init__ = init
     found: type[T] = made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,8 +116,8 @@ def read_prompts(path: Path, pictures: bool = False) -> list[PromptLine]:
         line = read(PromptLine, entry, where, complete=False)
         if (line.image or line.last_image) and not pictures:
             raise DataError(f"{where}: has an image, and videos are made of text alone here; leave it out")
-        line.image, line.last_image = (name and path.parent / name for name in (line.image, line.last_image))
-        lines.append(line)
+        image, last_image = (name and path.parent / name for name in (line.image, line.last_image))
+        lines.append(replace(line, image=image, last_image=last_image))
     if not lines:
         raise DataError(f"prompts {path}: there is no prompt in it")
     return lines

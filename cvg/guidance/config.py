@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Annotated, Any, Final
 
-from cvg.classifier.config import SamplingSettings
-from cvg.common.errors import SettingsError
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
+
+from cvg.classifier.config import Amount, Count, Later, SamplingSettings, Share
+from cvg.common.typed import MOST, Indices, record
 
 RULES: Final = "rules"
 """In the place of a classifier's name: formulas guide, without training (:mod:`cvg.guidance.rules`)."""
@@ -20,8 +21,15 @@ GUIDED_STEPS = 4
 FADE, ITERATIONS, REPEAT_BELOW = 0.667, 2, 0.5
 """Likewise how edits get shorter, and when they are repeated."""
 
+Threshold = Annotated[
+    StrictFloat | None,
+    Field(gt=0, le=1, description="a probability above 0 and at most 1, or null where no sample is to be left alone"),
+]
+Number = Annotated[StrictInt | None, Field(ge=0, le=MOST, description="a whole number of at least 0")]
+Chosen = Annotated[Indices | None, Field(description="a list of different integers of at least 0")]
 
-@dataclass(frozen=True)
+
+@record(called="guidance")
 class GuidanceConfig:
     """How guided steps are taken.
 
@@ -38,8 +46,8 @@ class GuidanceConfig:
             with None no sample ever is.
         smoothing: the classifier is asked about this many noisy copies of a volume and its logits are averaged. Of use
             for classifiers that were trained with noise; others are asked once.
-        guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more. When
-            left out, the number that the classifier names, else 4.
+        guided_steps: how many of the classifier's steps are guided, noisiest first; all, where it has no more, and none
+            with 0. When left out, the number that the classifier names, else 4.
         every_step: whether all denoising steps from the first one on are guided down to these, each read as the next
             of these, and not these alone. When left out, as the classifier says, else not.
         later: how many noise levels later than others prompts are guided that ask for labels of these groups alone
@@ -53,40 +61,19 @@ class GuidanceConfig:
         heads: likewise the heads; all when left out.
     """
 
-    step_size: float | None = None
-    fade: float | None = None
-    iterations: int | None = None
-    repeat_below: float | None = None
-    threshold: float | None = 0.95
-    smoothing: int = 1
-    guided_steps: int | None = None
-    every_step: bool | None = None
-    later: dict[str, int] | None = None
-    spread: float | None = None
-    rules: float | None = None
-    layers: list[int] | None = None
-    heads: list[int] | None = None
-
-    def __post_init__(self) -> None:
-        later = {f"later {group!r}": levels for group, levels in (self.later or {}).items()}
-        for name, value in (asdict(self) | later).items():
-            if not isinstance(value, (int, float)):
-                continue
-            if not math.isfinite(value):
-                raise SettingsError(f"guidance {name} is {value}; give a number")
-            if value < 0:
-                raise SettingsError(f"guidance {name} is {value}; it cannot be negative")
-        if self.iterations == 0:
-            raise SettingsError("guidance iterations is 0; give at least 1, or guide no steps")
-        if self.fade is not None and self.fade > 1:
-            raise SettingsError(f"guidance fade is {self.fade}; it is a share of the step size, at most 1")
-        if self.repeat_below is not None and self.repeat_below > 1:
-            raise SettingsError(f"guidance repeat_below is {self.repeat_below}; it is a probability, at most 1")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise SettingsError(
-                f"guidance threshold is {self.threshold}; it is a probability above 0 and at most 1, or null where no "
-                "sample is to be left alone"
-            )
+    step_size: Amount = None
+    fade: Share = None
+    iterations: Count = None
+    repeat_below: Share = None
+    threshold: Threshold = 0.95
+    smoothing: Annotated[StrictInt, Field(ge=0, le=MOST, description="a whole number of at least 0")] = 1
+    guided_steps: Number = None
+    every_step: StrictBool | None = None
+    later: Later = None
+    spread: Amount = None
+    rules: Amount = None
+    layers: Chosen = None
+    heads: Chosen = None
 
     @property
     def repeat_bound(self) -> float:

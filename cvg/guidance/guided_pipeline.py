@@ -231,7 +231,7 @@ def guide(
 
     Raises:
         ModelError: the pipeline's class has no adapter, or the classifier was trained on another generator.
-        SettingsError: a setting out of its range, or a label set beside a classifier.
+        SettingsError: a setting that is unknown or out of its range, or a label set beside a classifier.
     """
     config = GuidanceConfig(**settings)
     model = load_classifier(str(classifier), None) if isinstance(classifier, str | Path) else classifier

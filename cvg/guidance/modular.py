@@ -72,9 +72,6 @@ class CompositionGuidanceBlock(ModularPipelineBlocks):
         **settings: Any,
     ) -> None:
         super().__init__()
-        unknown = settings.keys() - GuidanceConfig.__dataclass_fields__.keys()
-        if unknown:
-            raise SettingsError(f"guidance {min(unknown)}: unknown; known: {', '.join(GuidanceConfig.__annotations__)}")
         self.classifier, self.label_set, self.settings, self.parser = classifier, label_set, settings, parser
         self._guidance = GuidanceConfig(**settings)
         if label_set is not None and classifier != RULES:

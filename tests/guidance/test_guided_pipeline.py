@@ -250,7 +250,7 @@ def test_before_anything_is_denoised_settings_are_refused(
         with pytest.raises(type(plain.value)) as ours:
             guided(**wrong)
         assert str(ours.value) == str(plain.value)
-    with pytest.raises(TypeError, match="step_sise"):
+    with pytest.raises(SettingsError, match="unknown key 'step_sise'; known: step_size, "):
         cvg.guide(pipeline, classifier, step_sise=0.1)
     with pytest.raises(ModelError, match="trained on the attention of"):
         cvg.guide(tiny_pipeline(7), classifier)

@@ -161,15 +161,18 @@ def test_saved_and_loaded_without_code(
         CompositionGuidanceBlock(classifier).save_pretrained(tmp_path / "loaded")
 
 
+RULES_ALONE = {"classifier": "rules", "label_set": None}
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("{", "cannot be read"),
         ("{}", "cannot be read"),
         (json.dumps({"classifier": 3, "label_set": None, "guidance": {}}), "not settings of guidance"),
-        (json.dumps({"classifier": "rules", "label_set": None, "guidance": {"speed": 1}}), "guidance speed: unknown"),
-        (json.dumps({"classifier": "rules", "label_set": None, "guidance": {"fade": 2}}), "guidance fade is 2"),
-        (json.dumps({"classifier": "rules", "label_set": None, "guidance": {"fade": "x"}}), "save the block again"),
+        (json.dumps(RULES_ALONE | {"guidance": {"speed": 1}}), "guidance: unknown key 'speed'"),
+        (json.dumps(RULES_ALONE | {"guidance": {"fade": 2}}), "'fade' is 2; expected a number of at least 0 and at"),
+        (json.dumps(RULES_ALONE | {"guidance": {"fade": "x"}}), "save the block again"),
     ],
 )
 def test_what_is_no_block_is_refused(text: str, reason: str, tmp_path: Path) -> None:
@@ -179,7 +182,7 @@ def test_what_is_no_block_is_refused(text: str, reason: str, tmp_path: Path) -> 
 
 
 def test_what_cannot_be_guided_is_refused(plain: WanPipeline, classifier: cvg.CompositionClassifier) -> None:
-    with pytest.raises(SettingsError, match="guidance speed: unknown"):
+    with pytest.raises(SettingsError, match="guidance: unknown key 'speed'"):
         CompositionGuidanceBlock("rules", speed=1)
     with pytest.raises(SettingsError, match="a classifier has one of its own"):
         CompositionGuidanceBlock(classifier, label_set="shapes")

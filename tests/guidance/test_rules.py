@@ -317,7 +317,9 @@ def test_classifiers_say_what_they_guide_later(generator: Generator) -> None:
 
 
 def test_no_group_is_guided_earlier() -> None:
-    with pytest.raises(SettingsError, match="guidance later 'spatial' is -1; it cannot be negative"):
+    with pytest.raises(
+        SettingsError, match=r"guidance: 'later' is {.spatial.: -1}; expected a whole number of at least 0"
+    ):
         GuidanceConfig(later={"spatial": -1})
 
 

@@ -411,7 +411,7 @@ def test_an_export_carries_how_to_guide(trained: CompositionCLI, tmp_path: Path)
     usual: dict[str, Any] = {"step_size": STEP_SIZE, "rules": 0.0, "spread": SPREAD, "guided_steps": GUIDED_STEPS}
     usual |= {"fade": FADE, "iterations": ITERATIONS, "repeat_below": REPEAT_BELOW, "every_step": False}
     assert GuidanceConfig().preferred(plain.sampling) == GuidanceConfig(**usual, later={})
-    with pytest.raises(UserError, match="^SamplingSettings: 'step_size' is -1"):
+    with pytest.raises(UserError, match="^sampling: 'step_size' is -1"):
         export(checkpoint, tmp_path / "wrong", sampling=SamplingSettings(step_size=-1.0))
     with pytest.raises(UserError, match=r"sampling.later 'colour': no group of the labels, which are motion"):
         export(checkpoint, tmp_path / "wrong", sampling=SamplingSettings(later={"colour": 2}))
