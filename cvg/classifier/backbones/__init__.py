@@ -21,7 +21,7 @@ from cvg.classifier.backbones.convolution import ConvolutionBackbone
 from cvg.classifier.backbones.none import NoBackbone
 from cvg.classifier.config import BackboneSettings
 from cvg.common import hub
-from cvg.common.errors import ModelError, SettingsError
+from cvg.common.errors import ModelError
 from cvg.common.sizes import Grid
 
 __all__ = ["MODELS", "Backbone", "build"]
@@ -54,8 +54,6 @@ def build(settings: BackboneSettings, slots: int, grid: Grid) -> Backbone:
         UserError: an unknown option, or a model that cannot be used.
     """
     if settings.name == "convolution":
-        if unknown := sorted(settings.options.keys() - {"width", "side"}):
-            raise SettingsError(f"backbone convolution: unknown option {unknown[0]!r}; it has width and side")
         return ConvolutionBackbone(slots, grid, **settings.options)
     if not settings.path:
         return NoBackbone(slots, grid)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import torch
+from pydantic import Field, StrictInt
 from torch import Tensor, nn
 from typing_extensions import override
 
 from cvg.classifier.backbones.base import Backbone, only_present
-from cvg.common.errors import SettingsError
 from cvg.common.sizes import Grid
+from cvg.common.typed import record
 
-MOST = 256
-"""Channels, rows or columns."""
+Number = Annotated[StrictInt, Field(ge=1, le=256, description="a whole number from 1 to 256")]
+
+
+@record(called="backbone convolution")
+class ConvolutionOptions:
+    """What a configuration may choose.
+
+    Attributes:
+        width: channels of the first two convolutions; the third has twice as many.
+        side: rows and columns to which the maps are averaged before the third.
+    """
+
+    width: Number = 24
+    side: Number = 4
 
 
 class ConvolutionBackbone(Backbone):
@@ -23,19 +38,16 @@ class ConvolutionBackbone(Backbone):
     Args:
         slots: entity slots K.
         grid: the volume's (F, H, W).
-        width: channels of the first two convolutions; the third has twice as many.
-        side: rows and columns to which the maps are averaged before the third.
+        options: of :class:`ConvolutionOptions`.
 
     Raises:
-        SettingsError: a width or side that is none.
+        SettingsError: an unknown option, or a width or side that is none.
     """
 
-    def __init__(self, slots: int, grid: Grid, width: int = 24, side: int = 4) -> None:
+    def __init__(self, slots: int, grid: Grid, **options: Any) -> None:
         super().__init__()
-        for name, value in {"width": width, "side": side}.items():
-            if type(value) is not int or not 1 <= value <= MOST:
-                raise SettingsError(f"backbone convolution: {name} {value!r}: give a whole number from 1 to {MOST}")
-        rows, columns = min(side, grid.rows), min(side, grid.columns)
+        chosen = ConvolutionOptions(**options)
+        width, rows, columns = chosen.width, min(chosen.side, grid.rows), min(chosen.side, grid.columns)
         self.near = nn.Sequential(
             nn.Conv3d(slots, width, 3, padding=1), nn.GELU(), nn.Conv3d(width, width, 3, padding=1), nn.GELU()
         )

@@ -110,10 +110,10 @@ def test_it_is_trained_and_stored_with_the_classifier(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"width": 0}, "width 0: give a whole number from 1"),
-        ({"side": 1.5}, "side 1.5: give a whole number"),
-        ({"width": 10**9}, "width 1000000000: give a whole number from 1 to"),
-        ({"depth": 3}, "unknown option 'depth'; it has width and side"),
+        ({"width": 0}, "backbone convolution: 'width' is 0; expected a whole number from 1"),
+        ({"side": 1.5}, "'side' is 1.5; expected a whole number from 1"),
+        ({"width": 10**9}, "'width' is 1000000000; expected a whole number from 1 to 256"),
+        ({"depth": 3}, "backbone convolution: unknown key 'depth'; known: width, side"),
     ],
 )
 def test_options_that_there_are_not(options: dict[str, object], said: str) -> None:
