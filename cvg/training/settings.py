@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cvg.classifier.anchors import CAPTIONS
@@ -88,8 +89,9 @@ def start_from(classifier: CompositionClassifier, folder: str) -> None:
     begun = CompositionClassifier.from_pretrained(folder)
     seen, more = begun.config.seen, classifier.config.seen
     # Where it is not known what the first training saw, it is not known of both.
-    classifier.config.seen = None if seen is None else dict(Counter(seen) + Counter(more or {}))
-    classifier.config.licences = merge_licences([begun.config.licences, classifier.config.licences])
+    both = None if seen is None else dict(Counter(seen) + Counter(more or {}))
+    licences = merge_licences([begun.config.licences, classifier.config.licences])
+    classifier.config = replace(classifier.config, seen=both, licences=licences)
     try:
         classifier.load_state_dict(begun.state_dict())
     except RuntimeError as error:

@@ -6,6 +6,7 @@ import copy
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +294,7 @@ def test_a_classifier_of_another_label_set(xclip: Path) -> None:
     with torch.no_grad():
         classifier.head.anchor_YE += 0.1  # as training would
     groups = LabelSet(LABELS).to_dict()
-    classifier.config.sampling = SamplingSettings(later=dict.fromkeys(groups, 1))
+    classifier.config = replace(classifier.config, sampling=SamplingSettings(later=dict.fromkeys(groups, 1)))
     groups["motion"]["labels"] = {"left": groups["motion"]["labels"]["left"], "sideways": ["drifting sideways"]}
     other = classifier.with_labels(LabelSet({"motion": groups["motion"]}))
     assert other.labels.names == ["left", "sideways"] and other.config.sampling.later == {"motion": 1}

@@ -584,7 +584,7 @@ def test_words_that_the_generator_has_never_seen_are_warned_of(
     main(suite="other", out=tmp_path / "a.json", **options)
     assert "warning: the generator" in (told := capsys.readouterr().err) and "has never seen 'turquoise'" in told
     trained = CompositionClassifier.from_pretrained(classifier)
-    trained.config.seen = {"up": 7}
+    trained.config = replace(trained.config, seen={"up": 7})
     trained.save_pretrained(tmp_path / "classifier")
     main(suite="other", out=tmp_path / "seen.json", **options | {"classifier": str(tmp_path / "classifier")})
     assert "has never seen the label" not in told

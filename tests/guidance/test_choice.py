@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ def test_the_others_stop_where_the_choice_is_made() -> None:
 def test_all_noise_levels_are_looked_at_but_where_a_number_is_given(given: int | None, last: int) -> None:
     """However many the classifier would have guided."""
     made, steps = sampler(), []
-    made.classifier.config.sampling = SamplingSettings(guided_steps=1)
+    made.classifier.config = replace(made.classifier.config, sampling=SamplingSettings(guided_steps=1))
     run = GuidedSampler(made.generator, made.classifier, GuidanceConfig(guided_steps=given))
     assert len(run.guided_steps(STEPS)) == (given or 1)
     BestSeed(run)(PROMPTS, SEEDS, COMPOSITIONS, STEPS, observe=lambda step, z: steps.append(step))

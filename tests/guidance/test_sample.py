@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_labels_that_the_classifier_never_saw_are_warned_of(
     tmp_path: Path, small: dict[str, Any], calls: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     classifier = CompositionClassifier.from_pretrained(small["classifier"])
-    classifier.config.seen = {"up": 7, "left": 0}
+    classifier.config = replace(classifier.config, seen={"up": 7, "left": 0})
     classifier.save_pretrained(tmp_path / "classifier")
     options = small | {"classifier": str(tmp_path / "classifier")}
     sample.main([UP, LEFT], out=tmp_path / "out", **options)
