@@ -25,7 +25,7 @@ Threshold = Annotated[
     StrictFloat | None,
     Field(gt=0, le=1, description="a probability above 0 and at most 1, or null where no sample is to be left alone"),
 ]
-Number = Annotated[StrictInt | None, Field(ge=0, le=MOST, description="a whole number of at least 0")]
+_WHOLE: Final = Field(ge=0, le=MOST, description="a whole number of at least 0")
 Chosen = Annotated[Indices | None, Field(description="a list of different integers of at least 0")]
 
 
@@ -66,8 +66,8 @@ class GuidanceConfig:
     iterations: Count = None
     repeat_below: Share = None
     threshold: Threshold = 0.95
-    smoothing: Annotated[StrictInt, Field(ge=0, le=MOST, description="a whole number of at least 0")] = 1
-    guided_steps: Number = None
+    smoothing: Annotated[StrictInt, _WHOLE] = 1
+    guided_steps: Annotated[StrictInt | None, _WHOLE] = None
     every_step: StrictBool | None = None
     later: Later = None
     spread: Amount = None
